@@ -1,0 +1,130 @@
+"""The engine's own costs: set-up, iterations, sub-calls, large contexts, tear-down."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+
+from bench import peer
+from bench.measure import Row, gaps_ms, median_ms, seconds
+from bench.ours import Ours
+from bench.scripted import cells, one_cell, scripted
+
+TIMES = 9
+ITERATIONS = 18
+SUBMIT = "SUBMIT(answer='done')"
+BATCH = 1_000
+BATCH_DELAY_S = 0.05
+SERIAL = 200
+CONTEXT_MB = 100
+
+
+def set_up(ours: Ours) -> list[Row]:
+    """From the request to the first model call: turn, sandbox, Python in it, DSPy's facade."""
+
+    def first_call(ask: Callable[[Any], object]) -> float:
+        lm, engine = scripted(one_cell(SUBMIT))
+        began = time.perf_counter()
+        ask(lm)
+        return engine.moments[0] - began
+
+    first_call(ours.ask)
+    warm = median_ms(lambda: first_call(ours.ask), TIMES)
+    with ours.fresh("cold") as place:
+        cold = first_call(lambda lm: ours.ask(lm, workspace=place)) * 1000
+    theirs = median_ms(lambda: first_call(peer.ask), TIMES)
+    return [
+        Row("set-up to first call, warm", "ms", warm, 15, theirs),
+        Row("set-up to first call, cold", "ms", cold, 150, theirs),
+    ]
+
+
+def iteration(ours: Ours) -> list[Row]:
+    """What an iteration costs when model and code cost nothing; the first few, still warming, are left out."""
+
+    def median_gap(ask: Callable[[Any], object]) -> float:
+        lm, engine = scripted(cells("x = 1", ITERATIONS))
+        ask(lm)
+        return statistics.median(gaps_ms(engine.moments)[3:])
+
+    for ask in (ours.ask, peer.ask):
+        median_gap(ask)
+    return [Row("engine overhead per iteration", "ms", median_gap(ours.ask), 1.5, median_gap(peer.ask))]
+
+
+def batched(ours: Ours) -> list[Row]:
+    """A thousand sub-calls of one cell; timed in the cell."""
+    code = (
+        "import time\nbegan = time.perf_counter()\n"
+        f"got = llm_query_batched(['p'] * {BATCH})\n"
+        "took = time.perf_counter() - began\nSUBMIT(answer=str(took) if all(got) else 'failed')"
+    )
+
+    def run(ask: Callable[..., Any]) -> float:
+        sub, _ = scripted(lambda _prompt: "ok", BATCH_DELAY_S)
+        return float(ask(scripted(one_cell(code))[0], sub_lm=sub).answer)
+
+    name = f"{BATCH:,} batched sub-calls of {BATCH_DELAY_S * 1000:.0f} ms at 64"
+    return [Row(name, "s", run(ours.ask), 1.0, run(peer.ask))]
+
+
+def serial(ours: Ours) -> list[Row]:
+    """One sub-call after the other."""
+    code = (
+        "import time\nllm_query('p')\nbegan = time.perf_counter()\n"
+        f"for _ in range({SERIAL}):\n    llm_query('p')\n"
+        f"SUBMIT(answer=str((time.perf_counter() - began) / {SERIAL} * 1000))"
+    )
+
+    def run(ask: Callable[..., Any]) -> float:
+        sub, _ = scripted(lambda _prompt: "ok")
+        return float(ask(scripted(one_cell(code))[0], sub_lm=sub).answer)
+
+    return [Row("serial llm_query, 0 ms", "ms", run(ours.ask), 0.4, run(peer.ask))]
+
+
+def context(ours: Ours) -> list[Row]:
+    """A context of 100 MB: what the first cell that touches it costs, then each further iteration."""
+    line = "a line of the large context, and then the next one\n"
+    text = (line * (CONTEXT_MB * 1_000_000 // len(line) + 1))[: CONTEXT_MB * 1_000_000]
+    ref = ours.workspace.contexts.add_text("large.txt", text)
+
+    def gaps(ask: Callable[[Any], object], code: str = "n = len(context)") -> list[float]:
+        lm, engine = scripted(cells(code, 8))
+        ask(lm)
+        return gaps_ms(engine.moments)
+
+    def extra(ask: Callable[[Any], object], with_context: list[float]) -> float:
+        return max(0.0, statistics.median(with_context[3:]) - statistics.median(gaps(ask, "n = 1")[3:]))
+
+    brought = seconds(lambda: ours.ask(scripted(one_cell(SUBMIT))[0], contexts=[ref]))
+    mine = gaps(lambda lm: ours.ask(lm, contexts=[ref]))
+    theirs = gaps(lambda lm: peer.ask(lm, context=text))
+    return [
+        Row(f"{CONTEXT_MB} MB context: first turn, which brings it to the server", "s", brought),
+        Row(f"{CONTEXT_MB} MB context: first cell that reads it", "s", mine[0] / 1000, 0.3, theirs[0] / 1000),
+        Row(
+            f"{CONTEXT_MB} MB context: added to each further iteration",
+            "ms",
+            extra(ours.ask, mine),
+            1,
+            extra(peer.ask, theirs),
+        ),
+    ]
+
+
+def tear_down(ours: Ours) -> list[Row]:
+    """What the caller waits for at the end of a session."""
+
+    def end(interpreter: Any) -> float:
+        interpreter.start()
+        interpreter.execute("1")
+        return seconds(interpreter.shutdown)
+
+    mine = median_ms(lambda: end(ours.interpreter()), TIMES)
+    theirs = median_ms(lambda: end(dspy.LocalInterpreter()), TIMES)
+    return [Row("tear-down, for the caller", "ms", mine, 10, theirs)]

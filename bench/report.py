@@ -1,0 +1,85 @@
+"""The table, on the terminal and in docs/performance.md."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.measure import Row
+
+HEAD = ("measure", "ours", "target", "", "dspy.RLM, LocalInterpreter", "ratio")
+
+EXPLAINED = """\
+Written by `make bench WRITE=1`; `python -m bench NAME...` measures a part, `python -m bench --list` names the parts.
+
+*Ours* is the whole product: a turn with its journal, each run's code in its own jailed sandbox behind the local
+Daytona-compatible server. *dspy.RLM, LocalInterpreter* is DSPy's own engine with its unisolated subprocess, measured
+in the same run with the same scripted models and cells, where it has the thing at all. *Ratio* is how many times
+better ours is. Models are scripted: they answer at once, or after the stated time.
+"""
+
+
+def machine() -> str:
+    """Where this was measured, in one line."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    memory = next((int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{os.cpu_count()} x {model}, {memory} GB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, load before {load}"
+    )
+
+
+def versions() -> str:
+    """What was measured against what."""
+    names = ("fleet-rlm", "dspy", "daytona")
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def today() -> str:
+    """The date, UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as texts."""
+    bound = "" if row.target is None else f"{'>=' if row.at_least else '<='} {number(row.target)} {row.unit}"
+    verdict = {None: "", True: "ok", False: "NOT OK"}[row.ok]
+    peer = "" if row.peer is None else f"{number(row.peer)} {row.unit}"
+    ratio = "" if row.ratio is None else f"{number(row.ratio)}x"
+    return row.name, f"{number(row.ours)} {row.unit}", bound, verdict, peer, ratio
+
+
+def number(value: float) -> str:
+    """Three digits that mean something."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def plain(row: Row) -> str:
+    """One line for the terminal."""
+    name, ours, bound, verdict, peer, ratio = cells(row)
+    return f"{name:<64}{ours:>12}  {bound:<12}{verdict:<8}{peer:>12}{ratio:>8}"
+
+
+def page(rows: Sequence[Row], where: str) -> str:
+    """docs/performance.md."""
+    lines = ["# Performance", "", EXPLAINED, f"{today()}, {where}; {versions()}.", ""]
+    lines += ["| " + " | ".join(HEAD) + " |", "|---|--:|---|---|--:|--:|"]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,119 @@
+"""Many at once: a fan-out of child runs, and how little one session's cell disturbs another session."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import dspy
+
+from bench import peer
+from bench.measure import Row, gaps_ms, seconds
+from bench.ours import Ours
+from bench.scripted import FIRST_TURN, action, one_cell, scripted
+from fleet_rlm.runtime.execution.events import Draft, TurnStarted
+
+CHILDREN = 64
+BEAT_S = 0.005
+CHILD = "one of many"
+ASK_ALL = f"got = ask_all(tasks=['{CHILD} %d' % i for i in range({CHILDREN})])\nSUBMIT(answer=str(len(got)) + got[-1])"
+
+
+def fan_out(ours: Ours) -> list[Row]:
+    """A run that asks 64 children, two turns each, and waits for all."""
+    rows: list[Row] = []
+    for delay, target in ((0.0, 2.0), (0.05, 1.0)):
+        mine = seconds(lambda d=delay: _ours(ours, d))
+        theirs = seconds(lambda d=delay: _peer(d))
+        name = f"fan-out to {CHILDREN} children of 2 turns, {delay * 1000:.0f} ms a turn"
+        rows.append(Row(name, "s", mine, target, theirs))
+    return rows
+
+
+def _ours(ours: Ours, delay_s: float) -> None:
+    child, _ = scripted(_child_reply, delay_s)
+    root, _ = scripted(one_cell(ASK_ALL.replace("ask_all", "rlm_query_batched")))
+    result = ours.ask(root, sub_lm=child)
+    assert (result.answer, result.runs) == (f"{CHILDREN}42", CHILDREN + 1), result
+
+
+def _peer(delay_s: float) -> None:
+    child, _ = scripted(_child_reply, delay_s)
+    root, _ = scripted(one_cell(ASK_ALL))
+
+    def one(task: str) -> str:
+        with dspy.context(lm=child):
+            return peer.module("task -> answer")(task=task).answer
+
+    def ask_all(tasks: list[str]) -> list[str]:
+        """Ask one child each, side by side."""
+        with ThreadPoolExecutor(CHILDREN) as pool:
+            return [future.result() for future in [pool.submit(copy_context().run, one, task) for task in tasks]]
+
+    assert peer.ask(root, tools=[ask_all]).answer == f"{CHILDREN}42"
+
+
+def _child_reply(prompt: str) -> str:
+    return action("half = 21" if FIRST_TURN in prompt else "SUBMIT(answer=str(half * 2))")
+
+
+def stall(ours: Ours) -> list[Row]:
+    """How late another session's events come, at worst, while a cell of one second sleeps, or computes."""
+    codes = {
+        "sleeps": "import time\ntime.sleep(1)\nSUBMIT(answer='done')",
+        "computes": "import time\nend = time.time() + 1\nwhile time.time() < end: pass\nSUBMIT(answer='done')",
+    }
+    quiet = _largest_gap(ours, lambda: time.sleep(1))
+    rows = [Row("another session's events held up, nothing else runs", "ms", quiet)]
+    for what, code in codes.items():
+        mine = _largest_gap(ours, lambda c=code: ours.ask(scripted(one_cell(c))[0]))
+        theirs = asyncio.run(_peer_gap(code))
+        rows.append(Row(f"the same while a 1 s cell {what}", "ms", mine, 20, theirs))
+    return rows
+
+
+def _largest_gap(ours: Ours, work: Callable[[], object]) -> float:
+    """One session tells something every 5 ms; how much longer a listener hears nothing while `work` runs. In ms."""
+    workspace = ours.workspace
+    sid = workspace.sessions.create("beats").sid
+    heard: list[float] = []
+    leave = workspace.journal.listen(sid, lambda _events: heard.append(time.perf_counter()))
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            workspace.journal.append(sid, [Draft(data=TurnStarted(), turn="trn_beat")])
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        time.sleep(0.1)
+        work()
+    finally:
+        ended.set()
+        beating.join()
+        leave()
+    return max(gaps_ms(heard)) - BEAT_S * 1000
+
+
+async def _peer_gap(code: str) -> float:
+    """The same for an event loop on which `dspy.RLM.acall` runs."""
+    moments: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            moments.append(time.perf_counter())
+            await asyncio.sleep(BEAT_S)
+
+    beating = asyncio.create_task(beat())
+    rlm: Any = peer.module("task -> answer")
+    with dspy.context(lm=scripted(one_cell(code))[0]):
+        await rlm.acall(task="measure")
+    moments.append(time.perf_counter())
+    beating.cancel()
+    return max(gaps_ms(moments)) - BEAT_S * 1000

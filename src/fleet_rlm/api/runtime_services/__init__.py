@@ -1,0 +1,1 @@
+"""What the routers ask of the runtime, without HTTP in it."""

@@ -1,0 +1,79 @@
+"""Sessions and their history: list, rename, delete, events, snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import msgspec
+
+from fleet_rlm.api.runtime_services.leftovers import require_idle
+from fleet_rlm.api.runtime_services.ports import Workspace
+from fleet_rlm.integrations.database import SessionRow
+from fleet_rlm.runtime.execution.events import Draft, SessionRenamed
+from fleet_rlm.runtime.execution.views import Workbench
+from fleet_rlm.runtime.execution.workbench import reduce
+
+PAGE = 1_000
+KEPT_SNAPSHOTS = 4
+UNTITLED = "New session"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A Workbench as JSON, at its seq."""
+
+    sid: str
+    epoch: str
+    seq: int
+    state: bytes
+
+
+class ChatPersistence:
+    """Sessions of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._benches: OrderedDict[str, Workbench] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def create(self, title: str | None) -> SessionRow:
+        """A new, empty session."""
+        return await self._workspace.sessions.acreate(title.strip() if title else UNTITLED)
+
+    async def rename(self, sid: str, title: str) -> SessionRow:
+        """Errors: NotFound; Conflict while a turn of another process runs in it."""
+        await asyncio.to_thread(self._rename, sid, title.strip())
+        return await self._workspace.sessions.aget(sid)
+
+    def _rename(self, sid: str, title: str) -> None:
+        self._workspace.journal.append(sid, [Draft(SessionRenamed(title=title))], durable=True)
+
+    async def delete(self, sid: str) -> None:
+        """Delete a session with its journal. Errors: NotFound; Conflict while a turn is active."""
+        await asyncio.to_thread(self._delete, sid)
+
+    def _delete(self, sid: str) -> None:
+        require_idle(self._workspace, sid)
+        self._workspace.journal.delete(sid)
+        with self._lock:
+            self._benches.pop(sid, None)
+
+    async def snapshot(self, sid: str) -> Snapshot:
+        """The session's view at its head, so that a far-behind page need not replay everything. Errors: NotFound."""
+        return await asyncio.to_thread(self._snapshot, sid)
+
+    def _snapshot(self, sid: str) -> Snapshot:
+        head = self._workspace.journal.head(sid)
+        with self._lock:
+            bench = self._benches.pop(sid, None)
+            if bench is None or bench.epoch != head.epoch:
+                bench = Workbench(sid=sid, epoch=head.epoch)
+            while page := self._workspace.journal.read(sid, bench.seq, PAGE):
+                reduce(bench, page)
+            self._benches[sid] = bench
+            while len(self._benches) > KEPT_SNAPSHOTS:
+                self._benches.popitem(last=False)
+            return Snapshot(sid, bench.epoch, bench.seq, msgspec.json.encode(bench))

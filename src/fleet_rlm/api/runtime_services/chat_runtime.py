@@ -1,0 +1,145 @@
+"""Turns: start, cancel, look up. Shared by the HTTP routes and the socket, so that both answer alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fleet_rlm.api.runtime_services.leftovers import close_leftovers
+from fleet_rlm.api.runtime_services.ports import Workspace
+from fleet_rlm.errors import Conflict, InvalidInput
+from fleet_rlm.runtime.execution.events import (
+    BudgetUpdated,
+    Citation,
+    ErrorInfo,
+    Mode,
+    TurnAccepted,
+    TurnFinished,
+    Unit,
+    Usage,
+)
+from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
+from fleet_rlm.runtime.factory import HIDDEN
+
+MAX_COMMAND = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A validated question of a client, before its contexts are looked up."""
+
+    session: str
+    question: str
+    mode: Mode
+    model: str | None
+    sub_model: str | None
+    limits: Mapping[str, Any]
+    contexts: Sequence[str]
+    command: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInfo:
+    """A turn as its journal tells it."""
+
+    turn: str
+    session: str
+    status: str
+    answer: str | None
+    usage: Usage
+    limit: Unit | None
+    error: ErrorInfo | None
+    citations: Sequence[Citation]
+
+
+class ChatRuntime:
+    """Turns of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def start(self, asked: Asked) -> Submitted:
+        """Accept a turn; durable when it returns.
+
+        Errors: those of Workspace.submit; NotFound for an unknown context; Conflict for a command used otherwise.
+        """
+        return await asyncio.to_thread(self._start, asked)
+
+    def _start(self, asked: Asked) -> Submitted:
+        if asked.command is not None and not (0 < len(asked.command) <= MAX_COMMAND and asked.command.isprintable()):
+            raise InvalidInput(f"a command id has 1 to {MAX_COMMAND} printable characters")
+        workspace = self._workspace
+        close_leftovers(workspace, asked.session)
+        request = TurnRequest(
+            question=asked.question,
+            session=asked.session,
+            contexts=tuple(workspace.contexts.get(sha256) for sha256 in asked.contexts),
+            mode=asked.mode,
+            model=asked.model,
+            sub_model=asked.sub_model,
+            limits=msgspec.structs.replace(workspace.settings.limits, **asked.limits) if asked.limits else None,
+            command=asked.command,
+        )
+        self._check_repetition(request)
+        return workspace.submit(request)
+
+    def _check_repetition(self, request: TurnRequest) -> None:
+        """The same command must ask the same. Errors: Conflict."""
+        assert request.session is not None
+        if request.command is None:
+            return
+        row = self._workspace.sessions.find_turn_by_command(request.session, request.command)
+        if row is None:
+            return
+        first = self._workspace.journal.read(request.session, row.accepted_seq - 1, 1)[0].data
+        assert isinstance(first, TurnAccepted)
+        # A question with a secret in it is kept without the secret and cannot be compared.
+        other = first.question != request.question and HIDDEN not in first.question
+        if other or first.mode != request.mode or tuple(first.contexts) != request.contexts:
+            raise Conflict("this command id was used for another question", hint="use a new id for a new question")
+
+    async def cancel(self, turn: str, session: str | None = None) -> bool:
+        """Ask a turn to stop; False when it had ended.
+
+        Errors: NotFound; InvalidInput when it is of another session; Conflict when another process runs it.
+        """
+        row = await self._workspace.sessions.aget_turn(turn)
+        if session is not None and row.sid != session:
+            raise InvalidInput(f"turn {turn[:80]!r} is not of this session")
+        if await asyncio.to_thread(self._workspace.cancel, turn):
+            return True
+        if (await self._workspace.sessions.aget_turn(turn)).finished_seq is None:
+            raise Conflict("another fleet process runs this turn", hint="stop it there")
+        return False
+
+    async def info(self, turn: str) -> TurnInfo:
+        """A turn's state; while it runs, its usage is that of the newest budget event. Errors: NotFound."""
+        row = await self._workspace.sessions.aget_turn(turn)
+        finished = await self._workspace.journal.alatest(turn, TurnFinished.type)
+        if finished is not None and isinstance(end := finished.data, TurnFinished):
+            return TurnInfo(
+                turn=turn,
+                session=row.sid,
+                status=end.status,
+                answer=end.answer,
+                usage=end.usage,
+                limit=end.limit,
+                error=end.error,
+                citations=end.citations,
+            )
+        budget = await self._workspace.journal.alatest(turn, BudgetUpdated.type)
+        spent = budget.data.spent if budget is not None and isinstance(budget.data, BudgetUpdated) else Usage()
+        return TurnInfo(
+            turn=turn,
+            session=row.sid,
+            status=row.status,
+            answer=None,
+            usage=spent,
+            limit=None,
+            error=None,
+            citations=(),
+        )

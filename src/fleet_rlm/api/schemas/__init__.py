@@ -1,0 +1,1 @@
+"""Shapes of the HTTP edge; openapi.yaml is generated from them."""

@@ -1,0 +1,34 @@
+"""Where a command's log goes: `<home>/logs/fleet.log`, never the terminal, which belongs to the answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+_BYTES: Final = 4 << 20
+_KEPT: Final = 3
+
+
+def log_to_file(home: Path) -> Path:
+    """Send our loggers from INFO on, others' and Python's warnings there. No log where the folder cannot be had."""
+    path = home / "logs" / "fleet.log"
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    logging.getLogger("fleet_rlm").setLevel(logging.INFO)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        root.addHandler(_handler(path))
+    except OSError:
+        root.addHandler(logging.NullHandler())
+    return path
+
+
+def _handler(path: Path) -> logging.Handler:
+    handler = RotatingFileHandler(path, maxBytes=_BYTES, backupCount=_KEPT, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
+    os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+    return handler

@@ -1,0 +1,1 @@
+"""Everything that talks to a world outside: sandboxes, databases, tracing. They do not import each other."""

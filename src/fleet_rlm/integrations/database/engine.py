@@ -1,0 +1,230 @@
+"""The database of a data folder: one thread with an event loop that owns every connection.
+
+The rest of the program is synchronous worker threads and other event loops; both reach the loop through `run` and
+`arun`. Writers take `BEGIN IMMEDIATE` at once (a read that turns into a write would fail without waiting). The
+journal's commits, several for each model call, have a thread and a connection of their own, on which a transaction
+runs in one go; what else writes has one connection, and readers a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from fleet_rlm.errors import InternalError, StorageError
+from fleet_rlm.integrations.database.migrate import upgrade
+from fleet_rlm.integrations.database.owner import Owner
+
+T = TypeVar("T")
+
+FILE_NAME = "fleet.db"
+BUSY_MS = 5_000
+READERS = 4
+SYNCED = "fleet.synced"
+
+
+class Database:
+    """An open data folder. Every public method may be called from any thread but the database's own."""
+
+    def __init__(self, home: Path) -> None:
+        """Open or create `<home>/fleet.db` (0600, folder 0700) and bring it to the newest revision.
+
+        Errors: StorageError when the folder or the file cannot be used.
+        """
+        try:
+            _prepare_folder(home)
+            self.owner = Owner(home)
+        except OSError as error:
+            raise StorageError(f"cannot use the data folder {home}: {error.strerror or error}") from error
+        self.home = home
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="fleet-journal", daemon=True)
+        self._thread.start()
+        file = home / FILE_NAME
+        self._writer = _engine(file, size=1, begin="BEGIN IMMEDIATE")
+        self._reader = _engine(file, size=READERS, begin="BEGIN")
+        self._committer = _commit_engine(file)
+        self._commits = _CommitThread()
+        try:
+            self.run(self._migrate())
+        except BaseException:
+            self.close()
+            raise
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    async def _migrate(self) -> None:
+        async with self.write() as connection:
+            await connection.run_sync(_upgrade)
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run on the database's loop and wait here.
+
+        Errors: StorageError for what the database refuses; InternalError when called on the database's own thread.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise InternalError("the journal's own thread must not wait for the database (a listener called it)")
+        if self.loop.is_closed():
+            work.close()
+            raise StorageError("the data folder is closed")
+        return asyncio.run_coroutine_threadsafe(_translated(work), self.loop).result(timeout)
+
+    async def arun(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the database's loop and await from another loop."""
+        if self.loop.is_closed():
+            work.close()
+            raise StorageError("the data folder is closed")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_translated(work), self.loop))
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[AsyncConnection]:
+        """A write transaction: commits at the end of the block, rolls back on any exception."""
+        async with self._writer.begin() as connection:
+            yield connection
+
+    async def commit(self, work: Callable[[Connection], T], *, synced: bool) -> T:
+        """`work` in one write transaction, on the thread of commits: a change of threads for each statement would
+        cost more than the statements. It also survives a power cut when `synced` (one more disk sync, about 3 ms)."""
+        return await asyncio.wrap_future(self._commits.submit(self._commit, work, synced))
+
+    def _commit(self, work: Callable[[Connection], T], synced: bool) -> T:
+        with self._committer.connect() as connection:
+            if connection.info.get(SYNCED) is not synced:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+                connection.info[SYNCED] = synced
+            with connection.begin():
+                return work(connection)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
+        """A read transaction: one consistent view."""
+        async with self._reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection and stop the thread. Idempotent."""
+        if self.loop.is_closed():
+            return
+        try:
+            self.run(self._dispose(), timeout=10)
+        except TimeoutError as error:
+            raise StorageError("the database did not close within 10 s") from error
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=10)
+            self.loop.close()
+            self.owner.close()
+
+    async def _dispose(self) -> None:
+        await self._reader.dispose()
+        await self._writer.dispose()
+        await asyncio.wrap_future(self._commits.submit(self._committer.dispose))
+        self._commits.shutdown()
+
+
+class _CommitThread:
+    """One thread for commits. Not a ThreadPoolExecutor: that takes no work any more when Python exits, which is when a
+    library's last events are written."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="fleet-commit", daemon=True).start()
+
+    def submit(self, call: Callable[..., T], *args: Any) -> Future[T]:
+        """Run a call on the thread; what `loop.run_in_executor` wants of an executor."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call(*args))
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+                done.set_exception(error)
+
+        self._work.put(run)
+        return done
+
+    def shutdown(self) -> None:
+        """End the thread after what is queued."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (run := self._work.get()) is not None:
+            run()
+
+
+async def _translated(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise storage_error(error) from error
+
+
+def storage_error(error: BaseException) -> StorageError:
+    """One clear line for what SQLite or SQLAlchemy raised; never the SQL or its values."""
+    cause = error.__cause__ or getattr(error, "orig", None) or error
+    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    hint = None
+    if "full" in reason:
+        hint = "free some space on the disk of the data folder"
+    elif "locked" in reason:
+        hint = "another program holds the database; try again"
+    return StorageError(f"the database refused: {reason}", hint=hint)
+
+
+def _upgrade(connection: Connection) -> None:
+    upgrade(connection)
+
+
+def _prepare_folder(home: Path) -> None:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Created here, so that the file (and the -wal and -shm beside it, which copy its mode) is never readable by others.
+    fd = os.open(home / FILE_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    os.close(fd)
+
+
+def _engine(file: Path, *, size: int, begin: str) -> AsyncEngine:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{file}", pool_size=size, max_overflow=0, pool_timeout=30)
+    _prepare(engine.sync_engine, begin)
+    return engine
+
+
+def _commit_engine(file: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{file}", poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=30)
+    _prepare(engine, "BEGIN IMMEDIATE")
+    return engine
+
+
+def _prepare(engine: Engine, begin: str) -> None:
+    """Pragmas of each connection, and how its transactions begin."""
+
+    def connected(connection: DBAPIConnection, _record: object) -> None:
+        # The driver's own BEGIN is off: the transaction starts where `started` says so.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def started(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", started)

@@ -1,0 +1,206 @@
+"""Commits batches of events and keeps the projections beside them in the same transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
+
+from fleet_rlm.errors import NotFound
+from fleet_rlm.integrations.database.engine import Database, storage_error
+from fleet_rlm.integrations.database.schema import events, session_contexts, sessions, turns
+from fleet_rlm.runtime.execution.events import (
+    ContextAdded,
+    ContextRef,
+    Event,
+    SessionRenamed,
+    TurnAccepted,
+    TurnFinished,
+)
+
+RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a session's journal stands. A cursor (`seq`) is valid only within its `epoch`."""
+
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive events of one session. `base` is the seq that they follow."""
+
+    sid: str
+    base: int
+    events: Sequence[Event]
+    raws: Sequence[str]
+    """Their JSON, one each."""
+    owns_turn: bool
+    """This process has a turn running in the session, so nobody else can have moved its head."""
+
+
+class Stored(NamedTuple):
+    """An event as it lies in the table; `raw` is its JSON."""
+
+    seq: int
+    type: str
+    turn: str | None
+    raw: str
+
+
+class Outcome(Enum):
+    """What became of a batch inside a transaction that did commit."""
+
+    OK = "ok"
+    GONE = "gone"
+    """The session was deleted."""
+    STALE = "stale"
+    """Another process wrote to the session since its head was read."""
+    BUSY = "busy"
+    """A turn of another live process is running in the session."""
+    REFUSED = "refused"
+    """The database can never take it: a defect of ours."""
+
+
+class JournalStore:
+    """The events table and its projections."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def commit(self, batches: Sequence[Batch], *, synced: bool) -> list[Outcome]:
+        """Write the batches in one transaction.
+
+        Errors: StorageError for what may work later (full, locked, busy); any other exception for what never will.
+        """
+        try:
+            return await self.database.commit(
+                lambda connection: [self._write(connection, batch) for batch in batches], synced=synced
+            )
+        except (OperationalError, SQLAlchemyTimeout, sqlite3.OperationalError, OSError) as error:
+            raise storage_error(error) from error
+
+    def _write(self, connection: Connection, batch: Batch) -> Outcome:
+        row = (connection.execute(select(sessions.c.head).where(sessions.c.sid == batch.sid))).first()
+        if row is None:
+            return Outcome.GONE
+        if row.head != batch.base:
+            return Outcome.STALE
+        if not batch.owns_turn and self._busy(connection, batch.sid):
+            return Outcome.BUSY
+        connection.execute(insert(events), [_row(*pair) for pair in zip(batch.events, batch.raws, strict=True)])
+        for event in batch.events:
+            self._project(connection, event)
+        last = batch.events[-1]
+        connection.execute(
+            update(sessions).where(sessions.c.sid == batch.sid).values(head=last.seq, updated_ms=last.ts)
+        )
+        return Outcome.OK
+
+    def _busy(self, connection: Connection, sid: str) -> bool:
+        query = select(turns.c.owner).where(turns.c.sid == sid, turns.c.status == RUNNING)
+        owners = (connection.execute(query)).scalars().all()
+        mine = self.database.owner
+        return any(owner != mine.id and mine.alive(owner) for owner in owners)
+
+    def _project(self, connection: Connection, event: Event) -> None:
+        match event.data:
+            case SessionRenamed(title=title):
+                connection.execute(update(sessions).where(sessions.c.sid == event.sid).values(title=title))
+            case TurnAccepted() as data:
+                self._accept(connection, event, data)
+            case TurnFinished() as data:
+                connection.execute(
+                    update(turns)
+                    .where(turns.c.tid == event.turn)
+                    .values(
+                        status=data.status,
+                        finished_seq=event.seq,
+                        finished_ms=event.ts,
+                        cost_usd=data.usage.cost_usd,
+                    )
+                )
+            case ContextAdded(context=context):
+                self._link(connection, event, [context])
+            case _:
+                pass
+
+    def _accept(self, connection: Connection, event: Event, data: TurnAccepted) -> None:
+        connection.execute(
+            insert(turns).values(
+                tid=event.turn,
+                sid=event.sid,
+                owner=self.database.owner.id,
+                command=data.command,
+                status=RUNNING,
+                accepted_seq=event.seq,
+                accepted_ms=event.ts,
+            )
+        )
+        self._link(connection, event, data.contexts)
+
+    def _link(self, connection: Connection, event: Event, contexts: Sequence[ContextRef]) -> None:
+        rows = [{"sid": event.sid, "sha256": c.sha256, "name": c.name, "added_seq": event.seq} for c in contexts]
+        if rows:
+            # The only statement on which the two dialects differ.
+            table = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+            connection.execute(table(session_contexts).on_conflict_do_nothing(), rows)
+
+    async def head(self, sid: str) -> Head:
+        """Errors: NotFound."""
+        async with self.database.read() as connection:
+            query = select(sessions.c.epoch, sessions.c.head).where(sessions.c.sid == sid)
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise NotFound(f"no session {sid[:80]!r}")
+        return Head(row.epoch, row.head)
+
+    async def read(self, sid: str, after: int, limit: int, turn: str | None = None) -> list[Stored]:
+        """The events with seq > `after`, in order, at most `limit`; of one turn when given."""
+        query = select(events.c.seq, events.c.type, events.c.turn, events.c.raw).where(
+            events.c.sid == sid, events.c.seq > after
+        )
+        if turn is not None:
+            query = query.where(events.c.turn == turn)
+        query = query.order_by(events.c.seq).limit(limit)
+        async with self.database.read() as connection:
+            return [Stored(*row) for row in await connection.execute(query)]
+
+    async def latest(self, turn: str, type_: str) -> str | None:
+        """The JSON of a turn's newest event of a type."""
+        query = select(events.c.raw).where(events.c.turn == turn, events.c.type == type_)
+        async with self.database.read() as connection:
+            return (await connection.execute(query.order_by(events.c.seq.desc()).limit(1))).scalar_one_or_none()
+
+    async def count(self, sid: str) -> int:
+        """How many events the session has; equal to its head, since there are no gaps."""
+        async with self.database.read() as connection:
+            query = select(func.count()).select_from(events).where(events.c.sid == sid)
+            return int((await connection.execute(query)).scalar_one())
+
+    async def remove(self, sid: str) -> bool:
+        """Delete a session with everything below it. False when there was none."""
+        async with self.database.write() as connection:
+            result = await connection.execute(delete(sessions).where(sessions.c.sid == sid))
+            return result.rowcount == 1
+
+
+def _row(event: Event, raw: str) -> dict[str, Any]:
+    return {"sid": event.sid, "seq": event.seq, "type": event.type, "turn": event.turn, "raw": raw}
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

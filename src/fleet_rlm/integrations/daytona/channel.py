@@ -1,0 +1,223 @@
+"""One conversation with a worker in a sandbox: start it, exchange messages, survive dropped connections.
+
+Everything here runs on one event loop. Messages arrive whole and in order, each exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from fleet_rlm.errors import SandboxUnavailable
+from fleet_rlm.integrations.daytona.transport import (
+    Transport,
+    TransportError,
+    TransportGone,
+    boot_line,
+    boot_marker,
+    boot_payload,
+)
+from fleet_rlm.integrations.daytona.worker.frames import (
+    BYE,
+    DATA,
+    END,
+    HELLO,
+    IN_WINDOW_BYTES,
+    KEY,
+    OUT_WINDOW_BYTES,
+    PING,
+    Frame,
+    Inbox,
+    Link,
+    Oversized,
+)
+
+PING_S = 10.0
+SILENCE_S = 30.0  # no byte for so long: the connection is dead, whatever it says
+RECONNECT_S = 30.0
+SEEN_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What the worker is told at start. Sizes in bytes. `marks`: see `SandboxSource.marks`."""
+
+    contexts_root: str = "/contexts"
+    marks: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    output_bytes: int = 8 << 20
+    message_bytes: int = 64 << 20
+    start_s: float = 30.0
+
+
+class Channel:
+    """Frames over a transport. `on_message(channel, payload)` and `on_lost(reason)` are called on the loop."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: ChannelOptions,
+        *,
+        on_message: Callable[[int, bytes], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._transport = transport
+        self._options = options
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
+        self._inbox = Inbox(options.message_bytes + (1 << 20))
+        self._nonce = secrets.token_hex(8)
+        self._hello: asyncio.Future[None] | None = None
+        self._booted = False
+        self._seen = b""  # what came before the first frame, for the error message and the marker
+        self._heard = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+        self._mending: asyncio.Task[None] | None = None
+        self._ended = False
+
+    async def open(self) -> None:
+        """Start the worker and give it its key. SandboxUnavailable when it does not come up in time."""
+        loop = asyncio.get_running_loop()
+        self._hello = loop.create_future()
+        try:
+            async with asyncio.timeout(self._options.start_s):
+                await self._transport.open(self._received, self._connection_lost)
+                if not self._hello.done():  # a warm worker may have spoken already
+                    self._transport.write(boot_line(self._nonce))
+                await self._hello
+        except TimeoutError:
+            seen = self._seen[-200:].decode("utf-8", "replace").strip()
+            raise SandboxUnavailable(
+                f"the sandbox's Python did not answer within {self._options.start_s:g} s; its terminal shows {seen!r}",
+                hint="the sandbox image needs python3 3.9 or newer and a shell",
+            ) from None
+        except TransportError as error:  # the cause tells the caller that trying again may help
+            raise SandboxUnavailable(f"the sandbox's terminal cannot be opened: {error}") from error
+        self._heard = time.monotonic()
+        self._ticker = loop.call_later(PING_S, self._tick)
+
+    def send(self, channel: int, payload: bytes, *, urgent: bool = False) -> None:
+        """Queue one message to the worker."""
+        if not self._ended:
+            self._link.send(channel, payload, urgent=urgent)
+            self._flush()
+
+    async def close(self) -> None:
+        """Say goodbye and disconnect; nothing is called back after this."""
+        if self._end():
+            self._link.control(BYE)
+            self._flush()
+        await self._transport.close()
+
+    def _end(self) -> bool:
+        """Stop everything that runs by itself; False when it was stopped before."""
+        first, self._ended = not self._ended, True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._mending is not None and self._mending is not asyncio.current_task():
+            self._mending.cancel()
+        return first
+
+    def _lose(self, reason: str) -> None:
+        if self._hello is not None and not self._hello.done():
+            self._end()
+            self._hello.set_exception(TransportError(reason))
+        elif self._end():
+            self._on_lost(reason)
+
+    def _flush(self) -> None:
+        data = self._link.pump()
+        if data:
+            self._transport.write(data)
+
+    def _received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._heard = time.monotonic()
+        if self._hello is not None and not self._hello.done():
+            self._watch_boot(data)
+        try:
+            for frame in self._link.receive(data):
+                self._on_frame(frame)
+        except Oversized as error:
+            self._lose(str(error))
+            return
+        self._flush()
+
+    def _watch_boot(self, data: bytes) -> None:
+        """Before HELLO: look for the marker of the booted Python and send it the worker."""
+        self._seen = (self._seen + data)[-SEEN_BYTES:]
+        if not self._booted and boot_marker(self._nonce) in self._seen:
+            self._booted = True
+            self._transport.write(boot_payload())
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.type == HELLO:
+            self._greet()
+        elif frame.type in (DATA, END):
+            message = self._inbox.add(frame)
+            if message is not None:
+                self._on_message(frame.channel, message)
+
+    def _greet(self) -> None:
+        """The worker's code-running child exists by now, so the key stays between us and the parent."""
+        if self._hello is None or self._hello.done():
+            return
+        key = secrets.token_bytes(32)
+        options = {
+            "key": key.hex(),
+            "contexts": self._options.contexts_root,
+            "marks": dict(self._options.marks),
+            "output_bytes": self._options.output_bytes,
+            "message_bytes": self._options.message_bytes,
+        }
+        self._link.control(KEY, json.dumps(options).encode())
+        self._flush()
+        self._link.use_key(key)
+        self._hello.set_result(None)
+
+    def _tick(self) -> None:
+        if self._ended:
+            return
+        if self._mending is None and time.monotonic() - self._heard > SILENCE_S:
+            self._connection_lost("no answer to pings")
+        elif self._mending is None:
+            self._link.control(PING)
+            self._flush()
+        self._ticker = asyncio.get_running_loop().call_later(PING_S, self._tick)
+
+    def _connection_lost(self, reason: str) -> None:
+        if self._ended or self._mending is not None:
+            return
+        if self._hello is None or not self._hello.done():  # the worker has no key yet: nothing to resume
+            self._lose(reason)
+            return
+        self._mending = asyncio.get_running_loop().create_task(self._mend(reason))
+
+    async def _mend(self, reason: str) -> None:
+        """Connect again and resume, or give the sandbox up."""
+        give_up = time.monotonic() + RECONNECT_S
+        delay = 0.02
+        try:
+            while True:
+                try:
+                    await self._transport.reopen()
+                    break
+                except TransportGone as error:
+                    self._lose(f"{reason}; {error}")
+                    return
+                except TransportError as error:
+                    if time.monotonic() + delay > give_up:
+                        self._lose(f"{reason}; reconnecting failed for {RECONNECT_S:g} s: {error}")
+                        return
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+        finally:
+            self._mending = None
+        self._heard = time.monotonic()
+        self._link.resume()
+        self._flush()

@@ -1,0 +1,376 @@
+"""Sandboxes by the Daytona API: make them, stage contexts for them, sweep them up. Local server or Daytona alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fleet_rlm.errors import SandboxError, SandboxLost, SandboxUnavailable
+from fleet_rlm.integrations.daytona.client import DaytonaClient, LoopThread
+from fleet_rlm.integrations.daytona.creation import CREATE_LABEL, Maker, state_of, unavailable
+from fleet_rlm.integrations.daytona.fallback import FallbackTransport, Passage
+from fleet_rlm.integrations.daytona.owner import DEPLOYMENT_LABEL, deployment, is_orphan
+from fleet_rlm.integrations.daytona.pool import IDLE_LABELS, Pool
+from fleet_rlm.integrations.daytona.pty import PtyTransport
+from fleet_rlm.integrations.daytona.retry import retried
+from fleet_rlm.integrations.daytona.session_command import SessionTransport
+from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.integrations.daytona.source import (
+    CONTEXTS_ROOT,
+    CONTEXTS_VOLUME,
+    ContextMount,
+    SandboxHandle,
+    SandboxSpec,
+)
+from fleet_rlm.integrations.daytona.staging import Stager, digest_of
+from fleet_rlm.integrations.daytona.transport import Transport
+
+if TYPE_CHECKING:
+    from daytona import AsyncSandbox
+
+T = TypeVar("T")
+DELETE_S = 10.0
+CALL_S = 90.0
+PROBE_S = 10.0
+STAGE_S = 30 * 60.0
+PARALLEL_DELETES = 16
+TURN_LABEL = "fleet.turn"
+LAGGING_LIST_S = 5.0  # a real server's list may not know a sandbox yet that exists
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxInfo:
+    """A sandbox as the server lists it."""
+
+    id: str
+    state: str
+    labels: Mapping[str, str]
+
+
+class SandboxRuntime:
+    """Implements `SandboxSource`. `settings` may be a callable, called once at first use (it may start a server).
+
+    Its methods are for ordinary threads and wait for their end, but `delete` does not; the coroutines run on `loop`.
+    """
+
+    contexts_root = CONTEXTS_ROOT
+
+    def __init__(self, settings: DaytonaSettings | Callable[[], DaytonaSettings]) -> None:
+        self._given = settings
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._chosen: DaytonaSettings | None = None
+        self._client: DaytonaClient | None = None
+        self._sandboxes: dict[str, AsyncSandbox] = {}
+        self._marks: dict[str, tuple[str, str]] = {}
+        self._lasting: set[str] = set()  # these outlive us, stopped
+        self._maker = Maker(lambda: self.client, self._sweep_soon)
+        self._pool: Pool | None = None
+        self._passage = Passage()
+        self._deletes: set[asyncio.Task[None]] = set()
+        self._delete_slots = asyncio.Semaphore(PARALLEL_DELETES)
+        self._stager = Stager(self)
+        self._closed = False
+
+    # -- threads ------------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the background thread; the server is known by then."""
+        _ = self.settings
+        return self._running().loop
+
+    @property
+    def settings(self) -> DaytonaSettings:
+        """The server in use; the first call may start it."""
+        thread = self._running()  # first, so that the SDK loads while a server starts
+        with self._lock:
+            if self._chosen is None:
+                thread.loop.call_soon_threadsafe(_load_sdk)
+                self._chosen = self._given if isinstance(self._given, DaytonaSettings) else self._given()
+                self._client = DaytonaClient(self._chosen)
+                self._pool = Pool(self._chosen.pool, self._make, self.runs, self.delete)
+                if self._chosen.provider == "daytona":
+                    thread.loop.call_soon_threadsafe(self._in_background, self._sweep_orphans)
+            return self._chosen
+
+    @property
+    def provider(self) -> str:
+        """local or daytona."""
+        return self.settings.provider
+
+    @property
+    def isolation(self) -> str:
+        """The level that the local server proved, or "daytona"."""
+        return self.settings.isolation
+
+    def create(self, spec: SandboxSpec) -> SandboxHandle:
+        """A started sandbox. SandboxUnavailable when there is none to be had."""
+        return self._wait(self.acquire(spec), CALL_S)
+
+    def delete(self, handle: SandboxHandle) -> None:
+        """Let a sandbox be deleted in the background; `close` waits for it."""
+        thread = self._thread
+        if thread is not None and not thread.loop.is_closed():
+            thread.loop.call_soon_threadsafe(self._delete_soon, handle.id)
+
+    def forget(self, handle: SandboxHandle) -> None:
+        """Answer for a sandbox no more; it goes on by itself."""
+        self._wait(self._let_go(handle.id), CALL_S)
+
+    def delete_now(self, handle: SandboxHandle) -> None:
+        """Delete a sandbox and wait for it."""
+        self._wait(self._delete(handle.id), CALL_S)
+
+    def list(self, labels: Mapping[str, str]) -> list[SandboxInfo]:
+        """The sandboxes that carry all of these labels."""
+        return self._wait(self._list(labels), CALL_S)
+
+    def delete_labelled(self, labels: Mapping[str, str]) -> int:
+        """Delete every sandbox with these labels and wait for it; how many there were."""
+        if not labels:
+            raise ValueError("delete_labelled needs at least one label")
+        return self._wait(self._delete_labelled(labels), CALL_S)
+
+    def sweep(self) -> int:
+        """Delete the sandboxes of dead processes that ran here; how many. Done by itself at the start on Daytona."""
+        return self._wait(self._sweep_orphans(), CALL_S)
+
+    def turn_over(self, turn: str) -> None:
+        """Delete in the background what is left of a turn that has ended."""
+        thread = self._thread
+        if thread is not None and self._client is not None and not thread.loop.is_closed():
+            thread.loop.call_soon_threadsafe(self._in_background, lambda: self._delete_labelled({TURN_LABEL: turn}))
+
+    def call(self, work: Coroutine[Any, Any, T], timeout: float = CALL_S) -> T:
+        """Run a coroutine of this package on the loop and wait for it."""
+        return self._wait(work, timeout)
+
+    def stage_context(self, sha256: str, data: Path, index: Path) -> None:
+        """Bring a context to the volume from which sandboxes mount it; nothing when it is there already."""
+        if not self.settings.read_only_mounts and sha256 not in self._marks:
+            self._marks[sha256] = (digest_of(index), digest_of(data))
+        self._wait(self._stager.stage(sha256, data, index), STAGE_S)
+
+    def close(self) -> None:
+        """Delete the sandboxes made here, wait (bounded) for that, then end. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            with contextlib.suppress(TimeoutError):
+                thread.run(self._finish(), DELETE_S + 2)
+            thread.stop()
+
+    def _running(self) -> LoopThread:
+        with self._lock:
+            if self._closed:
+                raise SandboxUnavailable("the sandbox runtime is closed")
+            if self._thread is None:
+                self._thread = LoopThread()
+            return self._thread
+
+    def _wait(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+        _ = self.settings
+        try:
+            return self._running().run(work, timeout)
+        except TimeoutError:
+            raise SandboxUnavailable(f"the sandbox server did not answer within {timeout:g} s") from None
+
+    # -- on the loop --------------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> DaytonaClient:
+        """The connection to the server."""
+        assert self._client is not None
+        return self._client
+
+    async def acquire(self, spec: SandboxSpec) -> SandboxHandle:
+        """A started sandbox: one that waits for this, or a new one."""
+        assert self._pool is not None
+        handle = await self._pool.take(spec) if spec.poolable else None
+        if handle is None:
+            return await self._make(spec)
+        self._in_background(lambda: self._relabel(handle.id, spec.labels))
+        return handle
+
+    async def _make(self, spec: SandboxSpec) -> SandboxHandle:
+        sandbox = await self._maker.make(spec)
+        return self.adopt(sandbox, lasting=not spec.ephemeral)
+
+    def adopt(self, sandbox: AsyncSandbox, *, lasting: bool = False) -> SandboxHandle:
+        """Answer for a sandbox from now on; a lasting one is stopped at the end, not deleted (on the loop)."""
+        self._sandboxes[sandbox.id] = sandbox
+        if lasting:
+            self._lasting.add(sandbox.id)
+        return SandboxHandle(sandbox.id, f"{sandbox.toolbox_proxy_url.rstrip('/')}/{sandbox.id}")
+
+    async def _let_go(self, id: str) -> None:
+        self._sandboxes.pop(id, None)
+        self._lasting.discard(id)
+
+    async def _relabel(self, id: str, labels: Mapping[str, str]) -> None:
+        """A sandbox from the pool gets the labels of who uses it."""
+        sandbox = self._sandboxes.get(id)
+        if sandbox is None:
+            return
+        sandbox.labels = {**{k: v for k, v in sandbox.labels.items() if k not in IDLE_LABELS}, **labels}
+        wanted = dict(sandbox.labels)
+        await retried(lambda: sandbox.set_labels(wanted))
+
+    async def runs(self, handle: SandboxHandle) -> bool:
+        """Whether a sandbox is started (on the loop)."""
+        from daytona import DaytonaError
+
+        try:
+            return state_of(await self.client.sdk().get(handle.id)) == "started"
+        except (DaytonaError, OSError):
+            return False
+
+    def marks(self, spec: SandboxSpec) -> Mapping[str, tuple[str, str]]:
+        """The marks of the contexts staged by this runtime that a sandbox mounts; none where mounts are read-only."""
+        shas = [mount.sha256 for mount in spec.mounts if isinstance(mount, ContextMount)]
+        return {sha: self._marks[sha] for sha in shas if sha in self._marks}
+
+    def terminal(self, handle: SandboxHandle) -> Transport:
+        """A terminal in a sandbox, not yet opened; by what passes to this server, or what the settings demand."""
+        choice = self.settings.transport
+        if choice == "session":
+            return SessionTransport(self.sandbox(handle))
+        terminal = PtyTransport(self.client.http(), handle.toolbox_url, self.client.headers)
+        if choice == "terminal" or handle.id not in self._sandboxes:
+            return terminal
+        return FallbackTransport(
+            self._passage, terminal, lambda: SessionTransport(self.sandbox(handle)), lambda: self._answers(handle)
+        )
+
+    async def _answers(self, handle: SandboxHandle) -> bool:
+        """Whether plain requests reach a sandbox."""
+        from daytona import DaytonaError
+
+        try:
+            await asyncio.wait_for(self.sandbox(handle).get_work_dir(), PROBE_S)
+        except (DaytonaError, SandboxError, OSError):  # TimeoutError is an OSError
+            return False
+        return True
+
+    def sandbox(self, handle: SandboxHandle) -> AsyncSandbox:
+        """The SDK's object of a sandbox made here."""
+        found = self._sandboxes.get(handle.id)
+        if found is None:
+            raise SandboxLost(f"sandbox {handle.id} is not in use any more")
+        return found
+
+    @property
+    def maker(self) -> Maker:
+        """What makes sandboxes and volumes (on the loop)."""
+        return self._maker
+
+    def _delete_soon(self, id: str) -> None:
+        self._in_background(lambda: self._delete(id))
+
+    def _in_background(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Begin something that nobody waits for, but for `close`; when it fails, the time to live has to do."""
+        task = asyncio.ensure_future(self._quietly(work()))
+        self._deletes.add(task)
+        task.add_done_callback(self._deletes.discard)
+
+    async def _quietly(self, work: Coroutine[Any, Any, Any]) -> None:
+        from daytona import DaytonaError
+
+        with contextlib.suppress(DaytonaError, SandboxError, OSError):
+            await work
+
+    async def _delete(self, id: str) -> None:
+        """Delete one sandbox; three tries, after which its time to live has to do."""
+        from daytona import DaytonaError, DaytonaNotFoundError
+
+        sandbox = self._sandboxes.pop(id, None)
+        self._lasting.discard(id)
+        if sandbox is None:
+            return
+        async with self._delete_slots:
+            for delay in (0.2, 1.0, 0.0):
+                try:
+                    await self.client.sdk().delete(sandbox, timeout=DELETE_S)
+                    return
+                except DaytonaNotFoundError:
+                    return
+                except (DaytonaError, OSError):
+                    await asyncio.sleep(delay)
+
+    async def _list(self, labels: Mapping[str, str]) -> list[SandboxInfo]:
+        return [_info(sandbox) for sandbox in await self.find(labels)]
+
+    async def find(self, labels: Mapping[str, str]) -> list[AsyncSandbox]:
+        """The SDK's objects of all sandboxes that carry these labels."""
+        from daytona import DaytonaError, ListSandboxesQuery
+
+        async def listed() -> list[AsyncSandbox]:
+            query = ListSandboxesQuery(labels=dict(labels))
+            return [sandbox async for sandbox in self.client.sdk().list(query)]
+
+        try:
+            return await retried(listed)
+        except (DaytonaError, OSError) as error:
+            raise unavailable(error) from error
+
+    async def _delete_labelled(self, labels: Mapping[str, str]) -> int:
+        found = {sandbox.id: sandbox for sandbox in await self.find(labels)}
+        known = self._sandboxes.items()  # a list may lag behind what we know
+        found.update({id: sandbox for id, sandbox in known if labels.items() <= sandbox.labels.items()})
+        self._sandboxes.update(found)
+        await asyncio.gather(*(self._delete(id) for id in found))
+        return len(found)
+
+    async def _sweep_orphans(self) -> int:
+        """Delete what processes left here that are dead."""
+        found = [sandbox for sandbox in await self.find({DEPLOYMENT_LABEL: deployment()}) if is_orphan(sandbox.labels)]
+        self._sandboxes.update({sandbox.id: sandbox for sandbox in found})
+        await asyncio.gather(*(self._delete(sandbox.id) for sandbox in found))
+        return len(found)
+
+    def _sweep_soon(self, marker: str) -> None:
+        self._in_background(lambda: self._sweep(marker))
+
+    async def _sweep(self, marker: str) -> None:
+        """After a failed creation: a sandbox may exist all the same, or come to exist."""
+        await self._delete_labelled({CREATE_LABEL: marker})
+        if self.provider == "daytona" and not self._closed:
+            await asyncio.sleep(LAGGING_LIST_S)
+            await self._delete_labelled({CREATE_LABEL: marker})
+
+    async def _finish(self) -> None:
+        """Delete what is still there, wait (bounded) for every deletion, close the connections."""
+        if self._pool is not None:
+            self._pool.close()
+        for id in list(self._sandboxes):
+            if id in self._lasting:
+                sandbox = self._sandboxes.pop(id)
+                self._in_background(lambda sandbox=sandbox: sandbox.stop(timeout=DELETE_S))
+            else:
+                self._delete_soon(id)
+        if self._deletes:
+            await asyncio.wait(list(self._deletes), timeout=DELETE_S)
+        if self._client is not None:
+            await self._client.close()
+
+
+def _info(sandbox: AsyncSandbox) -> SandboxInfo:
+    return SandboxInfo(sandbox.id, state_of(sandbox), dict(sandbox.labels))
+
+
+def _load_sdk() -> None:
+    import daytona
+
+    _ = daytona.AsyncDaytona
+
+
+__all__ = ["CONTEXTS_VOLUME", "ContextMount", "SandboxHandle", "SandboxInfo", "SandboxRuntime", "SandboxSpec"]

@@ -1,0 +1,294 @@
+"""A live worker as threads use it: run a cell, serve its tool calls, interrupt it, end it.
+
+The channel lives on an event loop; the thread that runs a cell waits on the cell's mailbox. Each host tool runs
+on its own thread, in a copy of the context of the thread that runs the cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+
+from fleet_rlm.errors import SandboxUnavailable
+from fleet_rlm.integrations.daytona.cells import (
+    STREAMS,
+    Cell,
+    Ended,
+    Lost,
+    Outcome,
+    Output,
+    OutputLog,
+    Poked,
+    Raised,
+    ToolCall,
+    cut_notice,
+)
+from fleet_rlm.integrations.daytona.channel import Channel, ChannelOptions
+from fleet_rlm.integrations.daytona.listener import CellLimits
+from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.integrations.daytona.transport import Transport, TransportError
+from fleet_rlm.integrations.daytona.worker.frames import CH_CALL, CH_CUT, CH_EXEC, CH_INTERRUPT, CH_LOST
+from fleet_rlm.integrations.daytona.worker.repl import MAX_LIVE_CALLS
+from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
+
+PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does
+OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not take connections yet
+MAX_ERROR_CHARS = 4000
+REFUSED_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
+
+InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
+ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
+
+_threads = DaemonThreads("fleet-tool")
+
+
+class Session:
+    """One worker. `on_lost(reason)` is called once, on the loop, when the sandbox is gone by itself."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: CellLimits,
+        invoke_tool: InvokeTool,
+        tool_scope: ToolScope | None,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._invoke_tool = invoke_tool
+        self._tool_scope = tool_scope
+        self._on_lost = on_lost
+        self._channel: Channel | None = None
+        self._lock = threading.Lock()
+        self._cell: Cell | None = None
+        self._context: contextvars.Context | None = None
+        self._early: list[Output] = []  # printed by the guest's threads between two cells
+        self._live: set[int] = set()  # the calls that run now
+        self._interrupt: str | None = None
+        self._gone: str | None = None
+
+    async def open(
+        self, terminal: Callable[[], Transport], contexts_root: str, marks: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Start the worker on a terminal (on the loop); a terminal that fails at once is tried again."""
+        options = ChannelOptions(contexts_root, marks, self._limits.output_bytes, self._limits.message_bytes)
+        for delay in (*OPEN_RETRY_S, None):
+            channel = Channel(terminal(), options, on_message=self._on_message, on_lost=self._lose)
+            try:
+                await channel.open()
+                self._channel = channel
+                return
+            except SandboxUnavailable as error:
+                await channel.close()
+                if delay is None or not isinstance(error.__cause__, TransportError):
+                    raise
+            except BaseException:
+                await channel.close()
+                raise
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+
+    def run(self, cell: Cell, request: bytes, log: OutputLog) -> Outcome | Lost | Raised:
+        """Run one cell on the calling thread; returns when it and the tools it called have ended."""
+        with self._lock:
+            if self._gone is not None:
+                return Lost(self._gone)
+            self._cell, self._interrupt = cell, None
+            self._context = contextvars.copy_context()
+            for piece in self._early:
+                cell.events.put(piece)
+            self._early.clear()
+        try:
+            self._send(CH_EXEC, request)
+            return self._watch(cell, log)
+        finally:
+            with self._lock:
+                self._cell = self._context = None
+            log.flush(end=True)
+
+    def interrupt(self, reason: str) -> None:
+        """Any thread: SIGINT to the running cell; the session is killed when that does not end it in time."""
+        with self._lock:
+            cell = self._cell
+            if cell is None or self._interrupt is not None:
+                return
+            self._interrupt = reason
+        cell.events.put(Poked())
+
+    @property
+    def interrupted_by(self) -> str | None:
+        """Why the last cell was interrupted."""
+        return self._interrupt
+
+    def end(self, reason: str) -> None:
+        """Any thread: no more of this session; a waiting `run` returns Lost."""
+        with self._lock:
+            if self._gone is not None:
+                return
+            self._gone = reason
+            cell = self._cell
+        if cell is not None:
+            cell.events.put(Lost(reason))
+
+    def close_soon(self) -> None:
+        """Any thread: disconnect in the background."""
+        if self._channel is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._channel.close(), self._loop)
+
+    def _send(self, channel: int, payload: bytes, urgent: bool = False) -> None:
+        assert self._channel is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._post(channel, payload, urgent))
+
+    def _post(self, channel: int, payload: bytes, urgent: bool) -> None:
+        assert self._channel is not None
+        self._channel.send(channel, payload, urgent=urgent)
+
+    def _lose(self, reason: str) -> None:
+        """Gone by itself: told first, so that whoever waits for the cell knows when it wakes."""
+        if self._gone is None:
+            self._on_lost(reason)
+            self.end(reason)
+
+    # -- on the loop -------------------------------------------------------------------------------------------
+
+    def _on_message(self, channel: int, payload: bytes) -> None:
+        if channel in STREAMS:
+            self._on_output(Output(channel, payload))
+        elif channel == CH_CALL:
+            _threads.run(lambda: self._serve(payload))
+        elif channel == CH_EXEC:
+            cell = self._cell
+            if cell is not None:
+                cell.events.put(Ended(payload))
+        elif channel == CH_CUT:
+            self._on_output(cut_notice(json.loads(payload)))
+        elif channel == CH_LOST:
+            self._lose(str(json.loads(payload).get("reason", "the Python process ended")))
+
+    def _on_output(self, piece: Output) -> None:
+        cell = self._cell
+        if cell is not None:
+            cell.events.put(piece)
+        elif len(self._early) < 64:
+            self._early.append(piece)
+
+    # -- on the thread that runs the cell ----------------------------------------------------------------------
+
+    def _watch(self, cell: Cell, log: OutputLog) -> Outcome | Lost | Raised:
+        started = time.monotonic()
+        ended: Outcome | None = None
+        press_at: float | None = None
+        kill_at: float | None = None
+        wall_at = None if self._limits.wall_s is None else started + self._limits.wall_s
+        while True:
+            if ended is not None and self._tools_done(kill_at):
+                return ended
+            event = _next(cell, log.due(), press_at, kill_at, wall_at)
+            if isinstance(event, Lost | Raised):
+                return event
+            if isinstance(event, Output):
+                log.add(event)
+            elif isinstance(event, Ended):
+                ended = self._outcome(cell, event.payload) or ended
+            if log.due() == 0:
+                log.flush()
+            now = time.monotonic()
+            if wall_at is not None and now >= wall_at:
+                wall_at = None
+                self.interrupt(f"the cell ran longer than its limit of {self._limits.wall_s:g} s")
+            if self._interrupt is not None and kill_at is None:
+                press_at, kill_at = now, now + self._limits.grace_s
+            if press_at is not None and now >= press_at and ended is None:
+                self._send(CH_INTERRUPT, b"", urgent=True)
+                press_at = now + PRESS_EVERY_S
+            if kill_at is not None and now >= kill_at and ended is None:
+                self._lose(f"{self._interrupt}, and it did not stop within {self._limits.grace_s:g} s of being told")
+
+    def _tools_done(self, kill_at: float | None) -> bool:
+        return not self._live or (kill_at is not None and time.monotonic() >= kill_at)
+
+    def _outcome(self, cell: Cell, payload: bytes) -> Outcome | None:
+        """The checked outcome; None when it belongs to another cell. Nonsense ends the session."""
+        try:
+            outcome = msgspec.convert(from_json(payload), Outcome)
+        except (ValueError, msgspec.ValidationError) as error:
+            self._lose(f"the sandbox sent a result that cannot be read: {error}")
+            return None
+        return outcome if outcome.cell == cell.id else None
+
+    # -- on tool threads ---------------------------------------------------------------------------------------
+
+    def _serve(self, payload: bytes) -> None:
+        """One tool call of the guest, from its bytes to its reply."""
+        try:
+            call = msgspec.convert(from_json(payload), ToolCall)
+        except (ValueError, msgspec.ValidationError) as error:
+            self._lose(f"the sandbox sent a tool call that cannot be read: {error}")
+            return
+        with self._lock:
+            cell, context = self._cell, self._context
+            if call.id in self._live or self._gone is not None:
+                return
+            refusal = None
+            if cell is None or context is None:
+                refusal = "host tools can only be called while a cell is running"
+            elif len(self._live) >= REFUSED_CALLS:
+                refusal = f"more than {REFUSED_CALLS} tool calls at the same time"
+            else:
+                self._live.add(call.id)
+        if refusal is not None or cell is None or context is None:
+            self._reply(call.id, error=("RuntimeError", str(refusal)))
+            return
+        try:
+            context.copy().run(self._invoke, cell, call)
+        finally:
+            with self._lock:
+                self._live.discard(call.id)
+            cell.events.put(Poked())
+
+    def _invoke(self, cell: Cell, call: ToolCall) -> None:
+        scope = self._tool_scope
+        try:
+            with scope(cell.id, call.name, str(call.id)) if scope is not None else nullcontext():
+                value = self._invoke_tool(call.name, call.args, call.kwargs)
+            self._reply(call.id, value=value)
+        except Exception as error:  # noqa: BLE001 - whatever a host tool raises becomes the guest's exception
+            self._reply(call.id, error=(type(error).__name__, str(error)[:MAX_ERROR_CHARS]))
+        except BaseException as error:  # noqa: BLE001 - ends the session and goes to the caller of execute
+            cell.events.put(Raised(error))
+            self.end(f"a host tool raised {type(error).__name__}")
+
+    def _reply(self, id: int, *, value: Any = None, error: tuple[str, str] | None = None) -> None:
+        reply = {"id": id, "value": value} if error is None else {"id": id, "error": _named(error)}
+        payload = to_json(reply)
+        if len(payload) > self._limits.message_bytes:
+            size = self._limits.message_bytes >> 20
+            text = f"the tool's result of {len(payload):,} bytes is larger than the limit of {size} MiB"
+            payload = to_json({"id": id, "error": _named(("ValueError", text))})
+        self._send(CH_CALL, payload)
+
+
+def _named(error: tuple[str, str]) -> dict[str, str]:
+    return {"class": error[0], "message": error[1]}
+
+
+def _next(cell: Cell, due: float | None, *times: float | None) -> Any:
+    """The next event, or None when one of the times (monotonic; `due` is relative) has come."""
+    now = time.monotonic()
+    waits = [max(0.0, at - now) for at in times if at is not None]
+    if due is not None:
+        waits.append(due)
+    try:
+        return cell.events.get(timeout=min(waits) if waits else None)
+    except queue.Empty:
+        return None

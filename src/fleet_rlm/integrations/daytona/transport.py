@@ -1,0 +1,67 @@
+"""The seam under the channel: a terminal in a sandbox, seen as bytes in and bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fleet_rlm.integrations.daytona.worker import worker_source
+
+MAX_WRITE_BYTES = 32 * 1024  # servers close a WebSocket on messages above 64 KiB
+WARM_SCRIPT_VARIABLE = "SANDBOXD_WARM_SCRIPT"
+
+
+class TransportError(Exception):
+    """The connection failed; `reopen` may bring it back."""
+
+
+class TransportGone(TransportError):
+    """What was connected to does not exist any more."""
+
+
+class Transport(Protocol):
+    """A raw byte stream to a terminal. Every method is called on one event loop.
+
+    `receive` is called with each piece that arrives, `closed` once each time the connection is lost.
+    """
+
+    async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
+        """Start the terminal and connect. Bytes may arrive before this returns."""
+        ...
+
+    async def reopen(self) -> None:
+        """Connect again to the same terminal. TransportGone when it has ended."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes, in order; pieces are cut to what the server takes. Dropped when not connected."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; the terminal's processes end with the sandbox."""
+        ...
+
+
+def boot_line(nonce: str) -> bytes:
+    """The one line typed into a login shell: a Python that says a marker, then runs the source it is sent.
+
+    The marker is the nonce in one piece, so the echo of this line (which has it in two) is not taken for it.
+    """
+    half = len(nonce) // 2
+    program = (
+        "import os,sys,tty;os.isatty(0) and tty.setraw(0);"
+        f'os.write(1,b"<{nonce[:half]}"+b"{nonce[half:]}>");b=sys.stdin.buffer;'
+        'exec(compile(b.read(int(b.read(8))),"<worker>","exec"))'
+    )
+    return f"stty raw -echo; exec python3 -I -u -c '{program}'\n".encode()
+
+
+def boot_marker(nonce: str) -> bytes:
+    """What the booted Python writes when it is ready for the source."""
+    return f"<{nonce}>".encode()
+
+
+def boot_payload() -> bytes:
+    """The worker's source as the booted Python expects it: its length in 8 digits, then itself."""
+    source = worker_source()
+    return f"{len(source):08d}".encode() + source

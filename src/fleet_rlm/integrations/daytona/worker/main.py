@@ -1,0 +1,344 @@
+"""The worker's parent process: owns the terminal, forks the child that runs code, carries bytes between them.
+
+It never runs model-written code, keeps the key for itself (and is not dumpable), stops reading the child when
+the host has not acknowledged enough, and cuts what a cell prints beyond the limit to its beginning and its end.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import functools
+import os
+import selectors
+import signal
+import socket
+import sys
+import termios
+import time
+import tty
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .frames import (
+    BYE,
+    CH_CUT,
+    CH_EXEC,
+    CH_INTERRUPT,
+    CH_LOST,
+    CH_SETUP,
+    CH_STDERR,
+    CH_STDOUT,
+    HELLO,
+    IN_WINDOW_BYTES,
+    KEY,
+    OUT_WINDOW_BYTES,
+    VERSION,
+    Frame,
+    Inbox,
+    Link,
+)
+from .repl import MESSAGE_HEAD, child_main
+from .values import from_json, to_json
+
+READ_BYTES = 64 * 1024
+HOST_MESSAGE_BYTES = 256 << 20
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux process control; where there is none, the sandbox's own walls have to do."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class Stream:
+    """One output pipe of the child and what of the running cell's output is held back."""
+
+    def __init__(self, fd: int, channel: int) -> None:
+        self.fd = fd
+        self.channel = channel
+        self.open = True
+        self.cut = 0
+        self.held = 0
+        self.tail: deque[bytes] = deque()
+
+    def hold(self, data: bytes, limit: int) -> None:
+        """Keep the newest `limit` bytes."""
+        self.tail.append(data)
+        self.held += len(data)
+        while self.held - len(self.tail[0]) >= limit:
+            dropped = self.tail.popleft()
+            self.held -= len(dropped)
+            self.cut += len(dropped)
+
+
+class Worker:
+    """The loop between terminal, child and its pipes."""
+
+    def __init__(self, child: int, control: socket.socket, out: int, err: int) -> None:
+        self._child = child
+        self._control = control
+        self._streams = [Stream(out, CH_STDOUT), Stream(err, CH_STDERR)]
+        self._link = Link(OUT_WINDOW_BYTES, IN_WINDOW_BYTES)
+        self._inbox = Inbox(HOST_MESSAGE_BYTES)
+        self._selector = selectors.DefaultSelector()
+        self._to_terminal = bytearray()
+        self._to_child = bytearray()
+        self._from_child = bytearray()
+        self._body_left = 0  # bytes of the child's current message still to come
+        self._body_channel = 0
+        self._in_cell = False
+        self._head_left = 0
+        self._tail_limit = 0
+        self._output_limit = 8 << 20
+        self._message_limit = 64 << 20
+        self._child_alive = True
+        self._done = False
+
+    def run(self) -> None:
+        """Until the host says goodbye or the terminal goes away."""
+        for fd in (0, self._control.fileno(), *(s.fd for s in self._streams)):
+            os.set_blocking(fd, False)
+        os.set_blocking(1, False)
+        self._link.control(HELLO, to_json({"v": VERSION, "python": sys.version.split()[0], "pid": os.getpid()}))
+        handlers: dict[int, Callable[[], Any]] = {0: self._read_terminal, self._control.fileno(): self._read_child}
+        for stream in self._streams:
+            handlers[stream.fd] = functools.partial(self._read_stream, stream)
+        registered: dict[int, int] = {}
+        while not self._done:
+            self._flush()
+            self._register(registered, handlers)
+            for key, events in self._selector.select(30.0):
+                if events & selectors.EVENT_READ and not self._done:
+                    handlers[key.fd]()
+
+    def _register(self, registered: dict[int, int], handlers: dict[int, Any]) -> None:
+        """Read from the child only while there is room towards the host."""
+        control = self._control.fileno()
+        room = self._link.room > 0 and len(self._to_terminal) < OUT_WINDOW_BYTES
+        closed = [stream.fd for stream in self._streams if not stream.open]
+        for fd in handlers:
+            wanted = fd == 0 or (room and self._child_alive and fd not in closed)
+            events = selectors.EVENT_READ if wanted else 0
+            if (fd == control and self._to_child) or (fd == 0 and self._to_terminal):
+                events |= selectors.EVENT_WRITE  # descriptor 0 and 1 are the same terminal
+            if registered.get(fd, 0) == events:
+                continue
+            if events and registered.get(fd, 0):
+                self._selector.modify(fd, events)
+            elif events:
+                self._selector.register(fd, events)
+            else:
+                self._selector.unregister(fd)
+            registered[fd] = events
+
+    def _flush(self) -> None:
+        self._to_terminal += self._link.pump()
+        self._write(1, self._to_terminal)
+        if self._child_alive:
+            self._write(self._control.fileno(), self._to_child)
+
+    def _write(self, fd: int, buffer: bytearray) -> None:
+        while buffer:
+            try:
+                written = os.write(fd, buffer[:READ_BYTES])
+            except BlockingIOError:
+                return
+            except OSError:
+                buffer.clear()
+                self._done = self._done or fd == 1
+                return
+            del buffer[:written]
+
+    def _read_terminal(self) -> None:
+        try:
+            data = os.read(0, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._done = True
+            return
+        for frame in self._link.receive(data):
+            if frame.type == KEY:
+                self._on_key(from_json(frame.payload))
+            elif frame.type == BYE:
+                self._done = True
+            elif self._link.key:  # nothing is obeyed before the key
+                self._on_piece(frame)
+
+    def _on_key(self, options: dict[str, Any]) -> None:
+        if self._link.key:
+            return
+        self._link.use_key(bytes.fromhex(options["key"]))
+        self._output_limit = max(1024, int(options["output_bytes"]))
+        self._message_limit = int(options["message_bytes"])
+        self._tell_child(CH_SETUP, to_json({k: options[k] for k in ("contexts", "marks", "message_bytes")}))
+
+    def _on_piece(self, frame: Frame) -> None:
+        message = self._inbox.add(frame)
+        if message is None:
+            return
+        if frame.channel == CH_INTERRUPT:
+            if self._in_cell and self._child_alive:
+                os.kill(self._child, signal.SIGINT)
+            return
+        if frame.channel == CH_EXEC:
+            self._in_cell = True
+            self._head_left = self._output_limit // 2
+            self._tail_limit = self._output_limit // 4
+        self._tell_child(frame.channel, message)
+
+    def _tell_child(self, channel: int, message: bytes) -> None:
+        self._to_child += MESSAGE_HEAD.pack(len(message), channel)
+        self._to_child += message
+
+    def _read_stream(self, stream: Stream, limit: int = READ_BYTES) -> int:
+        try:
+            data = os.read(stream.fd, limit)
+        except OSError:
+            return 0
+        live = min(len(data), self._head_left) if self._in_cell else len(data)
+        if live:
+            self._link.send(stream.channel, data[:live], end=True)
+            self._head_left -= live if self._in_cell else 0
+        if live < len(data):
+            stream.hold(data[live:], self._tail_limit)
+        stream.open = bool(data)  # the guest may close its stdout; the control socket tells whether it lives
+        return len(data)
+
+    def _drain(self, stream: Stream) -> None:
+        """Take what the pipe holds at this moment: all that the finished cell printed."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(stream.fd, termios.FIONREAD, waiting)
+        while waiting[0] > 0:
+            taken = self._read_stream(stream, min(waiting[0], READ_BYTES))
+            if not taken:
+                break
+            waiting[0] -= taken
+        if stream.cut:
+            self._link.send(CH_CUT, to_json({"channel": stream.channel, "bytes": stream.cut}))
+        for part in stream.tail:
+            self._link.send(stream.channel, part)
+        stream.tail.clear()
+        stream.cut = stream.held = 0
+
+    def _read_child(self) -> None:
+        try:
+            data = self._control.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._on_child_gone()
+            return
+        self._from_child += data
+        while self._from_child:
+            if not self._body_left:
+                if len(self._from_child) < MESSAGE_HEAD.size or not self._begin_message():
+                    return
+                continue
+            body = bytes(self._from_child[: self._body_left])
+            del self._from_child[: len(body)]
+            self._body_left -= len(body)
+            self._link.send(self._body_channel, body, end=not self._body_left)
+
+    def _begin_message(self) -> bool:
+        self._body_left, self._body_channel = MESSAGE_HEAD.unpack_from(self._from_child)
+        del self._from_child[: MESSAGE_HEAD.size]
+        if not 0 < self._body_left <= self._message_limit or self._body_channel not in (0, 3):
+            self._on_child_gone("it broke the control protocol")
+            return False
+        if self._body_channel == CH_EXEC:
+            for stream in self._streams:
+                self._drain(stream)
+            self._in_cell = False
+        return True
+
+    def _on_child_gone(self, reason: str | None = None) -> None:
+        if not self._child_alive:
+            return
+        self._child_alive = False
+        status = reap(self._child)
+        for stream in self._streams:
+            self._drain(stream)
+        self._link.send(CH_LOST, to_json({"reason": reason or status}))
+
+
+def reap(child: int) -> str:
+    """Kill what is left of the child's process group and say how the child ended."""
+    deadline = time.monotonic() + 0.2  # its socket closes a moment before it can be waited for
+    pid, status = os.waitpid(child, os.WNOHANG)
+    while not pid and time.monotonic() < deadline:
+        time.sleep(0.005)
+        pid, status = os.waitpid(child, os.WNOHANG)
+    with contextlib.suppress(OSError):
+        os.killpg(child, signal.SIGKILL)
+    if not pid:
+        pid, status = os.waitpid(child, 0)
+        return "it closed its control channel"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        return f"the Python process was killed by {signal.Signals(number).name}{hint}"
+    return f"the Python process ended with exit status {os.WEXITSTATUS(status)}"
+
+
+def become_child(control: socket.socket, out: int, err: int) -> None:
+    """In the fork: lose the terminal, take the pipes as output, then run cells for ever."""
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(source, target)
+    for name in ("SIGHUP", "SIGTERM", "SIGTTOU", "SIGTTIN", "SIGTSTP", "SIGPIPE"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        stream = open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.argv = [""]
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    child_main(control)
+
+
+def main() -> None:
+    """Take the terminal, fork the child, carry bytes until the end."""
+    if os.isatty(0):  # a socket where no terminal is to be had
+        tty.setraw(0)
+    for name in ("SIGINT", "SIGQUIT", "SIGTTOU", "SIGTTIN", "SIGTSTP", "SIGPIPE"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent_end, child_end = socket.socketpair()
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            parent_end.close()
+            for fd in (out_read, err_read):
+                os.close(fd)
+            become_child(child_end, out_write, err_write)
+        finally:
+            os._exit(1)
+    prctl(PR_SET_DUMPABLE, 0)
+    child_end.close()
+    for fd in (out_write, err_write):
+        os.close(fd)
+    try:
+        Worker(child, parent_end, out_read, err_read).run()
+    finally:
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGKILL)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The library's front door: `run`, `stream` and `Session` over one shared workspace per data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fleet_rlm.errors import InvalidInput
+from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution.events import (
+    Citation,
+    ContextRef,
+    ErrorInfo,
+    Event,
+    Limits,
+    Mode,
+    TurnStatus,
+    Unit,
+    Usage,
+)
+from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.execution.views import Workbench
+from fleet_rlm.runtime.execution.workbench import reduce
+from fleet_rlm.runtime.factory import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    import dspy
+
+ContextInput = str | Path
+PAGE = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a task may use over its whole tree. None = no limit. Units: US dollars, seconds."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    wall_s: float | None = None
+    depth: int = 2
+    children: int | None = None
+    sandboxes: int = 64
+
+    def limits(self) -> Limits:
+        """The same as the engine's own type. Errors: InvalidInput for a value out of range."""
+        for name in ("calls", "tokens", "cost_usd", "wall_s", "children", "sandboxes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidInput(f"budget {name} must be above 0, not {value!r}")
+        if not 0 <= self.depth <= 8:
+            raise InvalidInput(f"budget depth must be from 0 to 8, not {self.depth!r}")
+        return Limits(
+            calls=self.calls,
+            tokens=self.tokens,
+            cost_usd=self.cost_usd,
+            wall_s=self.wall_s,
+            depth=self.depth,
+            children=self.children,
+            sandboxes=self.sandboxes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a task ended. `journal` holds its events in order, `tree` what the workspace shows of its session."""
+
+    answer: str | None
+    status: TurnStatus
+    limit: Unit | None
+    usage: Usage
+    citations: tuple[Citation, ...]
+    error: ErrorInfo | None
+    session: str
+    turn: str
+    tree: Workbench
+    journal: tuple[Event, ...]
+
+
+class Session:
+    """A conversation: questions of one session see the earlier ones and their answers."""
+
+    def __init__(self, session: str | None = None, *, home: Path | None = None) -> None:
+        self.id = session
+        self._home = home
+
+    def ask(
+        self,
+        question: str,
+        *,
+        context: ContextInput | Sequence[ContextInput] = (),
+        mode: Mode | None = None,
+        lm: str | dspy.BaseLM | None = None,
+        sub_lm: str | dspy.BaseLM | None = None,
+        budget: Budget | None = None,
+    ) -> RunResult:
+        """Ask and wait. Arguments and errors as `run`."""
+        workspace = _workspace(self._home)
+        request = _request(workspace, question, context, mode, lm, sub_lm, budget, self.id)
+        submitted = workspace.submit(request)
+        self.id = submitted.session
+        try:
+            workspace.wait(submitted.turn)
+        except KeyboardInterrupt:
+            workspace.cancel(submitted.turn)
+            workspace.wait(submitted.turn)
+            raise
+        return _result(workspace, submitted.session, submitted.turn)
+
+
+def run(
+    question: str,
+    *,
+    context: ContextInput | Sequence[ContextInput] = (),
+    mode: Mode | None = None,
+    lm: str | dspy.BaseLM | None = None,
+    sub_lm: str | dspy.BaseLM | None = None,
+    budget: Budget | None = None,
+    home: Path | None = None,
+) -> RunResult:
+    """Answer a question over any amount of text, by recursion where it is large.
+
+    Args:
+        context: files and folders as Path, texts as str; one or several.
+        mode: "auto" (the chat agent decides), "rlm" (the recursive engine at once), "direct" (one prompt).
+        lm, sub_lm: a model string or any DSPy LM; None takes the settings' model.
+        budget: limits over the whole tree; None takes the settings' limits.
+        home: the data folder; None takes FLEET_HOME or the platform's.
+    Errors: InvalidInput, NotConfigured before anything runs; a failed task is a result with status "failed".
+    """
+    session = Session(home=home)
+    return session.ask(question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget)
+
+
+async def stream(
+    question: str,
+    *,
+    context: ContextInput | Sequence[ContextInput] = (),
+    mode: Mode | None = None,
+    lm: str | dspy.BaseLM | None = None,
+    sub_lm: str | dspy.BaseLM | None = None,
+    budget: Budget | None = None,
+    home: Path | None = None,
+) -> AsyncIterator[Event]:
+    """The events of one task as they are committed, the same as on the socket. Arguments and errors as `run`.
+
+    Leaving the loop early cancels the task.
+    """
+    workspace = await asyncio.to_thread(_workspace, home)
+    request = await asyncio.to_thread(_request, workspace, question, context, mode, lm, sub_lm, budget, None)
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event]()
+
+    def hear(events: Sequence[Event]) -> None:
+        loop.call_soon_threadsafe(_put_all, queue, events)
+
+    leave = workspace.journal.listen(None, hear)
+    submitted = await asyncio.to_thread(workspace.submit, request)
+    try:
+        while True:
+            event = await queue.get()
+            if event.turn != submitted.turn:
+                continue
+            yield event
+            if event.type == "turn.finished":
+                return
+    finally:
+        leave()
+        workspace.cancel(submitted.turn)
+
+
+def _put_all(queue: asyncio.Queue[Event], events: Sequence[Event]) -> None:
+    for event in events:
+        queue.put_nowait(event)
+
+
+_workspaces: dict[Path, Workspace] = {}
+_lock = threading.Lock()
+
+
+def _workspace(home: Path | None) -> Workspace:
+    settings = load_settings(home=home)
+    with _lock:
+        found = _workspaces.get(settings.home)
+        if found is None:
+            found = _workspaces[settings.home] = open_workspace(settings)
+            atexit.register(found.close)
+        else:
+            found.configure(settings)
+        return found
+
+
+def _request(
+    workspace: Workspace,
+    question: str,
+    context: ContextInput | Sequence[ContextInput],
+    mode: Mode | None,
+    lm: str | dspy.BaseLM | None,
+    sub_lm: str | dspy.BaseLM | None,
+    budget: Budget | None,
+    session: str | None,
+) -> TurnRequest:
+    items: Sequence[Any] = [context] if isinstance(context, str | Path) else list(context)
+    return TurnRequest(
+        question=question,
+        session=session,
+        contexts=tuple(_stored(workspace, item, number, len(items)) for number, item in enumerate(items, 1)),
+        mode=mode or workspace.settings.mode,
+        model=lm,
+        sub_model=sub_lm,
+        limits=budget.limits() if budget is not None else None,
+    )
+
+
+def _stored(workspace: Workspace, item: Any, number: int, of: int) -> ContextRef:
+    if isinstance(item, Path):
+        return workspace.contexts.add_path(item)
+    if isinstance(item, str):
+        return workspace.contexts.add_text("context" if of == 1 else f"context-{number}", item)
+    raise InvalidInput(f"context {number} is a {type(item).__name__}", hint="pass a Path or a str")
+
+
+def _result(workspace: Workspace, session: str, turn: str) -> RunResult:
+    ended = workspace.wait(turn)
+    events = _events_of(workspace, session)
+    return RunResult(
+        answer=ended.answer,
+        status=ended.status,
+        limit=ended.limit,
+        usage=ended.usage,
+        citations=ended.citations,
+        error=ended.error,
+        session=session,
+        turn=turn,
+        tree=reduce(Workbench(sid=session), events),
+        journal=tuple(event for event in events if event.turn == turn),
+    )
+
+
+def _events_of(workspace: Workspace, session: str) -> list[Event]:
+    events: list[Event] = []
+    after = 0
+    while page := workspace.journal.read(session, after, PAGE):
+        events += page
+        after = page[-1].seq
+    return events

@@ -1,0 +1,1 @@
+"""The engine: agent, recursion, budget, journal. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""The chat agent: the entry point of every task."""

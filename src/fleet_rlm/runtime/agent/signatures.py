@@ -1,0 +1,43 @@
+"""The DSPy signatures of the agent."""
+
+from __future__ import annotations
+
+import dspy
+
+
+class Chat(dspy.Signature):
+    """Answer the person's question about the attached documents.
+
+    The documents are not in this prompt: they are named with their sizes. Look into small ones with `read_context` and
+    `search_context`. Delegate whatever needs more than a few looks: `delegate` gives a task and documents to a
+    recursive worker with its own Python sandbox that reads all of them. Name the places that the answer rests on as
+    `path:line`, exactly as the tools gave them. When a result says that it is partial, say so.
+    """
+
+    question: str = dspy.InputField()
+    documents: str = dspy.InputField(desc="Names, kinds and sizes of the attached documents")
+    answer: str = dspy.OutputField(desc="The answer, in Markdown")
+
+
+class Talk(dspy.Signature):
+    """Answer the person's question from your own knowledge with `submit`. Only calculations and work on data, which
+    need Python code, go to `delegate`: its worker has no internet and knows no more than you do."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="The answer, in Markdown")
+
+
+class Reply(dspy.Signature):
+    """Answer the person's question from your own knowledge."""
+
+    question: str = dspy.InputField()
+    history: dspy.History = dspy.InputField()
+    answer: str = dspy.OutputField(desc="The answer, in Markdown")
+
+
+class Direct(dspy.Signature):
+    """Answer the question from the documents alone. If they do not hold the answer, say so."""
+
+    question: str = dspy.InputField()
+    documents: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="The answer, in Markdown")

@@ -1,0 +1,110 @@
+"""How the text of a setting is read. Each reader raises ValueError with what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast, get_args
+from urllib.parse import urlsplit
+
+from fleet_rlm.runtime.execution.events import Mode
+
+
+class Secret:
+    """A value that never shows itself: `repr` and `str` are stars, `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself: only for the request that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+
+def one_line(value: object) -> str:
+    """A text of one line."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected a non-empty text")
+    if len(value) > 4096 or any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("expected one line of at most 4096 characters")
+    return value.strip()
+
+
+def model_string(value: object) -> str:
+    """provider/model."""
+    name = one_line(value)
+    if "/" not in name or any(char.isspace() for char in name):
+        raise ValueError(f"expected provider/model such as openai/gpt-5-mini, got {name!r}")
+    return name
+
+
+def secret(value: object) -> Secret:
+    """A secret of one line."""
+    return value if isinstance(value, Secret) else Secret(one_line(value))
+
+
+def address(value: object) -> str:
+    """An http address without credentials and without a slash at its end."""
+    text = one_line(value)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"expected an http:// or https:// address, got {text!r}")
+    if parts.username or parts.password:
+        raise ValueError("an address must not hold a user name or password; use the key's own setting")
+    return text.rstrip("/")
+
+
+def mode(value: object) -> Mode:
+    """One of the modes."""
+    if value not in get_args(Mode):
+        raise ValueError(f"expected one of {', '.join(get_args(Mode))}, got {value!r}")
+    return cast("Mode", value)
+
+
+def boolean(value: object) -> bool:
+    """True or false in the usual words."""
+    if isinstance(value, bool):
+        return value
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    word = str(value).strip().lower()
+    if word not in known:
+        raise ValueError(f"expected true or false, got {value!r}")
+    return known[word]
+
+
+def whole(low: int, high: int) -> Callable[[object], int]:
+    """A parser for whole numbers in [low, high]."""
+
+    def parse(value: object) -> int:
+        try:
+            number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+        return number
+
+    return parse
+
+
+def positive(value: object) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1e12:
+        raise ValueError(f"expected a number above 0, got {value!r}")
+    return number

@@ -1,0 +1,1 @@
+"""Large inputs and outputs by content: contexts, citations, blobs."""

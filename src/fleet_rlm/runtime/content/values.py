@@ -1,0 +1,152 @@
+"""Contexts as values: the JSON with handles that crosses borders, and the input of an RLM made from it.
+
+`{"$context": sha256}` is a whole context, `{"$slice": [sha256, start, end]}` characters of its data; either may stand
+anywhere in a JSON value. Text never crosses: the sandbox reads it from its mount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from fleet_rlm.errors import InvalidInput
+from fleet_rlm.integrations.daytona.binding import ContextValue
+from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.execution.events import ContextRef
+
+LISTED = 20
+PREFIX_CHARS = 300
+MAX_DEPTH = 50
+
+
+class ContextInput(ContextValue):
+    """A context value with what the model is told about it: its type in the REPL and its true size."""
+
+    def __init__(self, spec: Any, preview: str, *, guest_type: str, chars: int) -> None:
+        super().__init__(spec, preview)
+        self.guest_type = guest_type
+        self.chars = chars
+
+
+def context_spec(refs: Sequence[ContextRef]) -> Any:
+    """The variable `context` of a turn: one context itself, several by name, None for none."""
+    if not refs:
+        return None
+    if len(refs) == 1:
+        return {"$context": refs[0].sha256}
+    return {ref.name: {"$context": ref.sha256} for ref in refs}
+
+
+def handles_in(value: Any) -> Iterator[str]:
+    """The SHA-256 of every context that a value refers to.
+
+    Errors: InvalidInput for a malformed handle (it may come from hostile code) or a value nested too deep.
+    """
+    stack: list[tuple[Any, int]] = [(value, 0)]
+    while stack:
+        item, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise InvalidInput("the context is nested too deep")
+        handle = _handle(item)
+        if handle is not None:
+            yield handle[0]
+        elif isinstance(item, Mapping):
+            stack.extend((inner, depth + 1) for inner in cast("Mapping[str, Any]", item).values())
+        elif isinstance(item, list | tuple):
+            stack.extend((inner, depth + 1) for inner in cast("Sequence[Any]", item))
+
+
+def context_value(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore) -> Any:
+    """What an RLM gets as its `context`: plain data as it is, a ContextInput when there are handles in it."""
+    first = next(handles_in(spec), None)
+    if first is None:
+        return spec
+    preview = f"{_preview(spec, refs)}\n{_beginning(spec, refs, store)}"
+    return ContextInput(spec, preview, guest_type=_guest_type(spec, refs), chars=_chars(spec, refs))
+
+
+def _handle(item: Any) -> tuple[str, int | None, int | None] | None:
+    """(sha256, start, end) of a handle; start and end are None for a whole context."""
+    if not isinstance(item, Mapping) or len(cast("Mapping[str, Any]", item)) != 1:
+        return None
+    mapping = cast("Mapping[str, Any]", item)
+    if "$context" in mapping:
+        sha = mapping["$context"]
+        if isinstance(sha, str):
+            return sha, None, None
+        raise InvalidInput("malformed context handle")
+    if "$slice" in mapping:
+        parts = mapping["$slice"]
+        if (
+            isinstance(parts, list | tuple)
+            and len(cast("Sequence[Any]", parts)) == 3
+            and isinstance(parts[0], str)
+            and all(isinstance(n, int) and n >= 0 for n in cast("Sequence[Any]", parts[1:]))
+        ):
+            return parts[0], int(cast("int", parts[1])), int(cast("int", parts[2]))
+        raise InvalidInput("malformed context handle")
+    return None
+
+
+def _chars(item: Any, refs: Mapping[str, ContextRef]) -> int:
+    handle = _handle(item)
+    if handle is not None:
+        sha, start, end = handle
+        return refs[sha].chars if start is None or end is None else max(0, end - start)
+    if isinstance(item, Mapping):
+        return sum(_chars(inner, refs) for inner in cast("Mapping[str, Any]", item).values())
+    if isinstance(item, list | tuple):
+        return sum(_chars(inner, refs) for inner in cast("Sequence[Any]", item))
+    return len(str(item))
+
+
+def _guest_type(item: Any, refs: Mapping[str, ContextRef]) -> str:
+    handle = _handle(item)
+    if handle is not None:
+        whole_tree = handle[1] is None and refs[handle[0]].kind == "tree"
+        return "dict[str, str] (path -> text)" if whole_tree else "str"
+    if isinstance(item, Mapping):
+        return "dict (name -> document)"
+    return type(item).__name__
+
+
+def _preview(item: Any, refs: Mapping[str, ContextRef]) -> str:
+    """A few lines: what it is, how large, how to reach into it."""
+    handle = _handle(item)
+    if handle is not None:
+        return _describe(handle, refs)
+    if isinstance(item, Mapping):
+        mapping = cast("Mapping[str, Any]", item)
+        lines = [f"context[{key!r}]: {_preview(inner, refs)}" for key, inner in list(mapping.items())[:LISTED]]
+    else:
+        sequence = cast("Sequence[Any]", item)
+        lines = [f"context[{n}]: {_preview(inner, refs)}" for n, inner in enumerate(list(sequence)[:LISTED])]
+    more = len(cast("Sequence[Any]", item)) - LISTED
+    return "\n".join([*lines, f"... and {more} more"] if more > 0 else lines)
+
+
+def _beginning(item: Any, refs: Mapping[str, ContextRef], store: ContextStore) -> str:
+    """How to reach in, and the first characters or the first file names: all of the text that a prompt ever holds."""
+    handle = _handle(item)
+    if handle is None:
+        return "Reach in with context[key], then slice: context[key][a:b]"
+    sha, start, end = handle
+    if start is None and refs[sha].kind == "tree":
+        entries = store.index(sha).files
+        names = "\n".join(f"  {entry.path} ({entry.chars:,} characters)" for entry in entries[:LISTED])
+        more = f"\n  ... and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+        return f"Reach in with context[path], then slice: context[path][a:b]. Files:\n{names}{more}"
+    begin = start or 0
+    text = store.read(sha, begin, min(begin + PREFIX_CHARS, end if end is not None else begin + PREFIX_CHARS))
+    return f"Slice it: context[a:b]. It begins with:\n{text}"
+
+
+def _describe(handle: tuple[str, int | None, int | None], refs: Mapping[str, ContextRef]) -> str:
+    sha, start, end = handle
+    ref = refs[sha]
+    if start is not None and end is not None:
+        return f"str, {end - start:,} characters of {ref.name} (characters {start:,} to {end:,} of {ref.chars:,})"
+    if ref.kind == "tree":
+        size = f"{ref.files} files, {ref.chars:,} characters, {ref.lines:,} lines"
+        return f"dict path -> text, the folder {ref.name}: {size}"
+    return f"str, the text {ref.name}: {ref.chars:,} characters, {ref.lines:,} lines"

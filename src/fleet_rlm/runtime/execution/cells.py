@@ -1,0 +1,91 @@
+"""What an interpreter reports, as events of the run that it works for."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+from fleet_rlm.integrations.daytona.listener import CellResult
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+
+PARTIAL_NAME = "answer"
+"""The REPL variable whose last value is a run's partial answer when a limit strikes (Algorithm 1)."""
+
+
+class CellRecorder:
+    """Implements the interpreter's `CellListener` for one run.
+
+    `shown_chars` is how much of a cell's output the model will see in its next turn.
+    """
+
+    def __init__(self, observer: TurnObserver, scope: RunScope, *, shown_chars: int) -> None:
+        self._observer = observer
+        self._scope = scope
+        self._shown = shown_chars
+        self.isolation: str | None = None
+        self.provider: str | None = None
+
+    def sandbox_requested(self, id: str, provider: str) -> None:
+        self._observer.emit(ev.SandboxRequested(id=id, provider=provider), self._scope)
+
+    def sandbox_ready(self, id: str, sandbox_id: str, provider: str, isolation: str, ms: float) -> None:
+        self.isolation, self.provider = isolation, provider
+        self._observer.sandbox_change(+1)
+        ready = ev.SandboxReady(id=id, sandbox=sandbox_id, provider=provider, isolation=isolation, ms=round(ms, 1))
+        self._observer.emit(ready, self._scope)
+
+    def sandbox_lost(self, id: str, reason: str) -> None:
+        self._observer.emit(ev.SandboxLost(id=id, reason=self._observer.clean(reason)), self._scope)
+
+    def sandbox_released(self, id: str) -> None:
+        self._observer.sandbox_change(-1)
+        self._observer.emit(ev.SandboxReleased(id=id), self._scope)
+
+    def cell_started(self, cell: str, code: str) -> None:
+        self._scope.cell = cell
+        started = ev.CellStarted(id=cell, code=self._observer.text(code), iteration=self._scope.iteration)
+        self._observer.emit(started, self._scope)
+
+    def cell_output(self, cell: str, stream: Literal["stdout", "stderr"], text: str) -> None:
+        self._observer.emit(ev.CellOutput(id=cell, stream=stream, text=self._observer.clean(text)), self._scope)
+
+    def cell_finished(self, cell: str, result: CellResult) -> None:
+        self._scope.sandbox_ms += result.ms
+        for change in result.changed:
+            if change.name == PARTIAL_NAME:
+                self._scope.partial = change.preview if change.text is None else change.text
+        self._observer.emit(self._finished(cell, result), self._scope)
+
+    def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _finished(self, cell: str, result: CellResult) -> ev.CellFinished:
+        error = result.error
+        chars = len(result.stdout) + len(result.stderr) + len(result.value or "")
+        return ev.CellFinished(
+            id=cell,
+            status=result.status,
+            ms=round(result.ms, 3),
+            output_chars=chars,
+            shown=min(chars, self._shown),
+            value=None if result.value is None else self._observer.text(result.value),
+            error=None
+            if error is None
+            else ev.CellError(
+                name=error.class_name,
+                message=self._observer.clean(error.message),
+                line=error.line,
+                traceback=self._observer.clean(error.traceback or ""),
+            ),
+            changed=[
+                ev.VariableChange(
+                    name=change.name,
+                    type=change.type,
+                    size=change.size,
+                    preview=self._observer.clean(change.preview),
+                )
+                for change in result.changed
+            ],
+            truncated=result.truncated,
+        )

@@ -1,0 +1,532 @@
+"""The closed union of events: one immutable fact each, tagged by `type`.
+
+Envelope (JSON): `{v, epoch, sid, seq, ts, type, turn, run, parent, depth, data}`. `seq` is per session, starts at 1
+and has no gaps; the journal assigns it. `ts` is milliseconds since 1970 UTC, for people only: order is `seq`.
+`parent` is the run above `run`; `depth` is 0 for the root run.
+
+Every `*.started` has exactly one `*.finished` with the same id, also after a crash; children finish before parents.
+Large text is a `Text` with a blob reference. Secrets are removed before an event exists.
+"""
+
+# Structs inherit `frozen` from their base at run time; the checker wants the word on each class.
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
+
+import msgspec
+
+VERSION = 1
+HEAD_CHARS = 4096
+"""Characters of a large value that stay in the event; the rest lies in the blob store."""
+
+RunKind = Literal["agent", "rlm", "batch", "direct"]
+TurnStatus = Literal["ok", "failed", "cancelled", "limit", "interrupted"]
+RunStatus = TurnStatus
+Mode = Literal["auto", "rlm", "direct"]
+CallRole = Literal["root", "sub", "judge", "reflection"]
+Unit = Literal["calls", "tokens", "cost", "wall", "depth", "children", "sandboxes", "iterations"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of the value types that events are made of."""
+
+
+class Text(Record):
+    """A text value. When `ref` is set, `head` is only its beginning and the whole lies in that blob.
+
+    Units: `bytes` is the UTF-8 size of the whole text.
+    """
+
+    head: str
+    bytes: int
+    ref: str | None = None
+
+
+class ContextRef(Record):
+    """A large input by handle. Units: bytes, characters, lines of its text; `files` counts the files of a set."""
+
+    name: str
+    sha256: str
+    kind: Literal["text", "tree"]
+    bytes: int
+    chars: int
+    lines: int
+    files: int = 1
+
+
+class Limits(Record):
+    """What a turn may use. None = no limit. Units: cost in US dollars, wall in seconds.
+
+    `depth` as in arXiv 2512.24601: 0 = no sub-calls, 1 = sub-calls are plain models, N > 1 = sub-calls are RLMs.
+    """
+
+    calls: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    wall_s: float | None = None
+    depth: int = 2
+    children: int | None = None
+    sandboxes: int = 64
+
+
+class Usage(Record):
+    """What was used. `cost_usd` is None where the price of any call is unknown."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    wall_s: float = 0.0
+
+
+class ErrorInfo(Record):
+    """A failure for a person: stable code, one line, and what to do."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    retryable: bool = False
+
+
+class Citation(Record):
+    """A place that an answer rests on. `line` is 1-based; `start`/`end` are character offsets in the context.
+
+    `place` says where that line stands in the document it was taken from: "page 4", "sheet Prices, row 12", "cell 7".
+    """
+
+    context: str
+    path: str
+    line: int
+    start: int
+    end: int
+    quote: str
+    place: str | None = None
+
+
+class CallSite(Record):
+    """Where a child run was asked for: the cell, the function, and its place in a batch."""
+
+    cell: str | None
+    function: str
+    index: int = 0
+    of: int = 1
+
+
+class VariableChange(Record):
+    """A REPL variable that a cell created or changed. `size` is len() where it has one."""
+
+    name: str
+    type: str
+    preview: str
+    size: int | None = None
+
+
+class CellError(Record):
+    """An exception of model-written code. `line` is 1-based in the cell's code."""
+
+    name: str
+    message: str
+    line: int | None = None
+    traceback: str = ""
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all event payloads; `type` is the event's name."""
+
+    type: ClassVar[str] = ""
+
+
+class SessionCreated(Data):
+    type = "session.created"
+    title: str
+
+
+class SessionRenamed(Data):
+    type = "session.renamed"
+    title: str
+
+
+class TurnAccepted(Data):
+    """The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key."""
+
+    type = "turn.accepted"
+    question: str
+    mode: Mode
+    model: str
+    sub_model: str
+    limits: Limits
+    contexts: list[ContextRef] = []
+    command: str | None = None
+
+
+class TurnStarted(Data):
+    type = "turn.started"
+
+
+class TurnFinished(Data):
+    """The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit"."""
+
+    type = "turn.finished"
+    status: TurnStatus
+    answer: str | None
+    usage: Usage
+    runs: int
+    max_depth_reached: int
+    limit: Unit | None = None
+    error: ErrorInfo | None = None
+    citations: list[Citation] = []
+    isolation: str | None = None
+    provider: str | None = None
+
+
+class MessageStarted(Data):
+    type = "message.started"
+    id: str
+    role: Literal["assistant"] = "assistant"
+
+
+class MessageDelta(Data):
+    type = "message.delta"
+    id: str
+    text: str
+
+
+class MessageFinished(Data):
+    """`length` in characters and `sha256` of the whole text, so that a client can detect loss."""
+
+    type = "message.finished"
+    id: str
+    length: int
+    sha256: str
+
+
+class ReasoningStarted(Data):
+    type = "reasoning.started"
+    id: str
+
+
+class ReasoningDelta(Data):
+    type = "reasoning.delta"
+    id: str
+    text: str
+
+
+class ReasoningFinished(Data):
+    type = "reasoning.finished"
+    id: str
+    length: int
+    sha256: str
+
+
+class RunStarted(Data):
+    """A node of the recursion tree. Its id and parent stand in the envelope."""
+
+    type = "run.started"
+    kind: RunKind
+    task: str
+    signature: str
+    model: str
+    contexts: list[ContextRef] = []
+    site: CallSite | None = None
+    max_iterations: int | None = None
+    chars: int | None = None
+
+
+class RunFinished(Data):
+    """`usage` is rolled up over the run and everything below it."""
+
+    type = "run.finished"
+    status: RunStatus
+    usage: Usage
+    output: Text | None = None
+    limit: Unit | None = None
+    error: ErrorInfo | None = None
+
+
+class IterationStarted(Data):
+    type = "iteration.started"
+    id: str
+    n: int
+    limit: int
+
+
+class IterationFinished(Data):
+    """Milliseconds that the iteration waited for the model and for the sandbox."""
+
+    type = "iteration.finished"
+    id: str
+    n: int
+    model_ms: float
+    sandbox_ms: float
+
+
+class CellStarted(Data):
+    type = "cell.started"
+    id: str
+    code: Text
+    iteration: int | None = None
+
+
+class CellOutput(Data):
+    type = "cell.output"
+    id: str
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class CellFinished(Data):
+    """`shown` = characters of the output that the model sees in its next turn; `output_chars` = all there were."""
+
+    type = "cell.finished"
+    id: str
+    status: Literal["ok", "error", "submitted", "interrupted", "lost"]
+    ms: float
+    output_chars: int
+    shown: int
+    value: Text | None = None
+    error: CellError | None = None
+    changed: list[VariableChange] = []
+    truncated: bool = False
+
+
+class CallStarted(Data):
+    """One language-model request. `request` is the hash of everything that determines the answer."""
+
+    type = "call.started"
+    id: str
+    role: CallRole
+    model: str
+    request: str
+    prompt: Text
+
+
+class CallFinished(Data):
+    type = "call.finished"
+    id: str
+    status: Literal["ok", "failed", "cancelled"]
+    ms: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    cached: bool = False
+    replayed: bool = False
+    response: Text | None = None
+    error: ErrorInfo | None = None
+
+
+class ToolStarted(Data):
+    type = "tool.started"
+    id: str
+    name: str
+    arguments: Text
+
+
+class ToolFinished(Data):
+    type = "tool.finished"
+    id: str
+    status: Literal["ok", "failed", "cancelled"]
+    ms: float
+    result: Text | None = None
+    error: ErrorInfo | None = None
+
+
+class ContextAdded(Data):
+    type = "context.added"
+    context: ContextRef
+
+
+class SandboxRequested(Data):
+    type = "sandbox.requested"
+    id: str
+    provider: str
+
+
+class SandboxReady(Data):
+    type = "sandbox.ready"
+    id: str
+    sandbox: str
+    provider: str
+    isolation: str
+    ms: float
+
+
+class SandboxLost(Data):
+    type = "sandbox.lost"
+    id: str
+    reason: str
+
+
+class SandboxReleased(Data):
+    type = "sandbox.released"
+    id: str
+
+
+class BudgetUpdated(Data):
+    """`reserved` is what is promised to calls in flight and to held-back final answers."""
+
+    type = "budget.updated"
+    spent: Usage
+    reserved_calls: int
+    limits: Limits
+    children: int = 0
+    live_sandboxes: int = 0
+
+
+class BudgetWarned(Data):
+    """`fraction` of the limit that is used: 0.7 or 0.9."""
+
+    type = "budget.warned"
+    unit: Unit
+    fraction: float
+
+
+class BudgetExhausted(Data):
+    type = "budget.exhausted"
+    unit: Unit
+
+
+class Warning(Data):
+    type = "warning"
+    code: str
+    message: str
+    where: str | None = None
+
+
+class Error(Data):
+    type = "error"
+    code: str
+    message: str
+    where: str | None = None
+    retryable: bool = False
+
+
+EventData: TypeAlias = (
+    SessionCreated
+    | SessionRenamed
+    | TurnAccepted
+    | TurnStarted
+    | TurnFinished
+    | MessageStarted
+    | MessageDelta
+    | MessageFinished
+    | ReasoningStarted
+    | ReasoningDelta
+    | ReasoningFinished
+    | RunStarted
+    | RunFinished
+    | IterationStarted
+    | IterationFinished
+    | CellStarted
+    | CellOutput
+    | CellFinished
+    | CallStarted
+    | CallFinished
+    | ToolStarted
+    | ToolFinished
+    | ContextAdded
+    | SandboxRequested
+    | SandboxReady
+    | SandboxLost
+    | SandboxReleased
+    | BudgetUpdated
+    | BudgetWarned
+    | BudgetExhausted
+    | Warning
+    | Error
+)
+
+EVENT_TYPES: dict[str, type[Data]] = {kind.type: kind for kind in cast("tuple[type[Data], ...]", get_args(EventData))}
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event before the journal has given it its place."""
+
+    data: EventData
+    turn: str | None = None
+    run: str | None = None
+    parent: str | None = None
+    depth: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with its place in the journal."""
+
+    epoch: str
+    sid: str
+    seq: int
+    ts: int
+    type: str
+    data: EventData
+    turn: str | None = None
+    run: str | None = None
+    parent: str | None = None
+    depth: int = 0
+    v: int = VERSION
+
+
+class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    epoch: str
+    sid: str
+    seq: int
+    ts: int
+    type: str
+    data: msgspec.Raw
+    turn: str | None = None
+    run: str | None = None
+    parent: str | None = None
+    depth: int = 0
+    v: int = VERSION
+
+
+_encoder = msgspec.json.Encoder()
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_data_decoders: dict[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
+}
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as one line of JSON, without the newline."""
+    return _encoder.encode(event)
+
+
+def decode_event(raw: bytes | str) -> Event:
+    """Read an event back.
+
+    Errors: msgspec.ValidationError when the line is not an event of this version; KeyError never.
+    """
+    env = _envelope_decoder.decode(raw)
+    decoder = _data_decoders.get(env.type)
+    if decoder is None:
+        raise msgspec.ValidationError(f"unknown event type {env.type!r} at seq {env.seq}")
+    return Event(
+        epoch=env.epoch,
+        sid=env.sid,
+        seq=env.seq,
+        ts=env.ts,
+        type=env.type,
+        data=decoder.decode(env.data),
+        turn=env.turn,
+        run=env.run,
+        parent=env.parent,
+        depth=env.depth,
+        v=env.v,
+    )
+
+
+def place(draft: Draft, *, epoch: str, sid: str, seq: int, ts: int) -> Event:
+    """The draft as an event at its place."""
+    return Event(
+        epoch=epoch,
+        sid=sid,
+        seq=seq,
+        ts=ts,
+        type=draft.data.type,
+        data=draft.data,
+        turn=draft.turn,
+        run=draft.run,
+        parent=draft.parent,
+        depth=draft.depth,
+    )

@@ -1,0 +1,160 @@
+"""Turns what happens in a turn into events, and nothing else.
+
+One `TurnObserver` per turn; every run has a `RunScope` that says where in the tree it stands. The current scope rides
+in a context variable, so that a language-model call made anywhere below a run, in any thread, is charged to it and
+appears under it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import Lease, TreeBudget
+
+BUDGET_EVERY_S = 0.1
+"""budget.updated is emitted at most this often while a turn runs."""
+
+
+class EventSink(Protocol):
+    """Where drafts go: the journal."""
+
+    def append(self, sid: str, drafts: list[ev.Draft], *, durable: bool = False) -> object: ...
+
+
+class TextStore(Protocol):
+    """Keeps large texts out of the events: the blob store."""
+
+    def put_text(self, text: str) -> ev.Text: ...
+
+
+@dataclass(slots=True)
+class RunScope:
+    """Where a run stands in the tree, and what it may use.
+
+    `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
+    writes.
+    """
+
+    id: str
+    lease: Lease
+    parent: RunScope | None = None
+    cell: str | None = None
+    iteration: int | None = None
+    final: bool = False
+    streams: bool = False
+    partial: str | None = None
+    model_ms: float = 0.0
+    sandbox_ms: float = 0.0
+    contexts: frozenset[str] = field(default_factory=frozenset[str])
+    _open: int = 0
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def child_opened(self) -> None:
+        """A child run has begun."""
+        with self._changed:
+            self._open += 1
+
+    def child_closed(self) -> None:
+        """Its end is written."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def await_children(self, timeout: float) -> bool:
+        """Wait until the ends of all child runs are written: children finish before their parents, also on a cancel."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._open == 0, timeout)
+
+    @property
+    def depth(self) -> int:
+        """0 for the root run."""
+        return self.lease.depth
+
+
+SCOPE: ContextVar[RunScope] = ContextVar("fleet_run_scope")
+
+
+@contextmanager
+def entered(scope: RunScope) -> Generator[RunScope]:
+    """Make `scope` the current one for this thread's context."""
+    token = SCOPE.set(scope)
+    try:
+        yield scope
+    finally:
+        SCOPE.reset(token)
+
+
+class TurnObserver:
+    """Emits the events of one turn. Thread-safe; every method is quick."""
+
+    def __init__(self, sink: EventSink, texts: TextStore, *, sid: str, turn: str, redact: Callable[[str], str]) -> None:
+        self.sid = sid
+        self.turn = turn
+        self._sink = sink
+        self._texts = texts
+        self._redact = redact
+        self._lock = threading.Lock()
+        self._budget_at = 0.0
+        self.runs = 0
+        self.max_depth = 0
+        self.live_sandboxes = 0
+        self.streamed: str | None = None
+        """The text of the last message that was shown while a model wrote it."""
+
+    def text(self, value: str) -> ev.Text:
+        """A text for an event: secrets removed, the rest of a large one in a blob."""
+        return self._texts.put_text(self._redact(value))
+
+    def clean(self, value: str) -> str:
+        """A short string for an event: secrets removed."""
+        return self._redact(value)
+
+    def emit(self, data: ev.EventData, scope: RunScope | None = None, *, durable: bool = False) -> None:
+        """Append one event under `scope` (None: the turn itself)."""
+        self.emit_all([data], scope, durable=durable)
+
+    def emit_all(self, items: Iterable[ev.EventData], scope: RunScope | None, *, durable: bool = False) -> None:
+        """Append several events under one scope, in order and together."""
+        run = scope.id if scope else None
+        parent = scope.parent.id if scope and scope.parent else None
+        depth = scope.depth if scope else 0
+        drafts = [ev.Draft(data=data, turn=self.turn, run=run, parent=parent, depth=depth) for data in items]
+        self._sink.append(self.sid, drafts, durable=durable)
+
+    def run_started(self, scope: RunScope, data: ev.RunStarted) -> None:
+        """A node of the tree appears."""
+        with self._lock:
+            self.runs += 1
+            self.max_depth = max(self.max_depth, scope.depth)
+        self.emit(data, scope)
+
+    def sandbox_change(self, by: int) -> None:
+        """One more or one fewer live sandbox."""
+        with self._lock:
+            self.live_sandboxes += by
+
+    def budget(self, tree: TreeBudget, *, now: bool = False) -> None:
+        """Tell what is spent; dropped when the last time was a moment ago and `now` is not set."""
+        with self._lock:
+            moment = time.monotonic()
+            if not now and moment - self._budget_at < BUDGET_EVERY_S:
+                return
+            self._budget_at = moment
+            live = self.live_sandboxes
+        state = tree.snapshot()
+        self.emit(
+            ev.BudgetUpdated(
+                spent=state.spent,
+                reserved_calls=state.reserved_calls + state.held_calls,
+                limits=state.limits,
+                children=state.children,
+                live_sandboxes=live,
+            )
+        )

@@ -1,0 +1,77 @@
+"""What is asked of the engine and what it gives back: the types at its outer border. Light to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet_rlm.runtime.execution.events import (
+    Citation,
+    ContextRef,
+    ErrorInfo,
+    Limits,
+    Mode,
+    TurnStatus,
+    Unit,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    import dspy
+
+MAX_QUESTION_CHARS = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """A question and how to work on it.
+
+    `session` None makes a new one. `model`/`sub_model`: a model string, any DSPy LM, or None for the settings' model.
+    `limits` None: those of the settings. `command` is the client's idempotency key: the same key in a session gives
+    the same turn.
+    """
+
+    question: str
+    session: str | None = None
+    contexts: tuple[ContextRef, ...] = ()
+    mode: Mode = "auto"
+    model: str | dspy.BaseLM | None = None
+    sub_model: str | dspy.BaseLM | None = None
+    limits: Limits | None = None
+    command: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The promise that a turn will be worked on: its `turn.accepted` has sequence number `seq`."""
+
+    session: str
+    turn: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxInfo:
+    """Where the code ran: provider "local" or "daytona", and the isolation that was proved. None: no sandbox."""
+
+    provider: str | None
+    isolation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """How a turn ended. `runs` counts the nodes of the tree, the root included."""
+
+    session: str
+    turn: str
+    status: TurnStatus
+    answer: str | None
+    limit: Unit | None
+    error: ErrorInfo | None
+    usage: Usage
+    runs: int
+    max_depth_reached: int
+    citations: tuple[Citation, ...]
+    sandbox: SandboxInfo
+    model: str

@@ -1,0 +1,306 @@
+"""The one place that wires a workspace from settings.
+
+`open_workspace` is quick: what imports DSPy is loaded on first use or by `prepare`, in the background.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
+from fleet_rlm.integrations.database import Database, JournalStore, Sessions
+from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
+from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.runtime.config import Secret, Settings, load_settings
+from fleet_rlm.runtime.content.blobs import BlobStore
+from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.executor import TurnExecutor
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.execution.recovery import close_interrupted
+from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, Submitted, TurnRequest, TurnResult
+
+if TYPE_CHECKING:
+    from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+    from fleet_rlm.runtime.models.registry import ModelRegistry
+    from fleet_rlm.runtime.turns import TurnRunner
+
+TITLE_CHARS = 60
+DEMO_MODEL = "demo/search"
+HIDDEN = "•••"
+SHORTEST_SECRET = 8
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceStatus:
+    """What a person sees at a glance. `isolation` is None until a sandbox server has proved one."""
+
+    version: str
+    provider: str
+    isolation: str | None
+    isolation_detail: str | None
+    model: str | None
+    model_label: str | None
+    demo: bool
+    configured: bool
+    active_turns: int
+    limits: ev.Limits
+    warnings: tuple[str, ...] = ()
+
+
+class Workspace:
+    """Everything one data folder has: sessions, journal, contexts, models, sandboxes, turns."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.make_home()
+        self.settings = settings
+        self._database = Database(settings.home)
+        self.journal = Journal(JournalStore(self._database))
+        self.sessions = Sessions(self._database)
+        self.blobs = BlobStore(settings.home)
+        self.contexts = ContextStore(settings.home)
+        self._executor = TurnExecutor()
+        self._lock = threading.RLock()
+        self._models: ModelRegistry | None = None
+        self._sandboxes: SandboxRuntime | None = None
+        self._server: LocalServer | None = None
+        self._sandbox_fault: SandboxError | None = None
+        self._accepting: dict[str, threading.Lock] = {}
+        close_interrupted(self.journal, self.sessions, settings.home)
+
+    # -- parts that import DSPy or start a server ---------------------------------------------------------------
+
+    @property
+    def models(self) -> ModelRegistry:
+        """The model registry of the present settings."""
+        with self._lock:
+            models = self._models
+            if models is None:
+                models = self._models = cast("ModelRegistry", _module("models.registry").ModelRegistry(self.settings))
+            return models
+
+    @property
+    def sandboxes(self) -> SandboxRuntime:
+        """The sandbox runtime; the local server starts on its first use."""
+        with self._lock:
+            sandboxes = self._sandboxes
+            if sandboxes is None:
+                module = importlib.import_module("fleet_rlm.integrations.daytona.runtime")
+                sandboxes = self._sandboxes = cast("SandboxRuntime", module.SandboxRuntime(self.sandbox_settings))
+            return sandboxes
+
+    def sandbox_settings(self) -> DaytonaSettings:
+        """Where sandboxes come from: Daytona when a key is set, else the local server, which this starts.
+
+        Errors: SandboxError (NoIsolation and others) with the server's own sentence.
+        """
+        chosen = self.settings
+        if chosen.daytona_api_key is not None:
+            return DaytonaSettings.cloud(
+                api_key=chosen.daytona_api_key.reveal(), api_url=chosen.daytona_api_url, target=chosen.daytona_target
+            )
+        with self._lock:
+            server = self._server
+            if server is None:
+                try:
+                    server = self._server = local_server(
+                        home=chosen.home,
+                        allow_degraded=chosen.allow_degraded,
+                        unsafe_no_sandbox=chosen.unsafe_no_sandbox,
+                    )
+                except SandboxError as error:
+                    self._sandbox_fault = error
+                    raise
+                self._sandbox_fault = None
+            return server.settings
+
+    def configure(self, settings: Settings) -> None:
+        """Use other settings from the next turn on (same home)."""
+        with self._lock:
+            self.settings = settings
+            self._models = None
+
+    def prepare(self) -> None:
+        """Load the engine and start the sandbox server in the background. Faults show in `status` and on use."""
+        threading.Thread(target=self._warm, name="fleet-prepare", daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            _ = self.sandbox_settings()
+        except FleetError as error:
+            log.warning("sandboxes: %s", error)
+        _module("turns")
+        _ = self.models
+
+    # -- turns --------------------------------------------------------------------------------------------------
+
+    def submit(self, request: TurnRequest) -> Submitted:
+        """Accept a turn; when this returns, the turn is in the journal and will not be lost.
+
+        Errors: InvalidInput, NotFound (session), NotConfigured, Conflict (a turn of the session is running).
+        """
+        request = _checked(replace(request, limits=request.limits or self.settings.limits))
+        runner = self._runner()
+        models = runner.bind(request, self.models, self.settings.sub_model)
+        sid = request.session or self.sessions.create(request.title or title_of(request.question)).sid
+        with self._accept_lock(sid):
+            again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
+            if again is not None:
+                return Submitted(sid, again.tid, again.accepted_seq)
+            row = self.sessions.get(sid)
+            if row.active_turn is not None or self._executor.active(sid) is not None:
+                raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
+            past = self._past(sid) if row.turns else []
+            turn = new_id("trn")
+            seq = self._accept(sid, turn, request, models, first=row.turns == 0 and request.session is not None)
+            self._executor.submit(turn, sid, lambda cancel: runner.run(sid, turn, request, models, past, cancel))
+        return Submitted(sid, turn, seq)
+
+    def cancel(self, turn: str) -> bool:
+        """Stop a running turn; False when it is not running in this process."""
+        return self._executor.cancel(turn)
+
+    def wait(self, turn: str, timeout: float | None = None) -> TurnResult:
+        """The result of a turn of this process. Errors: NotFound, TimeoutError."""
+        return self._executor.wait(turn, timeout)
+
+    def active_turn(self, session: str) -> str | None:
+        """The turn that runs in a session of this process."""
+        return self._executor.active(session)
+
+    def status(self) -> WorkspaceStatus:
+        """A quick look: nothing is loaded or started for it."""
+        chosen = self.settings
+        fault, server = self._sandbox_fault, self._server
+        cloud = chosen.daytona_api_key is not None
+        demo = chosen.model == DEMO_MODEL
+        return WorkspaceStatus(
+            version=importlib.metadata.version("fleet-rlm"),
+            provider="daytona" if cloud else "local",
+            isolation="daytona" if cloud else server.settings.isolation if server else None,
+            isolation_detail=str(fault) if fault else None,
+            model=chosen.model,
+            model_label="search program, no AI model" if demo else chosen.model,
+            demo=demo,
+            configured=chosen.model is not None,
+            active_turns=len(self._executor.running()),
+            limits=chosen.limits,
+            warnings=(str(fault),) if fault else (),
+        )
+
+    def close(self) -> None:
+        """Stop what runs, write what is pending, end the local server. Idempotent."""
+        self._executor.close()
+        with self._lock:
+            sandboxes, self._sandboxes = self._sandboxes, None
+            server, self._server = self._server, None
+        if sandboxes is not None:
+            sandboxes.close()
+        if server is not None:
+            server.close()
+        self.journal.close()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _runner(self) -> TurnRunner:
+        return _module("turns").TurnRunner(
+            journal=self.journal,
+            blobs=self.blobs,
+            contexts=self.contexts,
+            sandboxes=self.sandboxes,
+            redact=redactor(self.settings),
+        )
+
+    def _accept_lock(self, sid: str) -> threading.Lock:
+        with self._lock:
+            return self._accepting.setdefault(sid, threading.Lock())
+
+    def _accept(self, sid: str, turn: str, request: TurnRequest, models: Any, *, first: bool) -> int:
+        assert request.limits is not None
+        clean = redactor(self.settings)
+        accepted = ev.TurnAccepted(
+            question=clean(request.question),
+            mode=request.mode,
+            model=models.root.name,
+            sub_model=models.sub.name,
+            limits=request.limits,
+            contexts=list(request.contexts),
+            command=request.command,
+        )
+        drafts = [ev.Draft(data=accepted, turn=turn)]
+        if first:  # a session that was made empty gets its title from its first question
+            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=title_of(request.question)), turn=None))
+        return self.journal.append(sid, drafts, durable=True)[-1].seq
+
+    def _past(self, sid: str) -> list[Any]:
+        """Earlier questions of the session with their answers, oldest first."""
+        past: list[Any] = []
+        past_turn = _module("agent.runtime").PastTurn
+        for row in self.sessions.turns_of(sid)[-20:]:
+            found = self.journal.read(sid, row.accepted_seq - 1, 1, row.tid)
+            ended = self.journal.read(sid, row.finished_seq - 1, 1, row.tid) if row.finished_seq else []
+            if found and ended and isinstance(found[0].data, ev.TurnAccepted):
+                answer = ended[0].data.answer if isinstance(ended[0].data, ev.TurnFinished) else None
+                if answer:
+                    past.append(past_turn(found[0].data.question, answer))
+        return past
+
+
+def open_workspace(settings: Settings | None = None) -> Workspace:
+    """Open the data folder of the settings (default: those of the environment). Errors: InvalidInput, StorageError."""
+    return Workspace(settings or load_settings())
+
+
+def title_of(question: str) -> str:
+    """A session's first title: the beginning of its first question."""
+    line = " ".join(question.split())
+    return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rsplit(" ", 1)[0] + "…"
+
+
+def redactor(settings: Settings) -> Callable[[str], str]:
+    """A function that removes the settings' secrets from a text."""
+    secrets = [settings.api_key, settings.daytona_api_key, *settings.keys.values()]
+    values = sorted({s.reveal() for s in secrets if isinstance(s, Secret)}, key=len, reverse=True)
+    hidden = [value for value in values if len(value) >= SHORTEST_SECRET]
+
+    def redact(text: str) -> str:
+        for value in hidden:
+            if value in text:
+                text = text.replace(value, HIDDEN)
+        return text
+
+    return redact
+
+
+def _checked(request: TurnRequest) -> TurnRequest:
+    if not request.question.strip():
+        raise InvalidInput("the question is empty", hint="ask something")
+    if len(request.question) > MAX_QUESTION_CHARS:
+        raise InvalidInput(
+            f"the question has {len(request.question):,} characters, more than {MAX_QUESTION_CHARS:,}",
+            hint="attach long text as a context",
+        )
+    return request
+
+
+def _module(name: str) -> ModuleType:
+    """A heavy part of the runtime, loaded when it is first needed."""
+    return importlib.import_module(f"fleet_rlm.runtime.{name}")

@@ -1,0 +1,44 @@
+"""Which DSPy adapter speaks with which model."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import dspy
+
+
+class Chat(dspy.ChatAdapter):
+    """DSPy's, which writes a signature's system message once: it is the larger half of writing a prompt."""
+
+    _messages: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
+
+    def format_system_message(self, signature: Any) -> str:
+        message = self._messages.get(signature)
+        if message is None:
+            message = self._messages[signature] = super().format_system_message(signature)
+        return message
+
+
+class Json(dspy.JSONAdapter):
+    """The same for JSON replies."""
+
+    _messages: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
+
+    def format_system_message(self, signature: Any) -> str:
+        message = self._messages.get(signature)
+        if message is None:
+            message = self._messages[signature] = super().format_system_message(signature)
+        return message
+
+
+def adapter_for(lm: dspy.BaseLM) -> Any:
+    """Native tools where the model has them, a JSON schema where the server enforces one, marked text elsewhere.
+
+    DSPy's silent second try in JSON is off: it doubles calls. Who can use a reply that does not parse, uses it.
+    """
+    if lm.supports_function_calling:
+        return Chat(use_native_function_calling=True, use_json_adapter_fallback=False)
+    if lm.supports_response_schema:
+        return Json(use_native_function_calling=False)
+    return Chat(use_json_adapter_fallback=False)

@@ -1,0 +1,105 @@
+"""What a failed language-model request means for a person: one class, one line, one hint, no secret."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import dspy
+from dspy.utils.exceptions import (
+    AdapterParseError,
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMError,
+    LMInvalidRequestError,
+    LMNotConfiguredError,
+    LMRateLimitError,
+    LMServerError,
+    LMTimeoutError,
+    LMTransportError,
+    LMUnsupportedModelError,
+)
+
+from fleet_rlm.errors import ContextTooLong, ModelAuthError, ModelError, ModelRefused, ModelUnavailable
+from fleet_rlm.runtime.models.spec import ModelSpec
+
+MAX_DETAIL: Final = 240
+
+_OVERFLOW = re.compile(
+    r"exceed\w*( the)?( available| maximum| model'?s?)? context|context (length|window|size) (exceeded|of)"
+    r"|maximum context length|prompt is too long|exceed_context_size|too many (input )?tokens|n_ctx",
+    re.IGNORECASE,
+)
+_SECRETS = re.compile(r"\b(sk|pk|gsk|xai|key|AIza)[-_][\w-]{6,}[\w*.-]*|\bAIza[\w-]{20,}|Bearer\s+\S+", re.IGNORECASE)
+
+
+def is_context_overflow(error: BaseException) -> bool:
+    """True when the prompt did not fit the model's window, also where DSPy does not know the server's words for it."""
+    if isinstance(error, dspy.ContextWindowExceededError | ContextTooLong):
+        return True
+    return isinstance(error, LMInvalidRequestError) and bool(_OVERFLOW.search(str(error)))
+
+
+def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
+    """The failure as an error of ours. One of ours comes back as it is."""
+    if isinstance(error, ModelError):
+        return error
+    said = _said(error, spec)
+    where = f" at {spec.api_base}" if spec.api_base else ""
+    if is_context_overflow(error):
+        return ContextTooLong(f"{spec.label}: the prompt is longer than its window{said}", hint=_SMALLER)
+    if isinstance(error, LMNotConfiguredError | LMAuthError) or _status(error) in (401, 403):
+        return ModelAuthError(f"{spec.label} refused the key{where}{said}", hint=_key_hint(spec))
+    if isinstance(error, LMBillingError):
+        return ModelRefused(f"{spec.label}: the account has no credit{said}", hint="see the provider's billing page")
+    if isinstance(error, LMRateLimitError):
+        return ModelUnavailable(f"{spec.label} is asked too often{said}", hint="wait, or allow fewer calls at once")
+    if isinstance(error, LMTimeoutError | TimeoutError) or (
+        isinstance(error, LMTransportError) and "timed out" in str(error)
+    ):
+        return ModelUnavailable(f"{spec.label} gave no answer in time{where}", hint="is the model too large for it?")
+    if isinstance(error, LMTransportError | OSError):
+        return ModelUnavailable(f"{spec.label} cannot be reached{where}{said}", hint=_server_hint(spec))
+    if isinstance(error, LMUnsupportedModelError):
+        return ModelRefused(f"{spec.label}: unknown model{where}{said}", hint=_model_hint(spec))
+    if isinstance(error, LMServerError):
+        return ModelUnavailable(f"{spec.label}: its server failed{where}{said}", hint="try again in a moment")
+    if isinstance(error, LMInvalidRequestError | LMConfigurationError):
+        return ModelRefused(f"{spec.label} refused the request{said}")
+    if isinstance(error, AdapterParseError):
+        return ModelError(f"{spec.label}: its answer has not the form that was asked for", hint=_SMALL_MODEL)
+    return ModelError(f"{spec.label} failed{said or f': {type(error).__name__}'}")
+
+
+_SMALLER: Final = "use mode rlm, a smaller input, or a model (or server setting) with a larger window"
+_SMALL_MODEL: Final = "the model may be too small for this; try a larger one"
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) and isinstance(error, LMError) else None
+
+
+def _said(error: BaseException, spec: ModelSpec) -> str:
+    """What the other side said: its first line, without the model's name before it, without secrets."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"^\[[^\]]*\]\s*", "", lines[0]) if lines else ""
+    if spec.api_key is not None:
+        text = text.replace(spec.api_key.reveal(), "***")
+    text = _SECRETS.sub("***", text)
+    if len(text) > MAX_DETAIL:
+        text = text[: MAX_DETAIL - 1] + "…"
+    return f": {text}" if text else ""
+
+
+def _key_hint(spec: ModelSpec) -> str:
+    return f"check {spec.key_variable}" if spec.key_variable else "check the key in the settings"
+
+
+def _server_hint(spec: ModelSpec) -> str:
+    return "is the model server running, and is this its address?" if spec.api_base else "is this machine online?"
+
+
+def _model_hint(spec: ModelSpec) -> str:
+    return f"see {spec.api_base}/models for its models" if spec.api_base else "see the provider's list of models"

@@ -1,0 +1,227 @@
+"""From a model string to a language model that DSPy can call.
+
+An OpenAI-compatible server of the person's own goes through a provider declared to DSPy here, because DSPy's
+catalogue cannot know what such a server does and would send it neither schemas nor tools.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import dspy
+from dspy import lm15
+from dspy.clients.model_metadata import model_info, rate
+
+from fleet_rlm.errors import InvalidInput, NotConfigured
+from fleet_rlm.runtime.config import Secret, Settings, Source
+from fleet_rlm.runtime.models import check
+from fleet_rlm.runtime.models.demo import AsyncDemoEngine, DemoEngine
+from fleet_rlm.runtime.models.detect import found_keys, found_servers
+from fleet_rlm.runtime.models.probe import EndpointBook, EndpointFacts
+from fleet_rlm.runtime.models.providers import DEMO_LABEL, DEMO_MODEL, PROVIDERS, Provider, nearest
+from fleet_rlm.runtime.models.spec import ModelOption, ModelSpec, Step
+
+TIMEOUT_S: Final = 300.0
+"""Longest wait for the next bytes of an answer."""
+
+RETRIES: Final = 2
+"""Further tries of a request that failed for the moment; DSPy waits 1 s, then 2 s, or as long as the server says."""
+
+_NO_KEY: Final = "none"
+"""Sent to servers that need no key, so that no key of the environment is sent in its place."""
+_COMPATIBLE: Final = "openai-compatible"
+_OPENAI_HOST: Final = "api.openai.com"
+_ADDRESS_VARIABLES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+
+
+class ModelRegistry:
+    """Resolves model strings with the settings' keys and addresses. Thread-safe; holds no connection."""
+
+    def __init__(self, settings: Settings, *, environ: Mapping[str, str] | None = None) -> None:
+        self._settings = settings
+        self._environ = os.environ if environ is None else environ
+        self._book = EndpointBook(settings.home)
+        _declare_compatible()
+
+    def resolve(self, model: str | None = None) -> ModelSpec:
+        """What a model string (default: the settings' model) means.
+
+        Errors: NotConfigured without a model or without its key, InvalidInput for an unknown prefix.
+        """
+        name = model or self._settings.model
+        source: Source = "argument" if model else self._settings.sources.get("model", "argument")
+        if name is None:
+            raise NotConfigured("no model is configured", hint=self._offer())
+        prefix, _, rest = name.partition("/")
+        provider = PROVIDERS.get(prefix)
+        if name == DEMO_MODEL:
+            return _demo_spec(source)
+        if provider is None or not rest:
+            raise InvalidInput(f"unknown model {name[:200]!r}", hint=_unknown_hint(prefix, rest))
+        address = self._address(provider)
+        if address is not None and provider.prefix != "azure":
+            return self._compatible_spec(name, rest, address, source)
+        return self._hosted_spec(name, provider, address, source)
+
+    def lm(self, spec: ModelSpec, *, factory: Callable[..., dspy.LM] = dspy.LM, **options: Any) -> dspy.LM:
+        """A language model for `spec`; `factory` may be a subclass of dspy.LM, `options` are its arguments.
+
+        DSPy's cache is off: its key leaves address and credential out, so two servers would share answers.
+        """
+        if spec.demo:
+            return factory(
+                spec.wire_model, engine=DemoEngine(), async_engine=AsyncDemoEngine(), **{"cache": False, **options}
+            )
+        settings: dict[str, Any] = {"cache": False, "timeout": TIMEOUT_S, "num_retries": RETRIES, **options}
+        if spec.api_base is not None:
+            settings["api_base"] = spec.api_base
+            # Small local models lose the thread at the temperatures that their servers take by default.
+            settings.setdefault("temperature", 0.0)
+        if spec.api_key is not None:
+            settings["api_key"] = spec.api_key.reveal()
+        elif spec.api_base is not None:
+            settings["api_key"] = _NO_KEY
+        return factory(spec.wire_model, **settings)
+
+    def test(self, spec: ModelSpec) -> list[Step]:
+        """Try the model step by step: address, answer, and for servers of one's own schema and tools.
+
+        What the probe finds is kept and holds for the next `resolve`. Never raises for a failing model.
+        """
+        steps, facts = check.run(spec, self.lm(spec, num_retries=0, timeout=60.0) if not spec.demo else self.lm(spec))
+        if facts is not None and spec.api_base is not None:
+            self._book.note(spec.api_base, spec.model.partition("/")[2], facts)
+        return steps
+
+    def available(self) -> list[ModelOption]:
+        """What could be chosen right now, real models first. Takes at most 0.3 s of waiting; asks this machine only."""
+        options = [
+            ModelOption(key.example, f"{key.provider}: {key.example}", f"{key.variable} is set")
+            for key in found_keys(self._settings)
+            if key.example is not None
+        ]
+        options += [
+            ModelOption(model, f"{server.provider}: {model.partition('/')[2]}", f"runs at {server.address}")
+            for server in found_servers()
+            for model in server.models
+        ]
+        return [*options, ModelOption(DEMO_MODEL, DEMO_LABEL, "built in")]
+
+    def _offer(self) -> str:
+        keys = [key for key in found_keys(self._settings) if key.example is not None]
+        found = "; ".join(f"{key.variable} is set: use --model {key.example}" for key in keys[:2])
+        return found or f"use --model or FLEET_MODEL, e.g. openai/gpt-5-mini; to look around: --model {DEMO_MODEL}"
+
+    def _owns_address(self, provider: Provider) -> bool:
+        """The configured address belongs to the configured model's provider, or to openai/ models."""
+        prefix = (self._settings.model or "").partition("/")[0]
+        owner = PROVIDERS.get(prefix)
+        takes_address = owner is not None and (owner.address is not None or prefix in ("openai", "azure"))
+        return provider.prefix == (prefix if takes_address else "openai")
+
+    def _address(self, provider: Provider) -> str | None:
+        if self._settings.api_base is not None and self._owns_address(provider):
+            return self._settings.api_base
+        if provider.prefix == "openai":
+            address = next((self._environ[name] for name in _ADDRESS_VARIABLES if self._environ.get(name)), "")
+            return address.rstrip("/") if address and urlsplit(address).hostname != _OPENAI_HOST else None
+        return provider.address
+
+    def _key(self, provider: Provider, address: str | None) -> tuple[Secret | None, str | None]:
+        """(key, the variable it stands in). An address of one's own gets only the key that was given for it."""
+        own = self._settings.api_key if self._owns_address(provider) or not provider.keys else None
+        if address is not None and address == self._settings.api_base:
+            return own, "FLEET_API_KEY"
+        for variable in provider.keys:
+            if variable in self._settings.keys:
+                return self._settings.keys[variable], variable
+        if self._settings.api_key is not None and (self._settings.model or "").startswith(f"{provider.prefix}/"):
+            return self._settings.api_key, "FLEET_API_KEY"
+        return None, provider.keys[0] if provider.keys else None
+
+    def _compatible_spec(self, name: str, model: str, address: str, source: Source) -> ModelSpec:
+        key, variable = self._key(PROVIDERS[name.partition("/")[0]], address)
+        facts = self._book.look_up(address, model) or EndpointFacts()
+        return ModelSpec(
+            model=name,
+            wire_model=f"{_declared_name(facts)}/{model}",
+            label=name,
+            source=source,
+            api_base=address,
+            api_key=key,
+            key_variable=variable,
+            context_window=facts.context_window,
+            function_calling=facts.function_calling,
+            response_schema=facts.response_schema,
+        )
+
+    def _hosted_spec(self, name: str, provider: Provider, address: str | None, source: Source) -> ModelSpec:
+        key, variable = self._key(provider, None)
+        if provider.keys and key is None:
+            hint = f"set {' or '.join(provider.keys)} in the environment, or save it in the settings"
+            raise NotConfigured(f"{name} needs a key of {provider.name}", hint=hint)
+        info = model_info(provider.prefix, name.partition("/")[2])
+        window = info.get("max_input_tokens")
+        return ModelSpec(
+            model=name,
+            wire_model=name,
+            label=name,
+            source=source,
+            api_base=address,
+            api_key=key,
+            key_variable=variable,
+            context_window=window if isinstance(window, int) else None,
+            input_usd=rate(info, "input_cost_per_token"),
+            output_usd=rate(info, "output_cost_per_token"),
+            function_calling=info.get("supports_function_calling") is True,
+            response_schema=info.get("supports_response_schema") is True,
+        )
+
+
+def _demo_spec(source: Source) -> ModelSpec:
+    return ModelSpec(
+        model=DEMO_MODEL,
+        wire_model=DEMO_MODEL,
+        label=DEMO_LABEL,
+        source=source,
+        demo=True,
+        input_usd=0.0,
+        output_usd=0.0,
+        function_calling=True,
+    )
+
+
+def _unknown_hint(prefix: str, rest: str) -> str:
+    if prefix == "demo":
+        return f"the demo program is {DEMO_MODEL}"
+    if not rest:
+        return "write provider/model, e.g. openai/gpt-5-mini"
+    close = nearest(prefix)
+    advice = "for an OpenAI-compatible server write openai/<model> and set FLEET_API_BASE"
+    return f"did you mean {close}/{rest[:100]}? {advice}" if close else advice
+
+
+def _declared_name(facts: EndpointFacts) -> str:
+    parts = [_COMPATIBLE]
+    if facts.response_schema:
+        parts.append("schema")
+    if facts.function_calling:
+        parts.append("tools")
+    return "-".join(parts)
+
+
+def _declare_compatible() -> None:
+    """Tell DSPy of one provider per set of abilities; address and key come with each LM. Repeating it is harmless."""
+    for schema in (False, True):
+        for tools in (False, True):
+            name = _declared_name(EndpointFacts(response_schema=schema, function_calling=tools))
+            lm15.register_provider(
+                lm15.ProviderDefinition.chat(
+                    lm15.AccessPolicy(provider=name, base_url="http://127.0.0.1:9/v1"),
+                    compat=lm15.OpenAIChatCompat.preset("ollama"),
+                ),
+                supports=lm15.ModelSupport(function_calling=tools, response_schema=schema),
+            )

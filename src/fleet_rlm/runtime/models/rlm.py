@@ -1,0 +1,160 @@
+"""`dspy.RLM` with our bounds: the one module that touches DSPy's underscored names.
+
+What must hold for the whole tree lives in the metered LM and in the interpreter, because sub-agents that model-written
+code builds are plain `dspy.RLM`s. This subclass only adds what a run of ours shows and offers: iteration events,
+sub-calls that fail one by one, true sizes of contexts in the prompt, a salvaged action when a reply does not parse,
+and a final answer from the trajectory when a limit strikes.
+`tests/engine/test_dspy_internals.py` fails when one of these names moves.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import dspy
+from dspy.predict.rlm import RLM, SUB_AGENT_INSTRUCTIONS
+from dspy.primitives.code_interpreter import resolve_interpreter_factory
+from dspy.primitives.repl_types import REPLHistory, REPLVariable
+from dspy.utils.exceptions import AdapterParseError
+
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.runtime.content.values import ContextInput
+
+_INITIAL = ("_initial_execution_instructions", "_initial_sub_agent_rules", "_initial_interpreter_rules")
+_KEPT_SIGNATURES = 64
+_signatures: dict[Any, tuple[tuple[Any, Any], dict[str, Any]]] = {}
+_signatures_lock = threading.Lock()
+_CODE_BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+
+
+class RunHooks(Protocol):
+    """What a run wants to know and to change while its RLM works."""
+
+    def iteration_started(self, n: int, limit: int) -> None:
+        """Iteration `n` (1-based) of at most `limit` begins."""
+        ...
+
+    def iteration_finished(self, n: int) -> None:
+        """It has ended, also by an exception."""
+        ...
+
+    def turn_note(self) -> str:
+        """What the model is told at the end of each prompt: its task again, and what is left of the budget."""
+        ...
+
+    def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
+        """`llm_query` and `llm_query_batched`."""
+        ...
+
+
+class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass] - @experimental hides it
+    """A `dspy.RLM` that reports its iterations and can answer from what it has."""
+
+    def __init__(self, signature: Any, *, hooks: RunHooks | None = None, **options: Any) -> None:
+        super().__init__(signature, **options)
+        self._hooks = hooks
+        self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
+        self._facade: tuple[Any, ...] | None = None
+        self.generate_action = ActionPredict(self._action_signature, hooks)
+
+    def _build_signatures(self) -> tuple[Any, Any]:
+        """As DSPy does, but once for all runs of the same shape: building them costs as much as a whole iteration."""
+        factory = self._get_execution_instructions(resolve_interpreter_factory(self._interpreter_factory))
+        tools = tuple((tool.name, tool.desc) for tool in self._user_tools.values())
+        shape = (self.signature, tools, self.max_llm_calls, factory)
+        with _signatures_lock:
+            built = _signatures.get(shape)
+        if built is None:
+            pair = super()._build_signatures()
+            built = pair, {name: getattr(self, name) for name in _INITIAL}
+            with _signatures_lock:
+                if len(_signatures) >= _KEPT_SIGNATURES:
+                    _signatures.clear()
+                _signatures[shape] = built
+        self.__dict__.update(built[1])
+        return built[0]
+
+    def answer_from_trajectory(self) -> dspy.Prediction | None:
+        """One call that extracts the outputs from the steps so far; None when there was no step yet."""
+        if self._seen is None or not self._seen[1]:
+            return None
+        variables, history = self._seen
+        return self._extract_fallback(variables, history, list(self.signature.output_fields))
+
+    def _make_llm_tools(self, budget: Any = None, max_workers: int = 8) -> dict[str, Callable[..., Any]]:
+        if self._hooks is None:
+            return super()._make_llm_tools(budget, max_workers)
+        return self._hooks.sub_call_tools()
+
+    def _setup_facade(self, repl: Any, *rest: Any) -> str:
+        """Put off until code speaks of dspy: most never does, and it costs a cell before the first model call."""
+        if not isinstance(repl, DaytonaInterpreter):
+            return super()._setup_facade(repl, *rest)
+        self._facade = (repl, *rest)
+        return SUB_AGENT_INSTRUCTIONS
+
+    def _execute_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
+        if self._facade is not None and "dspy" in code:
+            facade, self._facade = self._facade, None
+            super()._setup_facade(*facade)
+        return super()._execute_code(repl, code, input_args)
+
+    def _build_variables(self, **input_args: Any) -> list[REPLVariable]:
+        """As DSPy does, but a context shows its own type and true length instead of its preview's."""
+        variables = super()._build_variables(**input_args)
+        return [
+            variable.model_copy(update={"type_name": value.guest_type, "total_length": value.chars})
+            if isinstance(value := input_args[variable.name], ContextInput)
+            else variable
+            for variable in variables
+        ]
+
+    def _execute_iteration(
+        self, repl: Any, variables: list[REPLVariable], history: REPLHistory, iteration: int, *rest: Any
+    ) -> Any:
+        self._seen = (variables, history)
+        if self._hooks is None:
+            return super()._execute_iteration(repl, variables, history, iteration, *rest)
+        self._hooks.iteration_started(iteration + 1, self.max_iters)
+        try:
+            result = super()._execute_iteration(repl, variables, history, iteration, *rest)
+        finally:
+            self._hooks.iteration_finished(iteration + 1)
+        if isinstance(result, REPLHistory):
+            self._seen = (variables, result)
+        return result
+
+
+class ActionPredict(dspy.Predict):
+    """The action predictor: reminds the model of its task and of what is left, and takes code out of any reply.
+
+    A reply without a code block is asked for once more, as JSON.
+    """
+
+    def __init__(self, signature: Any, hooks: RunHooks | None) -> None:
+        super().__init__(signature)
+        self._hooks = hooks
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        note = self._hooks.turn_note() if self._hooks is not None else ""
+        if note:
+            inputs["iteration"] = f"{inputs['iteration']}\n{note}"
+        try:
+            return super().forward(**inputs)
+        except AdapterParseError as error:
+            action = salvage(error.lm_response)
+            if action is not None:
+                return action
+        with dspy.context(adapter=dspy.JSONAdapter(use_native_function_calling=False)):
+            return super().forward(**inputs)
+
+
+def salvage(reply: str | None) -> dspy.Prediction | None:
+    """The first code block of a free-text reply as an action, or None when it has none."""
+    found = _CODE_BLOCK.search(reply or "")
+    if reply is None or found is None:
+        return None
+    return dspy.Prediction(reasoning=reply[: found.start()].strip(), code=found.group(1))

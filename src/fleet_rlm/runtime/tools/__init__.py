@@ -1,0 +1,1 @@
+"""Host functions that agents and model-written code may call."""

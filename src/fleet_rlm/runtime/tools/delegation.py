@@ -1,0 +1,112 @@
+"""The agent's side of recursion: `delegate` and `delegate_batched`, and how the agent's tools are run and shown."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dspy.adapters.types.tool import ToolCalls
+
+from fleet_rlm.errors import NotFound
+from fleet_rlm.runtime.agent.agent import run_one
+from fleet_rlm.runtime.content.values import context_spec
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.observer import SCOPE
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
+
+TOOL_WIDTH = 8
+
+
+class AgentDelegation:
+    """The agent's delegation tools. `outcomes` keeps what came back, for an agent that is cut short."""
+
+    def __init__(self, tree: TurnTree, refs: Sequence[ev.ContextRef]) -> None:
+        self._tree = tree
+        self._refs = {ref.name: ref for ref in refs}
+        self.outcomes: list[Outcome] = []
+
+    def tools(self) -> list[Callable[..., Any]]:
+        """What the agent is offered: without documents there is only one thing to say about a task."""
+        if self._refs:
+            return [self.delegate, self.delegate_batched]
+
+        def delegate(task: str) -> str:
+            """Have Python code run in a sandbox without internet: for calculations and work on data only."""
+            return self.delegate(task)
+
+        return [delegate]
+
+    def delegate(self, task: str, documents: list[str] | str | None = None) -> str:
+        """Give a task to a recursive worker with a Python sandbox that reads the named documents (default: all)."""
+        return self._run(task, documents, ev.CallSite(cell=None, function="delegate"))
+
+    def delegate_batched(self, tasks: list[str], documents: list[str] | str | None = None) -> list[str]:
+        """Give several independent tasks to recursive workers side by side; results in the same order."""
+        sites = [ev.CallSite(cell=None, function="delegate_batched", index=i, of=len(tasks)) for i in range(len(tasks))]
+        pairs = list(zip(tasks, sites, strict=True))
+        return self._tree.scheduler.map(lambda pair: self._run(pair[0], documents, pair[1]), pairs, width=TOOL_WIDTH)
+
+    def _run(self, task: str, documents: list[str] | str | None, site: ev.CallSite) -> str:
+        names = [documents] if isinstance(documents, str) else documents
+        chosen = [self._named(name) for name in names] if names and self._refs else list(self._refs.values())
+        outcome = run_rlm(self._tree, Task(task, context_spec(chosen), None, site), parent=SCOPE.get())
+        self.outcomes.append(outcome)
+        return told(outcome)
+
+    def _named(self, name: str) -> ev.ContextRef:
+        ref = self._refs.get(name)
+        if ref is None:
+            raise NotFound(f"there is no document {name!r}", hint="there are " + ", ".join(self._refs))
+        return ref
+
+
+def told(outcome: Outcome) -> str:
+    """An outcome in words for the agent."""
+    if outcome.status == "ok":
+        return str(outcome.value)
+    if outcome.status == "limit" and outcome.value is not None:
+        return f"(partial: the {outcome.limit} limit was reached) {outcome.value}"
+    why = outcome.error.message if outcome.error else f"the {outcome.limit} limit was reached"
+    return f"(no result: {why})"
+
+
+class ObservedTools:
+    """Runs the tool calls of one agent step side by side and shows each as an event."""
+
+    def __init__(self, tree: TurnTree) -> None:
+        self._tree = tree
+
+    def run(
+        self, calls: Sequence[ToolCalls.ToolCall], invoke: Callable[[ToolCalls.ToolCall], Any]
+    ) -> list[tuple[Any, bool]]:
+        return self._tree.scheduler.map(lambda call: self._one(call, invoke), calls, width=TOOL_WIDTH)
+
+    def _one(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:
+        if call.name == "submit":  # the answer itself, shown as the turn's message
+            return run_one(call, invoke)
+        observer, scope = self._tree.observer, SCOPE.get()
+        tool_id, began = new_id("tol"), time.perf_counter()
+        arguments = json.dumps(call.args or {}, ensure_ascii=False, default=str)
+        observer.emit(ev.ToolStarted(id=tool_id, name=call.name, arguments=observer.text(arguments)), scope)
+        status, result = "cancelled", None
+        try:
+            result, failed = run_one(call, invoke)
+            status = "failed" if failed else "ok"
+            return result, failed
+        finally:
+            shown = (
+                None
+                if result is None
+                else observer.text(result if isinstance(result, str) else json.dumps(result, default=str))
+            )
+            ended = ev.ToolFinished(
+                id=tool_id,
+                status=status,  # pyright: ignore[reportArgumentType]
+                ms=round((time.perf_counter() - began) * 1000, 1),
+                result=shown,
+            )
+            observer.emit(ended, scope)

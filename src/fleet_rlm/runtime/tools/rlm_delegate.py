@@ -1,0 +1,334 @@
+"""The only door to recursion: one task, one child sandbox, one bounded RLM.
+
+`run_rlm` opens a run under a parent (or as the root), works it off and always returns an `Outcome`; only the end of the
+whole tree passes through it as TreeStopped. `RlmDelegate` is the door in its two forms: the REPL functions
+`rlm_query` and `rlm_query_batched`, and the agent's tools `delegate` and `delegate_batched`.
+
+What a run may see is what its parent saw: a context handle that the parent does not hold is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from fleet_rlm.errors import FleetError, InvalidInput, SandboxError, TreeStopped
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.integrations.daytona.offer import takes_handles
+from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import Lease, LimitReached
+from fleet_rlm.runtime.execution.cells import CellRecorder
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm, output_chars, task_signature
+from fleet_rlm.runtime.models.rlm import BoundedRLM
+from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
+
+MAX_BATCH = 10_000
+UNWIND_S = 10.0
+"""How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `value` is the typed answer; on a limit the best partial one, or None."""
+
+    status: ev.RunStatus
+    value: Any = None
+    limit: ev.Unit | None = None
+    error: ev.ErrorInfo | None = None
+
+    def guest_value(self) -> Any:
+        """What model-written code gets: the value, or a failure that is false and says why."""
+        if self.status == "ok" or (self.status == "limit" and self.value is not None):
+            return self.value
+        if self.error is not None:
+            return failure(self.error.code, self.error.message)
+        return failure("limit", f"stopped by the {self.limit} limit before there was an answer")
+
+
+def failure(code: str, message: str) -> dict[str, Any]:
+    """A failed item as it crosses into the guest, where it becomes a `Failure`."""
+    return {"$failure": {"error": code, "message": message}}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to run: the task, its context as JSON with handles (None: no context), the type of the answer."""
+
+    task: str
+    context: Any = None
+    schema: str | None = None
+    site: ev.CallSite | None = None
+
+
+def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease | None = None) -> Outcome:
+    """Work one task off in its own sandbox.
+
+    Args:
+        parent: the run that asks, or None for the root; `lease` is given for the root only.
+    Errors: TreeStopped when the whole tree is over; everything else is an Outcome.
+    """
+    try:
+        lease = lease or _open_lease(parent)
+    except LimitReached as refused:
+        tree.budget.note_exhausted(refused.unit)
+        return Outcome("limit", limit=refused.unit, error=ev.ErrorInfo(code="limit", message=str(refused)))
+    scope = RunScope(id=new_id("run"), lease=lease, parent=parent, contexts=frozenset(handles_in(task.context)))
+    outcome = Outcome("cancelled")
+    value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
+    if parent is not None:
+        parent.child_opened()
+    tree.observer.run_started(scope, _started(tree, scope, task, value))
+    try:
+        with entered(scope), tree.scheduler.sandbox_slot(scope.depth).held():
+            outcome = _work(tree, scope, task, value)
+        return outcome
+    except TreeStopped as stop:
+        outcome = _stopped(scope, stop)
+        raise
+    finally:
+        scope.await_children(UNWIND_S)
+        lease.close()
+        tree.observer.emit(_finished(tree, scope, outcome), scope)
+        tree.observer.budget(tree.budget)
+        if parent is not None:
+            parent.child_closed()
+
+
+def _open_lease(parent: RunScope | None) -> Lease:
+    if parent is None:
+        raise ValueError("the root run needs a lease")
+    return parent.lease.child()
+
+
+def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
+    chars = value.chars if isinstance(value, ContextInput) else len(value) if isinstance(value, str) else 0
+    recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(chars))
+    rlm = _build(tree, scope, task, value, recorder, shown=output_chars(chars))
+    inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
+    try:
+        with tree.settings(scope.depth):
+            prediction = rlm(**inputs)
+    except TreeStopped as stop:
+        if stop.reason != "limit" or tree.budget.stopped.done():
+            raise
+        return _answer_at_limit(tree, scope, rlm, stop)
+    except (LMError, AdapterParseError) as error:
+        mapped = tree.failure(error)
+        return Outcome("failed", error=_info(tree, mapped))
+    except CodeInterpreterError as error:
+        tree.budget.check()  # a cell that dies because the tree was stopped is not a lost sandbox
+        return Outcome("failed", error=_info(tree, _sandbox_error(error)))
+    except FleetError as error:
+        tree.budget.check()  # nor is a sandbox that was taken away while it started
+        return Outcome("failed", error=_info(tree, error))
+    if prediction.final_reasoning == "Extract forced final output":
+        tree.budget.note_exhausted("iterations")
+        return Outcome("limit", value=prediction.answer, limit="iterations")
+    return Outcome("ok", value=prediction.answer)
+
+
+def _build(
+    tree: TurnTree, scope: RunScope, task: Task, value: Any, recorder: CellRecorder, *, shown: int
+) -> BoundedRLM:
+    deeper = tree.budget.level(scope.depth) + 1 < tree.budget.limits.depth
+    hooks = TurnRunHooks(tree, scope, task.task)
+    tools: list[Callable[..., Any]] = [hooks.budget_tool()]
+    if deeper:
+        door = RlmDelegate(tree)
+        tools += [door.rlm_query, door.rlm_query_batched]
+    return build_recursive_subquery_rlm(
+        task_signature(with_context=value is not None, schema=task.schema),
+        interpreter_factory=InterpreterFactory(tree, scope, recorder),
+        sub_lm=tree.sub_lm,
+        tools=tools,
+        hooks=hooks,
+        max_output_chars=shown,
+        max_llm_calls=tree.budget.limits.calls or 1_000,
+    )
+
+
+def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, stop: TreeStopped) -> Outcome:
+    """The held-back call for a best partial answer; without one, the last value of the variable `answer`."""
+    unit: ev.Unit = stop.limit or "calls"  # pyright: ignore[reportAssignmentType]
+    scope.final = True
+    try:
+        with tree.settings(scope.depth):
+            prediction = rlm.answer_from_trajectory()
+        if prediction is not None:
+            return Outcome("limit", value=prediction.answer, limit=unit)
+    except TreeStopped as again:
+        if again.reason != "limit":
+            raise
+    except (LMError, AdapterParseError) as error:
+        tree.observer.emit(
+            ev.Warning(code="partial_answer", message=tree.failure(error).message, where=scope.id), scope
+        )
+    return Outcome("limit", value=scope.partial, limit=unit)
+
+
+def _stopped(scope: RunScope, stop: TreeStopped) -> Outcome:
+    if stop.reason == "cancelled":
+        return Outcome("cancelled", value=scope.partial)
+    return Outcome("limit", value=scope.partial, limit=stop.limit)  # pyright: ignore[reportArgumentType]
+
+
+def _sandbox_error(error: CodeInterpreterError) -> FleetError:
+    cause = error.__cause__
+    return cause if isinstance(cause, FleetError) else SandboxError(str(error).splitlines()[0])
+
+
+def _info(tree: TurnTree, error: FleetError) -> ev.ErrorInfo:
+    message = tree.observer.clean(error.message)
+    return ev.ErrorInfo(code=error.code, message=message, hint=error.hint, retryable=error.retryable)
+
+
+def _started(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> ev.RunStarted:
+    signature = "task, context -> answer" if value is not None else "task -> answer"
+    chars = value.chars if isinstance(value, ContextInput) else len(str(value)) if value is not None else None
+    return ev.RunStarted(
+        kind="rlm",
+        task=tree.observer.clean(task.task)[:2000],
+        signature=signature + (f": {task.schema}" if task.schema else ""),
+        model=tree.lm_for(scope.depth).name,
+        contexts=[tree.refs[sha] for sha in sorted(scope.contexts)],
+        site=task.site,
+        chars=chars,
+    )
+
+
+def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome) -> ev.RunFinished:
+    value = outcome.value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return ev.RunFinished(
+        status=outcome.status,
+        usage=scope.lease.usage(),
+        output=None if value is None else tree.observer.text(text),
+        limit=outcome.limit,
+        error=outcome.error,
+    )
+
+
+class InterpreterFactory:
+    """What a run's RLM calls for its REPL.
+
+    The first interpreter is the run's own. Any further one belongs to a sub-agent that model-written code built with
+    DSPy's own `dspy.RLM`: it becomes a child run of its own, under the same limits, until its interpreter shuts down.
+    """
+
+    execution_instructions = DaytonaInterpreter.execution_instructions
+
+    def __init__(self, tree: TurnTree, scope: RunScope, recorder: CellRecorder) -> None:
+        self._tree = tree
+        self._scope = scope
+        self._recorder = recorder
+        self._first = True
+
+    def __call__(self) -> DaytonaInterpreter:
+        if self._first:
+            self._first = False
+            return self._tree.interpreter(self._scope, self._recorder)
+        return self._sub_agent()
+
+    def _sub_agent(self) -> DaytonaInterpreter:
+        tree = self._tree
+        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), parent=self._scope)
+        site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
+        tree.observer.run_started(
+            scope,
+            ev.RunStarted(kind="rlm", task="sub-agent", signature="dspy.RLM", model=tree.sub_lm.name, site=site),
+        )
+        self._scope.child_opened()
+        # The sub-agent's calls are made in this same context until it shuts its interpreter down.
+        token = SCOPE.set(scope)
+
+        def closed() -> None:
+            SCOPE.reset(token)
+            scope.await_children(UNWIND_S)
+            scope.lease.close()
+            tree.observer.emit(ev.RunFinished(status="ok", usage=scope.lease.usage()), scope)
+            self._scope.child_closed()
+
+        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(0))
+        return tree.interpreter(scope, recorder, on_closed=closed)
+
+
+class RlmDelegate:
+    """Recursion as functions for model-written code. All of them run in the context of the run that calls."""
+
+    def __init__(self, tree: TurnTree) -> None:
+        self._tree = tree
+
+    @property
+    def rlm_query(self) -> Callable[..., Any]:
+        """The function `rlm_query` with its help text."""
+
+        def rlm_query(task: str, context: Any = None, schema: str | None = None) -> Any:
+            """Run a task in a child sandbox with its own REPL; context may be any value, best a slice of yours."""
+            return self._one(Task(_text(task), context, schema, self._site("rlm_query")))
+
+        return takes_handles(rlm_query)
+
+    @property
+    def rlm_query_batched(self) -> Callable[..., Any]:
+        """The function `rlm_query_batched` with its help text."""
+
+        def rlm_query_batched(tasks: Any, contexts: list[Any] | None = None, schema: str | None = None) -> list[Any]:
+            """Run many tasks side by side, one child each, in order; `tasks` may be one text for all contexts."""
+            return self._many(tasks, contexts, schema)
+
+        return takes_handles(rlm_query_batched)
+
+    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: str | None) -> list[Any]:
+        pairs = pair_up(tasks, contexts)
+        site = self._site("rlm_query_batched")
+        work = [
+            Task(task, context, schema, ev.CallSite(cell=site.cell, function=site.function, index=i, of=len(pairs)))
+            for i, (task, context) in enumerate(pairs)
+        ]
+        return self._tree.scheduler.map(self._one, work, width=self._tree.budget.limits.sandboxes)
+
+    def _one(self, task: Task) -> Any:
+        parent = SCOPE.get()
+        foreign = set(handles_in(task.context)) - parent.contexts
+        if foreign:
+            raise InvalidInput("this context is not yours to pass on")
+        return run_rlm(self._tree, task, parent=parent).guest_value()
+
+    def _site(self, function: str) -> ev.CallSite:
+        return ev.CallSite(cell=SCOPE.get().cell, function=function)
+
+
+def pair_up(tasks: Any, contexts: Sequence[Any] | None) -> list[tuple[str, Any]]:
+    """Tasks with their contexts: a list of each, or one task for all contexts.
+
+    Errors: InvalidInput when the lengths differ or there are more than MAX_BATCH.
+    """
+    if isinstance(tasks, str):
+        if contexts is None:
+            return [(_text(tasks), None)]
+        names = [_text(tasks)] * len(contexts)
+    else:
+        names = [_text(task) for task in tasks]
+    values = list(contexts) if contexts is not None else [None] * len(names)
+    if len(names) != len(values):
+        raise InvalidInput(
+            f"{len(names)} tasks but {len(values)} contexts", hint="pass one task, or as many as contexts"
+        )
+    if len(names) > MAX_BATCH:
+        raise InvalidInput(f"{len(names)} tasks in one batch", hint=f"at most {MAX_BATCH}")
+    return list(zip(names, values, strict=True))
+
+
+def _text(task: Any) -> str:
+    if not isinstance(task, str) or not task.strip():
+        raise InvalidInput("a task must be a text that is not empty")
+    return task

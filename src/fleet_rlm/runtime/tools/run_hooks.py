@@ -1,0 +1,121 @@
+"""What a run tells the tree about its iterations, and the sub-calls that it offers to its code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dspy.utils.exceptions import LMError
+
+from fleet_rlm.errors import InvalidInput
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import WARN_AT
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.metered import output_text
+
+TASK_CHARS = 1_000
+
+
+class TurnRunHooks:
+    """The `RunHooks` of a run inside a turn."""
+
+    def __init__(self, tree: TurnTree, scope: RunScope, task: str) -> None:
+        self._tree = tree
+        self._task = task if len(task) <= TASK_CHARS else f"{task[:TASK_CHARS]} ... (the whole is in `task`)"
+        self._scope = scope
+        self._iteration_id = ""
+        self._began = 0.0
+        self._sandbox_before = 0.0
+
+    def iteration_started(self, n: int, limit: int) -> None:
+        self._tree.budget.check()
+        self._scope.iteration = n
+        self._iteration_id = new_id("itr")
+        self._began = time.perf_counter()
+        self._sandbox_before = self._scope.sandbox_ms
+        self._tree.observer.emit(ev.IterationStarted(id=self._iteration_id, n=n, limit=limit), self._scope)
+
+    def iteration_finished(self, n: int) -> None:
+        whole = (time.perf_counter() - self._began) * 1000
+        sandbox = self._scope.sandbox_ms - self._sandbox_before
+        self._tree.observer.emit(
+            ev.IterationFinished(
+                id=self._iteration_id, n=n, model_ms=round(max(0.0, whole - sandbox), 3), sandbox_ms=round(sandbox, 3)
+            ),
+            self._scope,
+        )
+
+    def turn_note(self) -> str:
+        """The task again, which else stands among the variables only, and from 70 % of a limit on what is left."""
+        left = self._left()
+        return f"Your task: {self._task}" + (f"\nBudget: {left}" if left else "")
+
+    def _left(self) -> str:
+        state = self._tree.budget.snapshot()
+        lim, notes = state.limits, list[str]()
+        if lim.calls and state.spent.calls / lim.calls >= WARN_AT[0]:
+            notes.append(f"{state.left_calls} of {lim.calls} model calls left")
+        used = state.spent.prompt_tokens + state.spent.completion_tokens
+        if lim.tokens and used / lim.tokens >= WARN_AT[0]:
+            notes.append(f"{state.left_tokens} of {lim.tokens} tokens left")
+        if lim.wall_s and state.left_wall_s is not None and state.left_wall_s / lim.wall_s <= 1 - WARN_AT[0]:
+            notes.append(f"{state.left_wall_s:.0f} of {lim.wall_s:g} seconds left")
+        if lim.cost_usd and state.left_cost_usd is not None and state.left_cost_usd / lim.cost_usd <= 1 - WARN_AT[0]:
+            notes.append(f"${state.left_cost_usd:.2f} of ${lim.cost_usd:.2f} left")
+        return "; ".join(notes)
+
+    def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
+        """`llm_query` and `llm_query_batched`, as far as the depth limit allows plain sub-calls."""
+        if self._tree.budget.level(self._scope.depth) >= self._tree.budget.limits.depth:
+            return {}
+
+        def llm_query(prompt: str) -> str:
+            """Ask the sub-model one prompt."""
+            return self._ask(_prompt(prompt))
+
+        def llm_query_batched(prompts: list[str]) -> list[Any]:
+            """Ask the sub-model many prompts side by side, answers in order; a failed one is a Failure."""
+            work = [_prompt(prompt) for prompt in prompts]
+            return self._tree.scheduler.map(self._ask_or_fail, work, width=CALL_WIDTH)
+
+        return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
+
+    def budget_tool(self) -> Callable[[], dict[str, Any]]:
+        """The function `budget` with its help text."""
+
+        def budget() -> dict[str, Any]:
+            """What is left of the budget of the whole task, in every unit (None = no limit)."""
+            state = self._tree.budget.snapshot()
+            level = self._tree.budget.level(SCOPE.get().depth)
+            return {
+                "calls_left": state.left_calls,
+                "tokens_left": state.left_tokens,
+                "cost_usd_left": state.left_cost_usd,
+                "seconds_left": state.left_wall_s,
+                "children_left": None
+                if state.limits.children is None
+                else max(0, state.limits.children - state.children),
+                "depth_left": max(0, state.limits.depth - level),
+            }
+
+        return budget
+
+    def _ask(self, prompt: str) -> str:
+        return output_text(self._tree.sub_lm(prompt))
+
+    def _ask_or_fail(self, prompt: str) -> Any:
+        try:
+            return self._ask(prompt)
+        except LMError as error:
+            mapped = self._tree.failure(error)
+            return {"$failure": {"error": mapped.code, "message": self._tree.observer.clean(mapped.message)}}
+
+
+def _prompt(prompt: Any) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InvalidInput("a prompt must be a text that is not empty")
+    return prompt

@@ -1,0 +1,210 @@
+"""One turn from its acceptance to its end: wires the tree, runs the agent, writes the last events.
+
+Importing this module imports DSPy (two to three seconds), so the factory loads it in the background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dspy
+
+from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError
+from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
+from fleet_rlm.runtime.content.blobs import BlobStore
+from fleet_rlm.runtime.content.citations import find_citations
+from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.executor import CancelFlag
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.execution.observer import TurnObserver
+from fleet_rlm.runtime.execution.requests import SandboxInfo, TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.scheduler import Scheduler
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.failures import as_model_error
+from fleet_rlm.runtime.models.metered import MeteredLM
+from fleet_rlm.runtime.models.registry import ModelRegistry
+from fleet_rlm.runtime.models.spec import ModelSpec
+
+DELTA_CHARS = 2_000
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundModel:
+    """A model that a turn will call: DSPy's LM and, when it came from a string, what is known about it."""
+
+    lm: dspy.BaseLM
+    name: str
+    spec: ModelSpec | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether a cost limit can hold: the price is known, or the caller brought an LM of their own."""
+        return self.spec is None or self.spec.demo or self.spec.input_usd is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The two roles of a turn."""
+
+    root: BoundModel
+    sub: BoundModel
+
+
+class TurnRunner:
+    """Runs turns with the services of one workspace."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        blobs: BlobStore,
+        contexts: ContextStore,
+        sandboxes: SandboxRuntime,
+        redact: Callable[[str], str],
+    ) -> None:
+        self._journal = journal
+        self._blobs = blobs
+        self._contexts = contexts
+        self._sandboxes = sandboxes
+        self._redact = redact
+
+    def bind(self, request: TurnRequest, registry: ModelRegistry, default_sub: str | None) -> Models:
+        """The models of a request. Errors: NotConfigured, InvalidInput (unknown model, unpriced with a cost limit)."""
+        root = _bound(request.model, registry)
+        sub_choice = request.sub_model or (default_sub if request.model is None else None)
+        sub = _bound(sub_choice, registry) if sub_choice is not None else root
+        for model in (root, sub):
+            if request.limits is not None and request.limits.cost_usd is not None and not model.priced:
+                raise InvalidInput(
+                    f"the price of {model.name} is unknown, so a cost limit cannot hold",
+                    hint="limit calls or tokens instead",
+                )
+        if request.mode == "direct":
+            check_direct(request.contexts)
+        return Models(root, sub)
+
+    def run(
+        self, sid: str, turn: str, request: TurnRequest, models: Models, past: list[PastTurn], cancel: CancelFlag
+    ) -> TurnResult:
+        """Work the turn off. Never raises for a failure of the turn: that is in the result."""
+        observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
+        tree = self._tree(sid, turn, request, models, observer)
+        cancel.arm(tree.cancel)
+        observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
+        try:
+            answer = AgentRuntime(tree, past=past).run_turn(request.question, request.contexts, request.mode)
+        except FleetError as error:
+            answer = Answer("failed", None, error=_info(error, self._redact))
+        except Exception as error:  # supervisor: a defect of ours still ends the turn honestly
+            log.exception("turn %s failed inside the engine", turn)
+            answer = Answer(
+                "failed", None, error=_info(InternalError(f"{type(error).__name__}: {error}"), self._redact)
+            )
+        return self._finish(tree, request, models, answer)
+
+    def _tree(self, sid: str, turn: str, request: TurnRequest, models: Models, observer: TurnObserver) -> TurnTree:
+        budget = TreeBudget(
+            request.limits or ev.Limits(),
+            root_is_agent=request.mode != "rlm",
+            on_warn=lambda unit, fraction: observer.emit(ev.BudgetWarned(unit=unit, fraction=fraction)),
+            on_exhausted=lambda unit: observer.emit(ev.BudgetExhausted(unit=unit)),
+        )
+        scheduler = Scheduler(budget, sandboxes=budget.limits.sandboxes)
+
+        def metered(model: BoundModel, role: ev.CallRole) -> MeteredLM:
+            return MeteredLM(
+                model.lm,
+                role=role,
+                tree=budget,
+                scheduler=scheduler,
+                observer=observer,
+                failure=lambda error: _model_error(error, model),
+                name=model.name,
+                free=model.spec is not None and model.spec.demo,
+            )
+
+        root = metered(models.root, "root")
+        return TurnTree(
+            sid=sid,
+            turn=turn,
+            budget=budget,
+            scheduler=scheduler,
+            observer=observer,
+            root_lm=root,
+            sub_lm=metered(models.sub, "sub"),
+            sandboxes=self._sandboxes,
+            contexts=self._contexts,
+            failure=lambda error: _model_error(error, models.root),
+        )
+
+    def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:
+        observer = tree.observer
+        text = None if answer.text is None else observer.clean(answer.text)
+        citations = find_citations(text, request.contexts, self._contexts) if text else []
+        if text and text.strip() != (observer.streamed or "").strip():
+            observer.emit_all(_message(text), None)
+        observer.budget(tree.budget, now=True)
+        finished = ev.TurnFinished(
+            status=answer.status,
+            answer=text,
+            usage=tree.budget.usage(),
+            runs=observer.runs,
+            max_depth_reached=observer.max_depth,
+            limit=answer.limit,
+            error=answer.error,
+            citations=citations,
+            isolation=tree.isolation,
+            provider=tree.provider,
+        )
+        observer.emit(finished, durable=True)
+        tree.sandboxes.turn_over(tree.turn)  # whatever is left: every interpreter has given its sandbox back
+        return TurnResult(
+            session=tree.sid,
+            turn=tree.turn,
+            status=finished.status,
+            answer=text,
+            limit=finished.limit,
+            error=finished.error,
+            usage=finished.usage,
+            runs=finished.runs,
+            max_depth_reached=finished.max_depth_reached,
+            citations=tuple(citations),
+            sandbox=SandboxInfo(tree.provider, tree.isolation),
+            model=models.root.name,
+        )
+
+
+def _bound(choice: str | dspy.BaseLM | None, registry: ModelRegistry) -> BoundModel:
+    if isinstance(choice, dspy.BaseLM):
+        return BoundModel(choice, str(choice.model))
+    spec = registry.resolve(choice)
+    return BoundModel(registry.lm(spec), spec.model, spec)
+
+
+def _model_error(error: BaseException, model: BoundModel) -> ModelError:
+    spec = model.spec or ModelSpec(model=model.name, wire_model=model.name, label=model.name, source="argument")
+    return as_model_error(error, spec)
+
+
+def _info(error: FleetError, redact: Callable[[str], str]) -> ev.ErrorInfo:
+    return ev.ErrorInfo(code=error.code, message=redact(error.message), hint=error.hint, retryable=error.retryable)
+
+
+def _message(text: str) -> list[ev.EventData]:
+    """The answer as a message: started, its text in pieces, finished with length and hash."""
+    message = new_id("msg")
+    pieces = [text[start : start + DELTA_CHARS] for start in range(0, len(text), DELTA_CHARS)]
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return [
+        ev.MessageStarted(id=message),
+        *(ev.MessageDelta(id=message, text=piece) for piece in pieces),
+        ev.MessageFinished(id=message, length=len(text), sha256=digest),
+    ]

@@ -1,0 +1,1 @@
+"""A Daytona-compatible sandbox server for one machine. Imports nothing else of fleet_rlm."""

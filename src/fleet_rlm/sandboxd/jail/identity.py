@@ -1,0 +1,80 @@
+"""Host ids for jails when the server is root: a distinct unprivileged uid each, and the workspace is its own."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from fleet_rlm.sandboxd.jail.inside import kernel
+
+# Above the ranges of systemd (to 1 879 048 191) and of users, below 2^31. The first id is the group that owns
+# writable mounts, which several sandboxes may share.
+_FIRST = 1_900_000_000
+_COUNT = 1 << 27
+SHARED_GROUP = _FIRST
+# Without a mount namespace a jail walks through the server's own folders: its processes alone are of this group.
+PASSAGE_GROUP = _FIRST - 1
+
+
+class Identities:
+    """The ids in use by live jails."""
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+
+    def take(self, name: str, workspace: Path) -> int:
+        """An id that no live jail has: the one that owns the workspace from before, else one by name."""
+        owner = workspace.stat().st_uid
+        if _FIRST < owner < _FIRST + _COUNT and owner not in self._used:
+            uid = owner
+        else:
+            uid = _FIRST + 1 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (_COUNT - 1)
+            while uid in self._used:
+                uid = _FIRST + 1 + (uid - _FIRST) % (_COUNT - 1)
+        self._used.add(uid)
+        return uid
+
+    def give_back(self, uid: int) -> None:
+        """The jail is gone."""
+        self._used.discard(uid)
+
+
+def own(workspace: Path, uid: int) -> None:
+    """Give a workspace and everything in it to a uid, unless it has it. No symlink is followed."""
+    if workspace.stat().st_uid == uid:
+        return
+    for _, folders, files, at in os.fwalk(workspace, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, uid, uid, dir_fd=at, follow_symlinks=False)
+    os.chown(workspace, uid, uid)  # last: a broken walk starts again next time
+    workspace.chmod(0o700)
+
+
+def closed_above(path: Path) -> Path | None:
+    """The first folder above a path that others may not enter."""
+    return next((folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001), None)
+
+
+def let_pass(path: Path, data_dir: Path) -> None:
+    """Let jails walk through the server's own folders, from its data folder down to `path`, not read them."""
+    for folder in [path, *path.parents]:
+        if folder == data_dir or data_dir in folder.parents:
+            fd = kernel.open_folder(str(folder), os.O_RDONLY)
+            try:
+                mode = os.fstat(fd).st_mode & 0o7777
+                if not mode & 0o001:
+                    os.fchown(fd, -1, PASSAGE_GROUP)
+                    os.fchmod(fd, mode & ~0o060 | 0o010)
+            finally:
+                os.close(fd)
+
+
+def share(folder: Path) -> None:
+    """Let every jail with this writable mount work in it, through the shared group. No link is followed."""
+    fd = kernel.open_folder(str(folder), os.O_RDONLY)
+    try:
+        found = os.fstat(fd)
+        if found.st_gid != SHARED_GROUP:
+            os.fchown(fd, -1, SHARED_GROUP)
+        os.fchmod(fd, found.st_mode & 0o7777 | 0o2070)
+    finally:
+        os.close(fd)

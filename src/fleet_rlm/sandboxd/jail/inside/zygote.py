@@ -1,0 +1,107 @@
+"""The warm process: one thread, a clean environment, the offered packages loaded; it forks jails on request."""
+
+# Kernel-level code: paths are relative to fds and stages, and pathlib would add only cost.
+# ruff: noqa: PTH123
+
+import contextlib
+import gc
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterable
+
+from . import children, enter, kernel, seccomp, wire
+from .plan import Plan, System
+from .scripts import Script, prepare
+from .supervisor import Supervisor
+
+# What a small Python program imports anyway; every jail then shares it.
+_STANDARD = """
+    ast asyncio base64 codeop collections contextlib csv ctypes dataclasses datetime decimal enum fractions
+    functools hashlib heapq inspect io itertools json linecache math operator os pathlib pickle queue random
+    re select shutil signal socket statistics string struct subprocess tempfile termios textwrap threading
+    time tokenize traceback tty types typing unicodedata uuid zlib
+""".split()  # noqa: SIM905  a list of fifty lines reads worse
+
+
+def main(control_fd: int) -> None:
+    """Read the system, warm up, then fork one jail per packet until the server is gone."""
+    control = socket.socket(fileno=control_fd)
+    system = _read_system(control)
+    sys.path.append(system.import_path)
+    loaded = _load(_STANDARD) + _load(system.preload)
+    scripts = prepare(system.scripts)
+    _find_out_ahead()
+    # Ended children vanish by themselves; a jail whose fork in between has ended is a child of this process.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    _raise_open_files()
+    life, _life_end = os.pipe()  # nobody writes: it ends for the jails when this process does
+    gc.collect()
+    gc.freeze()
+    wire.send(control, {"ready": True, "loaded": loaded, "scripts": sorted(scripts)})
+    while (received := wire.receive(control)) is not None:
+        message, fds = received
+        _fork(system, scripts, Plan.read(message), fds[0], life)
+        os.close(fds[0])
+
+
+def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: int, life: int) -> None:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        with contextlib.closing(socket.socket(fileno=os.dup(control_fd))) as control:
+            wire.send(control, {"error": wire.error_of(error)})
+        return
+    if pid:
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    kernel.close_all_but({control_fd, life})
+    control = socket.socket(fileno=control_fd)
+    try:
+        words = enter.begin(plan, control, life)
+        mark = enter.finish(system, plan, control, life, words)
+        Supervisor(plan, scripts, control, life, mark, words).run()
+    except OSError as error:
+        wire.send(control, {"error": wire.error_of(error)})
+    except Exception:  # noqa: BLE001  the last frame of this process: the server must hear of it
+        wire.send(control, {"error": {"errno": 5, "text": traceback.format_exc()[-2000:]}})
+    finally:
+        os._exit(0)
+
+
+def _read_system(control: socket.socket) -> System:
+    """The description comes as an unlinked file, since scripts may be larger than a packet."""
+    received = wire.receive(control)
+    if received is None:
+        raise SystemExit(0)
+    message, fds = received
+    with open(fds[0], encoding="utf-8") as file:
+        text = file.read(int(message["size"]))
+    return System.read(text)
+
+
+def _load(names: Iterable[str]) -> list[str]:
+    loaded: list[str] = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # not offered by this machine; the report to the server says what is
+        loaded.append(name)
+    return loaded
+
+
+def _find_out_ahead() -> None:
+    """What every jail would work out for itself, at the price of its own copies."""
+    seccomp.program(namespaces=True, own_id=True)
+    children.own_modules()
+
+
+def _raise_open_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,36 @@
+import { clsx } from "clsx";
+import { DropdownMenu as Radix } from "radix-ui";
+import type { Opening } from "./layer";
+import type { MenuProps } from "./Menu";
+
+export function RadixMenu(props: MenuProps & Opening) {
+  return (
+    <Radix.Root modal={false} defaultOpen={props.startOpen}>
+      <Radix.Trigger asChild>{props.trigger}</Radix.Trigger>
+      <Radix.Portal>
+        <Radix.Content
+          align={props.align ?? "end"}
+          side={props.side ?? "bottom"}
+          sideOffset={4}
+          collisionPadding={8}
+          className="z-50 min-w-44 animate-in rounded-lg border border-line bg-raised p-1 shadow-float"
+        >
+          {props.items.map((item) => (
+            <Radix.Item
+              key={item.label}
+              onSelect={item.onSelect}
+              className={clsx(
+                "flex h-8 cursor-pointer items-center gap-2 rounded-md px-2 text-sm outline-none data-[highlighted]:bg-sunken pointer-coarse:h-10",
+                item.danger && "text-err",
+              )}
+            >
+              <span className="inline-flex w-4 justify-center text-muted">{item.icon}</span>
+              <span className="flex-1">{item.label}</span>
+              {item.hint && <span className="pl-4 text-xs text-muted">{item.hint}</span>}
+            </Radix.Item>
+          ))}
+        </Radix.Content>
+      </Radix.Portal>
+    </Radix.Root>
+  );
+}

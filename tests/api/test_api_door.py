@@ -1,0 +1,153 @@
+"""Who is let in: keys, cookies, tokens, Host, Origin; and how the page is served."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import socket
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+from served import Running, Serve
+
+from fleet_rlm.api.auth.guard import allowed_hosts
+from fleet_rlm.api.auth.local import LocalAccess
+from fleet_rlm.api.page import Page
+from fleet_rlm.api.server import bind
+from fleet_rlm.errors import InvalidInput
+
+
+def test_the_one_time_key_opens_once(running: Running) -> None:
+    key = running.access.new_key()
+    with httpx.Client(base_url=running.base) as client:
+        answer = client.get("/", params={"k": key})
+        assert answer.status_code == 303 and answer.headers["location"] == "/"
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Path=/" in cookie
+        assert client.get("/api/v1/sessions").status_code == 200
+        assert client.get("/", params={"k": key}).status_code == 303  # known by its cookie
+    with httpx.Client(base_url=running.base) as other:
+        refused = other.get("/", params={"k": key})
+        assert refused.status_code == 401 and "set-cookie" not in refused.headers
+        assert other.get("/api/v1/sessions").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/sessions", "/api/v1/status", "/api/v1/blobs/x", "/api/v1/nowhere", "/api/v1/settings/models"]
+)
+def test_nothing_under_api_without_identity(running: Running, path: str) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic eDp5"},
+        {"Cookie": "fleet_session=x"},
+    ):
+        answer = httpx.get(running.base + path, headers=headers)
+        assert answer.status_code == 401 and answer.json()["error"]["code"] == "unauthenticated"
+
+
+def test_wrong_host_and_origin(running: Running) -> None:
+    bearer = {"Authorization": f"Bearer {running.access.token}"}
+    url = f"{running.base}/api/v1/sessions"
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{running.port}"},
+        {"Host": "127.0.0.1:1"},
+        {"Host": ""},
+    ):
+        assert httpx.get(url, headers={**bearer, **headers}).status_code in (400, 403)
+        assert httpx.get(f"{running.base}/", headers=headers).status_code in (400, 403)
+    for origin in ("https://evil.example", "null", f"https://127.0.0.1:{running.port}"):
+        assert httpx.post(url, headers={**bearer, "Origin": origin}).status_code == 403
+    for origin in (running.base, f"http://localhost:{running.port}"):
+        assert httpx.post(url, headers={**bearer, "Origin": origin}).status_code == 201
+    assert httpx.get(url, headers={**bearer, "Host": f"localhost:{running.port}"}).status_code == 200
+
+
+def test_cookies_survive_a_restart_and_are_kept_as_hashes(fleet_home: Path) -> None:
+    first = LocalAccess(fleet_home)
+    session = first.redeem(first.new_key())
+    assert session is not None
+    again = LocalAccess(fleet_home)
+    assert again.knows_cookie(session) and again.token == first.token and not again.knows_cookie("x")
+    for path in (fleet_home / "web-sessions.json", fleet_home / "local-token"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert session not in (fleet_home / "web-sessions.json").read_text()
+    (fleet_home / "web-sessions.json").write_text("[broken")
+    assert not LocalAccess(fleet_home).knows_cookie(session)
+
+
+def page(folder: Path) -> Page:
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><script>let theme = 1</script><p>the page</p>")
+    (folder / "assets" / "main-abc.js").write_text("js()")
+    (folder / "assets" / "main-abc.js.gz").write_bytes(gzip.compress(b"js()"))
+    (folder / "favicon.svg").write_text("<svg/>")
+    (folder.parent / "secret.txt").write_text("treasure")
+    return Page(folder)
+
+
+def test_the_page_and_its_files(serve: Serve, tmp_path: Path) -> None:
+    base = serve(page=page(tmp_path / "dist")).base
+    html = {"Accept": "text/html,*/*"}
+    for path in ("/", "/sessions/ses_1", "/settings"):
+        answer = httpx.get(base + path, headers=html)
+        assert "the page" in answer.text and answer.headers["cache-control"] == "no-cache"
+        policy = answer.headers["content-security-policy"]
+        assert (
+            re.search(r"script-src 'self' 'sha256-[A-Za-z0-9+/=]{44}'", policy) and "frame-ancestors 'none'" in policy
+        )
+        assert "unsafe-inline" not in policy.split("style-src")[0] and "connect-src 'self'" in policy
+        assert (
+            answer.headers["x-content-type-options"] == "nosniff" and answer.headers["referrer-policy"] == "no-referrer"
+        )
+    script = httpx.get(f"{base}/assets/main-abc.js")
+    assert "immutable" in script.headers["cache-control"] and script.headers["content-type"].startswith(
+        "text/javascript"
+    )
+    packed = httpx.get(f"{base}/assets/main-abc.js", headers={"Accept-Encoding": "gzip"})
+    plain = httpx.get(f"{base}/assets/main-abc.js", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert packed.text == plain.text == "js()" and packed.headers["content-type"].startswith("text/javascript")
+    assert httpx.get(f"{base}/favicon.svg").status_code == 200
+    assert httpx.get(f"{base}/assets/none.js").status_code == 404
+    assert httpx.get(f"{base}/settings").status_code == 404  # no browser asks like this
+    assert httpx.post(f"{base}/settings", headers=html).status_code == 405
+    api = httpx.get(f"{base}/api/nowhere", headers={**html, "Authorization": "Bearer x"})
+    assert api.status_code == 401 and "the page" not in api.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/assets/../../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/assets/%2e%2e%2f%2e%2e%2fsecret.txt",
+        "//etc/passwd",
+        "/%00",
+    ],
+)
+def test_no_path_leaves_the_page(serve: Serve, tmp_path: Path, path: str) -> None:
+    running = serve(page=page(tmp_path / "dist"))
+    with socket.create_connection(("127.0.0.1", running.port)) as raw:
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert b"treasure" not in answer and b"root:" not in answer and answer.split()[1] in (b"404", b"400")
+
+
+def test_without_a_built_page_it_says_how(serve: Serve, tmp_path: Path) -> None:
+    answer = httpx.get(serve(page=Page(tmp_path / "none")).base)
+    assert answer.status_code == 503 and "make frontend" in answer.text
+
+
+def test_addresses() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.com", ""):
+        with pytest.raises(InvalidInput) as refused:
+            bind(host, 0)
+        assert "\n" not in str(refused.value)
+    with bind("localhost", 0) as taken, pytest.raises(InvalidInput, match="address already in use"):
+        bind("127.0.0.1", taken.getsockname()[1])
+    assert "localhost" in allowed_hosts(80) and "localhost" not in allowed_hosts(8000)

@@ -1,0 +1,289 @@
+"""Contexts: what is stored, how it is addressed, and what is refused."""
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleet_rlm.errors import InvalidInput, NotFound, TooLarge
+from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.content.index import STRIDE
+
+TEXT = st.text(
+    alphabet=st.one_of(
+        st.sampled_from("ab \n\n\r\té🎉\u2028\x85"),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    ),
+    min_size=1,
+    max_size=400,
+).filter(lambda text: not text.startswith("\ufeff"))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> ContextStore:
+    return ContextStore(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContextStore:
+    return ContextStore(tmp_path / "home")
+
+
+def naive_lines(text: str) -> list[str]:
+    rows = text.split("\n")
+    return rows[:-1] if text.endswith("\n") or not text else rows
+
+
+def check_against_python(store: ContextStore, sha256: str, whole: str) -> None:
+    """The stored index says what plain Python says about the same text."""
+    index = store.index(sha256)
+    data = whole.encode()
+    assert store.data_path(sha256).read_bytes() == data
+    assert (index.chars, index.bytes) == (len(whole), len(data))
+    expected = [(len(whole[:at].encode()), whole[:at].count("\n")) for at in range(0, len(whole) + 1, STRIDE)]
+    assert index.checkpoints == expected
+    for entry in index.files:
+        piece = whole[entry.char : entry.char + entry.chars]
+        assert len(whole[: entry.char].encode()) == entry.byte
+        assert len(piece.encode()) == entry.bytes
+        assert entry.lines == len(naive_lines(piece))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    unit=TEXT,
+    repeat=st.sampled_from([1, 1, 3, 700]),
+    sizes=st.lists(st.integers(1, 9000), min_size=1, max_size=5),
+    pick=st.data(),
+)
+def test_any_text_is_addressed_as_python_would(shared, unit, repeat, sizes, pick):
+    whole = unit * repeat
+    data = whole.encode()
+    pieces, at = [], 0
+    while at < len(data):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(data[at : at + size])
+        at += size
+    ref = shared.add_stream("x", iter(pieces))
+    assert ref.sha256 == hashlib.sha256(data).hexdigest()
+    assert (ref.kind, ref.chars, ref.bytes, ref.lines, ref.files) == (
+        "text",
+        len(whole),
+        len(data),
+        len(naive_lines(whole)),
+        1,
+    )
+    check_against_python(shared, ref.sha256, whole)
+    start = pick.draw(st.integers(-5, len(whole) + 5))
+    end = pick.draw(st.integers(-5, len(whole) + 5))
+    assert shared.read(ref.sha256, start, end) == whole[max(start, 0) : max(end, 0)]
+    rows = naive_lines(whole)
+    first = pick.draw(st.integers(1, len(rows)))
+    last = pick.draw(st.integers(first, len(rows)))
+    assert shared.lines(ref.sha256, "x", first, last) == [row.removesuffix("\r") for row in rows[first - 1 : last]]
+    begin, stop = shared.line_span(ref.sha256, "x", first)
+    assert whole[begin:stop] == rows[first - 1]
+    assert whole[:begin].count("\n") == first - 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.one_of(st.just(""), TEXT), min_size=1, max_size=6),
+    repeat=st.sampled_from([1, 500]),
+    pick=st.data(),
+)
+def test_any_tree_is_addressed_as_python_would(shared, texts, repeat, pick):
+    texts = [text * repeat for text in texts]
+    if not any(texts):
+        texts.append("x")
+    files = [(f"d/{number}.txt", [text.encode()]) for number, text in enumerate(texts)]
+    ref = shared.add_files("folder", files)
+    assert (ref.kind, ref.files) == ("tree", len(texts))
+    assert ref.lines == sum(len(naive_lines(text)) for text in texts)
+    check_against_python(shared, ref.sha256, "".join(texts))
+    number = pick.draw(st.integers(0, len(texts) - 1))
+    rows = naive_lines(texts[number])
+    got = shared.lines(ref.sha256, f"d/{number}.txt", 1, len(rows) + 3)
+    assert got == [row.removesuffix("\r") for row in rows]
+    for line in range(1, len(rows) + 1)[:20]:
+        begin, stop = shared.line_span(ref.sha256, f"d/{number}.txt", line)
+        assert "".join(texts)[begin:stop] == rows[line - 1]
+        if stop > begin:
+            assert shared.index(ref.sha256).file_at(begin).path == f"d/{number}.txt"
+
+
+def test_exactly_one_stride(store):
+    for size in (STRIDE - 1, STRIDE, STRIDE + 1, 2 * STRIDE):
+        for unit in ("a", "é"):
+            ref = store.add_text("s", unit * size)
+            check_against_python(store, ref.sha256, unit * size)
+            assert store.read(ref.sha256, size - 1, size) == unit
+
+
+def test_line_ends_stay_and_a_byte_order_mark_goes(store):
+    ref = store.add_stream("w.txt", [b"\xef", b"\xbb\xbfone\r\n", b"two\r\n"])
+    assert store.read(ref.sha256, 0, 99) == "one\r\ntwo\r\n"
+    assert store.lines(ref.sha256, "w.txt", 1, 9) == ["one", "two"]
+    assert ref.sha256 == hashlib.sha256(b"one\r\ntwo\r\n").hexdigest()
+
+
+def test_the_same_content_is_stored_once_under_both_names(store):
+    first = store.add_text("a", "same")
+    again = store.add_text("b", "same")
+    assert (first.name, again.name) == ("a", "b")
+    assert first.sha256 == again.sha256
+    assert store.get(first.sha256).name == "a"
+    assert len(list(store.data_path(first.sha256).parent.parent.iterdir())) == 1
+
+
+def test_tree_identity_covers_its_file_table(store):
+    one = store.add_files("t", [("a", [b"xy"]), ("b", [b"z"])])
+    moved = store.add_files("t", [("a", [b"x"]), ("b", [b"yz"])])
+    same = store.add_files("u", [("a", [b"x", b"y"]), ("b", [b"z"])])
+    assert one.sha256 != moved.sha256
+    assert one.sha256 == same.sha256
+    assert store.read(one.sha256, 0, 9) == store.read(moved.sha256, 0, 9)
+
+
+def test_files_and_folders_are_private_and_nothing_is_left_over(store, tmp_path):
+    ref = store.add_text("a", "text")
+    folder = store.data_path(ref.sha256).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {"data": 0o600, "index.json": 0o600}
+    with pytest.raises(InvalidInput):
+        store.add_text("e", "")
+    assert [path.name for path in folder.parent.iterdir()] == [ref.sha256]
+
+
+def test_the_index_is_the_published_format(store):
+    ref = store.add_text("a.txt", "one\ntwo")
+    assert json.loads(store.index_path(ref.sha256).read_text()) == {
+        "v": 1, "kind": "text", "name": "a.txt", "sha256": ref.sha256, "chars": 7, "bytes": 7, "lines": 2,
+        "stride": 65536, "skipped": 0, "checkpoints": [[0, 0]],
+        "files": [{"path": "a.txt", "char": 0, "byte": 0, "chars": 7, "bytes": 7, "lines": 2}],
+    }  # fmt: skip
+
+
+def test_a_folder_takes_text_and_leaves_out_the_rest(store, tmp_path):
+    root = tmp_path / "proj"
+    for name in ("src", ".git", "node_modules/x", "src/__pycache__"):
+        (root / name).mkdir(parents=True)
+    (root / "b.txt").write_text("bee\n")
+    (root / "src/a.py").write_text("print(1)")
+    (root / "src/empty.py").write_text("")
+    (root / "src/latin.txt").write_bytes("caf\xe9 au lait".encode("latin-1") + b"x" * 3_000_000)
+    (root / "src/pic.png").write_bytes(b"\x89PNG\0\0" * 10)
+    (root / ".env").write_text("KEY=secret")
+    (root / ".git/config").write_text("x")
+    (root / "node_modules/x/i.js").write_text("x")
+    (root / "src/__pycache__/a.pyc").write_text("x")
+    (root / "src/link.txt").symlink_to(root / ".env")
+    (root / "up").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    ref = store.add_path(root)
+    index = store.index(ref.sha256)
+    assert [entry.path for entry in index.files] == ["b.txt", "src/a.py", "src/empty.py"]
+    assert (ref.name, ref.files, ref.lines) == ("proj", 3, 2)
+    assert store.read(ref.sha256, 0, 999) == "bee\nprint(1)"
+    assert index.skipped == 5  # latin.txt, pic.png, .env, link.txt, pipe; a linked folder is never entered
+    check_against_python(store, ref.sha256, "bee\nprint(1)")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda s, d: s.add_path(d / "nothing.txt"), "does not exist"),
+        (lambda s, d: s.add_path(d / "pic.bin"), "binary"),
+        (lambda s, d: s.add_path(d / "latin.txt"), "not UTF-8"),
+        (lambda s, d: s.add_path(d / "empty.txt"), "empty"),
+        (lambda s, d: s.add_path(d / "cut.txt"), "not UTF-8"),
+        (lambda s, d: s.add_path(d / "hollow"), "no text file"),
+        (lambda s, d: s.add_path(Path("/dev/zero")), "neither a file nor a folder"),
+        (lambda s, d: s.add_text("t", "a\0b"), "binary"),
+        (lambda s, d: s.add_text("t", "a\ud800b"), "surrogate"),
+        (lambda s, d: s.add_text("t", "\ufeff"), "empty"),
+        (lambda s, d: s.add_files("t", [("../x", [b"a"])]), "bad file path"),
+        (lambda s, d: s.add_files("t", [("/etc/x", [b"a"])]), "bad file path"),
+        (lambda s, d: s.add_files("t", [("a\nb", [b"a"])]), "bad file path"),
+        (lambda s, d: s.add_files("t", [("x", [b"a"]), ("./x", [b"b"])]), "comes twice"),
+        (lambda s, d: s.add_files("t", [("x", [b""])]), "empty"),
+    ],
+)
+def test_bad_input_is_one_clear_line(store, tmp_path, make, said):
+    (tmp_path / "pic.bin").write_bytes(b"GIF\0\0")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    (tmp_path / "cut.txt").write_bytes("caf\u00e9".encode()[:-1])
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(InvalidInput) as caught:
+        make(store, tmp_path)
+    assert said in caught.value.message
+    assert "\n" not in str(caught.value)
+
+
+def test_too_large_says_so(tmp_path):
+    store = ContextStore(tmp_path / "home", max_bytes=1000)
+    (tmp_path / "big.txt").write_text("x" * 1001)
+    for make in (lambda: store.add_path(tmp_path / "big.txt"), lambda: store.add_stream("s", [b"x" * 600] * 2)):
+        with pytest.raises(TooLarge):
+            make()
+    assert store.add_text("fits", "x" * 1000).bytes == 1000
+
+
+def test_unreadable_file(store):
+    with pytest.raises(InvalidInput, match="cannot read /proc/self/mem: Input/output error"):
+        store.add_path(Path("/proc/self/mem"))
+
+
+def test_unknown_and_malformed_names(store):
+    for name in ("0" * 64, "../../etc", "", "A" * 64):
+        with pytest.raises(NotFound):
+            store.get(name)
+    ref = store.add_files("t", [("a", [b"x"])])
+    with pytest.raises(NotFound):
+        store.lines(ref.sha256, "b", 1, 1)
+    with pytest.raises(NotFound):
+        store.line_span(ref.sha256, "a", 2)
+
+
+def test_many_writers_of_one_content(store):
+    text = "line\n" * 200_000
+    found, barrier = [], threading.Barrier(8)
+
+    def add() -> None:
+        barrier.wait()
+        found.append(store.add_text("t", text).sha256)
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1 and len(found) == 8
+    assert [path.name for path in store.data_path(found[0]).parent.parent.iterdir()] == [found[0]]
+
+
+def test_a_stream_that_breaks_leaves_nothing(store):
+    def broken():
+        yield b"first part"
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        store.add_stream("s", broken())
+    assert list(store.data_path("0" * 64).parent.parent.iterdir()) == []
+
+
+def test_a_second_store_sees_what_the_first_wrote(store, tmp_path):
+    ref = store.add_text("a", "hello\n")
+    assert ContextStore(tmp_path / "home").get(ref.sha256) == ref
+
+
+def test_lines_are_bounded(store):
+    ref = store.add_text("a", "x" * 3_000_000)
+    assert len(store.lines(ref.sha256, "a", 1, 1)[0]) == 1_000_000

@@ -1,0 +1,184 @@
+"""The tree's budget: no interleaving exceeds a limit, none leaks a reservation."""
+
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet_rlm.errors import TreeStopped
+from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached, TreeBudget
+from fleet_rlm.runtime.execution.events import Limits
+
+
+def work(lease: Lease, wants: int, made: list[int]) -> str:
+    """A run that makes `wants` calls and then its final one when it is cut short."""
+    try:
+        for _ in range(wants):
+            reservation = lease.reserve(tokens=10)
+            made.append(1)
+            reservation.settle(Cost(prompt_tokens=3, completion_tokens=2, micro_usd=5))
+        return "ok"
+    except TreeStopped:
+        try:
+            lease.reserve(tokens=10, final=True).settle(Cost(prompt_tokens=3, completion_tokens=2, micro_usd=5))
+            made.append(1)
+        except TreeStopped:
+            return "nothing"
+        return "partial"
+    finally:
+        lease.close()
+
+
+@given(limit=st.integers(1, 60), children=st.integers(1, 40), wants=st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_calls_never_exceed_the_limit_under_threads(limit: int, children: int, wants: int) -> None:
+    tree = TreeBudget(Limits(calls=limit))
+    root = tree.root()
+    made: list[int] = []
+    outcomes: list[str] = []
+
+    def child() -> None:
+        try:
+            outcomes.append(work(root.child(), wants, made))
+        except LimitReached:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=child) for _ in range(children)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    root.reserve(final=True).settle(Cost(micro_usd=1))  # the root always has its last word
+    root.close()
+    state = tree.snapshot()
+    assert state.spent.calls == len(made) + 1 <= limit
+    assert state.reserved_calls == 0 and state.held_calls == 0
+    assert "nothing" not in outcomes
+    if limit >= children * (wants + 1) + 1:
+        assert outcomes == ["ok"] * children
+
+
+@given(limit=st.integers(1, 500), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_tokens_are_reserved_before_and_refunded_after(limit: int, sizes: list[int]) -> None:
+    tree = TreeBudget(Limits(tokens=limit))
+    lease = tree.root()
+    used = 0
+    for size in sizes:
+        try:
+            reservation = lease.reserve(tokens=size)
+        except TreeStopped as stop:
+            assert stop.limit == "tokens" and used + size > limit
+            continue
+        if size % 3 == 0:
+            reservation.refund()
+        else:
+            reservation.settle(Cost(prompt_tokens=size))
+            used += size
+    assert tree.usage().prompt_tokens == used <= limit
+    assert tree.snapshot().left_tokens == limit - used
+
+
+def test_a_cost_limit_stops_parallel_calls_at_the_last_that_fits() -> None:
+    tree = TreeBudget(Limits(cost_usd=1.0))
+    lease = tree.root()
+    made: list[int] = []
+
+    def call() -> None:
+        try:
+            reservation = lease.reserve()
+        except TreeStopped:
+            return
+        time.sleep(0.01)
+        made.append(1)
+        reservation.settle(Cost(micro_usd=300_000))
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 3
+    assert tree.exhausted == "cost"
+
+
+def test_an_unknown_price_is_unknown_and_not_zero() -> None:
+    tree = TreeBudget(Limits())
+    lease = tree.root()
+    lease.reserve().settle(Cost(micro_usd=10))
+    assert tree.usage().cost_usd == pytest.approx(10e-6)
+    lease.reserve().settle(Cost(micro_usd=None))
+    assert tree.usage().cost_usd is None
+
+
+def test_depth_children_and_time_refuse_a_child() -> None:
+    tree = TreeBudget(Limits(depth=2, children=1))
+    child = tree.root().child()
+    with pytest.raises(LimitReached) as refused:
+        child.child()
+    assert refused.value.unit == "depth"
+    with pytest.raises(LimitReached) as refused:
+        tree.root().child()
+    assert refused.value.unit == "children"
+
+
+def test_the_agent_is_no_level_of_the_recursion() -> None:
+    tree = TreeBudget(Limits(depth=2), root_is_agent=True)
+    tree.root().child().child()  # agent -> RLM -> RLM
+    with pytest.raises(LimitReached):
+        tree.root().child().child().child()
+
+
+def test_the_deadline_stops_the_tree_and_keeps_seconds_for_the_last_word() -> None:
+    now = [0.0]
+    tree = TreeBudget(Limits(wall_s=10.0), clock=lambda: now[0])
+    lease = tree.root()
+    now[0] = 9.5
+    with pytest.raises(TreeStopped) as stop:
+        lease.reserve()
+    assert stop.value.limit == "wall"
+    lease.reserve(final=True).settle(Cost())
+
+
+def test_the_hard_deadline_ends_waiting_runs() -> None:
+    tree = TreeBudget(Limits(wall_s=0.05))
+    tree.start_clock()
+    assert tree.stopped.result(timeout=5).limit == "wall"
+    with pytest.raises(TreeStopped):
+        tree.root().reserve(final=True)
+
+
+def test_cancel_wins_over_everything_that_comes_later() -> None:
+    tree = TreeBudget(Limits(calls=1))
+    lease = tree.root()
+    tree.stop(TreeStopped("cancelled"))
+    for final in (False, True):
+        with pytest.raises(TreeStopped) as stop:
+            lease.reserve(final=final)
+        assert stop.value.reason == "cancelled"
+
+
+def test_warnings_and_exhaustion_are_told_once() -> None:
+    told: list[object] = []
+    tree = TreeBudget(
+        Limits(calls=10), on_warn=lambda unit, at: told.append((unit, at)), on_exhausted=lambda unit: told.append(unit)
+    )
+    lease = tree.root()
+    for _ in range(9):
+        lease.reserve().settle(Cost())
+    for _ in range(3):
+        with pytest.raises(TreeStopped):
+            lease.reserve()
+    assert told == [("calls", 0.7), ("calls", 0.9), "calls"]
+
+
+def test_usage_of_a_run_rolls_up_its_children() -> None:
+    tree = TreeBudget(Limits(depth=3))
+    root = tree.root()
+    child = root.child()
+    for lease, tokens in ((root, 1), (child, 10), (child.child(), 100)):
+        lease.reserve().settle(Cost(prompt_tokens=tokens, micro_usd=0))
+    assert (root.usage().prompt_tokens, child.usage().prompt_tokens) == (111, 110)
+    assert root.usage().calls == 3

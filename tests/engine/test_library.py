@@ -1,0 +1,70 @@
+"""The Python library as its users call it."""
+
+import asyncio
+from pathlib import Path
+
+import dspy
+import pytest
+
+import fleet_rlm
+from fleet_rlm.errors import InvalidInput, NotConfigured
+from scripted import action, scripted
+
+
+def find(prompt: str) -> str:
+    if "You have not interacted" in prompt:
+        return action("hit = grep('needle')[0]\nprint(hit)")
+    return action("SUBMIT(answer=f'{hit.path}:{hit.line}')")
+
+
+def test_run_answers_over_files_and_texts(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    file.write_text("hay\n" * 10 + "needle\n")
+    result = fleet_rlm.run(
+        "where?", context=[file, "no such thing here"], mode="rlm", lm=scripted(find), budget=fleet_rlm.Budget(calls=20)
+    )
+    assert (result.status, result.answer, result.limit) == ("ok", "a.log:11", None)
+    assert result.usage.calls == 2 and result.citations[0].quote == "needle"
+    assert result.journal[0].type == "turn.accepted" and result.journal[-1].type == "turn.finished"
+    assert [run.status for run in result.tree.runs.values()] == ["ok"]
+
+
+def test_stream_gives_the_events_as_they_come() -> None:
+    async def collect() -> list[str]:
+        events = fleet_rlm.stream("hello", lm=scripted(lambda _: "Hello."))
+        return [event.type async for event in events]
+
+    types = asyncio.run(collect())
+    assert types[0] == "turn.accepted" and types[-1] == "turn.finished" and "call.finished" in types
+
+
+def test_a_session_goes_on() -> None:
+    lm = scripted(lambda prompt: "blue" if "my colour is blue" in prompt and "which" in prompt else "noted")
+    session = fleet_rlm.Session()
+    session.ask("my colour is blue", lm=lm)
+    assert session.ask("which colour?", lm=lm).answer == "blue"
+
+
+def test_the_interpreter_is_a_factory_for_dspy() -> None:
+    lm = scripted(lambda _: action("SUBMIT(n=len(text))"))
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        rlm = dspy.RLM("text -> n: int", interpreter_factory=fleet_rlm.DaytonaInterpreter)
+        assert rlm(text="x" * 1234).n == 1234
+
+
+def test_the_bounded_rlm_works_outside_of_a_turn() -> None:
+    lm = scripted(lambda prompt: "PONG" if prompt.strip() == "ping" else action("SUBMIT(answer=llm_query('ping'))"))
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        rlm = fleet_rlm.build_recursive_subquery_rlm("task -> answer", interpreter_factory=fleet_rlm.DaytonaInterpreter)
+        assert rlm(task="t").answer == "PONG"
+
+
+@pytest.mark.parametrize("bad", [{"calls": 0}, {"depth": -1}, {"depth": 99}, {"wall_s": -1.0}])
+def test_a_budget_out_of_range_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match="budget"):
+        fleet_rlm.run("q", lm=scripted(str), budget=fleet_rlm.Budget(**bad))
+
+
+def test_without_a_model_nothing_runs() -> None:
+    with pytest.raises(NotConfigured):
+        fleet_rlm.run("q")

@@ -1,0 +1,122 @@
+"""After a loss: a new sandbox, what was lost is told, nothing is run twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError
+
+from fleet_rlm.errors import SandboxLost
+from fleet_rlm.integrations.daytona.binding import ContextValue
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from integrations.daytona.contexts import folder_of, store_text
+from integrations.daytona.local_pty import LocalPtySource, kill_session
+
+Make = Callable[..., DaytonaInterpreter]
+
+
+class Teller:
+    """A listener that remembers what happened to sandboxes."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def sandbox_requested(self, id: str, provider: str) -> None:
+        self.told.append("requested")
+
+    def sandbox_ready(self, *_: Any) -> None:
+        self.told.append("ready")
+
+    def sandbox_lost(self, id: str, reason: str) -> None:
+        self.told.append("lost")
+
+    def sandbox_released(self, id: str) -> None:
+        self.told.append("released")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tool_scope":
+            from contextlib import nullcontext
+
+            return lambda *_: nullcontext()
+        if name.startswith("cell_"):
+            return lambda *_: None
+        raise AttributeError(name)
+
+
+def lose(source: LocalPtySource) -> None:
+    kill_session(source.terminals[-1].process.pid)
+
+
+def test_restart_tells_what_was_lost(make: Make, pty_source: LocalPtySource) -> None:
+    teller = Teller()
+    it = make(listener=teller)
+    calls: list[int] = []
+    it.tools.update(cut=lambda: lose(pty_source), count=lambda: calls.append(1))
+    it.execute("x = 1\ndef f(): return 2\n_hidden = 3", {"question": "q"})
+    with pytest.raises(CodeInterpreterError) as caught:
+        it.execute("y = 5\ncount()\ncut()\nimport time; time.sleep(60)")
+    assert isinstance(caught.value.__cause__, SandboxLost)
+    again = it.restart()
+    assert (again.lost, again.epoch) == (("x", "f"), 2) and "terminal" in again.reason
+    assert "These variables are gone: x, f." in str(again)
+    assert it.execute("print(question, 'x' in globals())", {"question": "q"}) == "q False"
+    it.execute("count()")
+    assert calls == [1, 1]
+    assert teller.told == ["requested", "ready", "lost", "released", "requested", "ready"]
+
+
+def test_there_is_no_restart_without_a_loss(make: Make) -> None:
+    it = make()
+    it.execute("1")
+    with pytest.raises(CodeInterpreterError, match="nothing was lost"):
+        it.restart()
+    it.kill()
+    with pytest.raises(CodeInterpreterError, match="killed by the host"):
+        it.restart()
+
+
+def test_a_loss_in_a_cell_is_told_to_the_guest_once(make: Make, pty_source: LocalPtySource) -> None:
+    it = make(restarts=1)
+    it.tools["cut"] = lambda: lose(pty_source)
+    it.execute("kept = [1]")
+    with pytest.raises(CodeExecutionError, match="variables are gone: kept"):
+        it.execute("cut()\nimport time; time.sleep(60)")
+    assert it.execute("print('kept' in globals())") == "False"
+    with pytest.raises(CodeInterpreterError) as caught:
+        it.execute("cut()\nimport time; time.sleep(60)")
+    assert not isinstance(caught.value, CodeExecutionError)
+
+
+def test_a_loss_between_cells_runs_nothing(make: Make, pty_source: LocalPtySource) -> None:
+    it = make(restarts=1)
+    it.execute("x = 1")
+    teller = it._session
+    lose(pty_source)
+    while teller is not None and teller._gone is None:
+        os.sched_yield()
+    ran: list[int] = []
+    it.tools["ran"] = lambda: ran.append(1)
+    with pytest.raises(CodeExecutionError, match="gone: x"):
+        it.execute("ran()")
+    assert ran == []
+    it.execute("ran()")
+    assert ran == [1]
+
+
+def test_bound_contexts_are_there_again(make: Make, tmp_path: Path) -> None:
+    sha = store_text(tmp_path, "t", "a context's text")
+    source = LocalPtySource(folder_of(tmp_path, sha))
+    try:
+        it, value = make(runtime=source), ContextValue({"$context": sha}, "")
+        it.tools["cut"] = lambda: lose(source)
+        it.execute(value.sandbox_assignment("context", "_raw_context"), {"_raw_context": value.to_sandbox().decode()})
+        with pytest.raises(CodeInterpreterError):
+            it.execute("cut()\nimport time; time.sleep(60)")
+        it.restart()
+        assert it.execute("print(context)") == "a context's text"
+    finally:
+        source.close()

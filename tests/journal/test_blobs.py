@@ -1,0 +1,56 @@
+"""Large values by content."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from fleet_rlm.errors import InvalidInput, NotFound
+from fleet_rlm.runtime.content.blobs import BlobStore
+
+
+def test_bytes_come_back_whole_and_in_parts(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    data = bytes(range(256)) * 40
+    ref = store.put(data)
+    assert ref == f"blob_{hashlib.sha256(data).hexdigest()}" == store.put(data)
+    assert store.read(ref) == data and store.size(ref) == len(data)
+    assert store.read(ref, 100, 10) == data[100:110] and store.read(ref, len(data)) == b""
+    path = store.path(ref)
+    assert path.parent.name == path.name[:2] and len(list(tmp_path.rglob("*.*"))) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    with pytest.raises(InvalidInput):
+        store.read(ref, -1)
+
+
+def test_short_text_stays_in_the_event(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    short, long = store.put_text("é" * 10), store.put_text("é" * 5_000)
+    assert (short.head, short.bytes, short.ref) == ("é" * 10, 20, None)
+    assert len(long.head) == 4096 and long.bytes == 10_000 and long.ref is not None
+    assert store.text(long) == "é" * 5_000 and store.text(short) == "é" * 10
+    assert store.text(store.put_text("\ud800" * 5_000)) == "?" * 5_000
+
+
+@pytest.mark.parametrize(
+    "ref", ["", "blob_", "blob_" + "0" * 64, "blob_../../etc/passwd", "x" * 5000, "blob_" + "A" * 64]
+)
+def test_unknown_and_malformed_references(tmp_path: Path, ref: str) -> None:
+    with pytest.raises(NotFound) as error:
+        BlobStore(tmp_path).read(ref)
+    assert len(str(error.value)) < 200
+
+
+def test_many_writers_of_one_value(tmp_path: Path) -> None:
+    stores = [BlobStore(tmp_path) for _ in range(8)]
+    data = b"x" * 300_000
+    threads = [threading.Thread(target=store.put, args=(data,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [stores[0].path(stores[0].put(data))]

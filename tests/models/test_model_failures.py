@@ -1,0 +1,119 @@
+"""Failures of real requests: the class, one line, a hint, and never the key."""
+
+import dspy
+import pytest
+
+from fleet_rlm.errors import ContextTooLong, ModelAuthError, ModelError, ModelRefused, ModelUnavailable
+from fleet_rlm.runtime.models.failures import as_model_error, is_context_overflow
+from fleet_rlm.runtime.models.registry import ModelRegistry
+from models.fake_models import completion
+
+KEY = "sk-live-1234567890abcdef"
+
+
+def failure_of(server, settings_for, *answer, timeout=20.0) -> ModelError:
+    server.answer = lambda body: answer
+    registry = ModelRegistry(
+        settings_for(FLEET_MODEL="openai/tiny", FLEET_API_BASE=server.address, FLEET_API_KEY=KEY), environ={}
+    )
+    spec = registry.resolve()
+    with pytest.raises(dspy.LMError) as caught:
+        registry.lm(spec, num_retries=0, timeout=timeout)("hello")
+    error = as_model_error(caught.value, spec)
+    assert "\n" not in str(error) and KEY not in str(error)
+    assert len(str(error)) < 500
+    return error
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (
+            (
+                400,
+                {
+                    "error": {
+                        "code": 400,
+                        "message": "request (9031 tokens) exceeds the available context size (4096 tokens), try increasing it",
+                        "type": "exceed_context_size_error",
+                    }
+                },
+            ),
+            ContextTooLong,
+            "9031 tokens",
+        ),
+        (
+            (
+                400,
+                {
+                    "error": {
+                        "message": "This model's maximum context length is 4096 tokens.",
+                        "code": "context_length_exceeded",
+                    }
+                },
+            ),
+            ContextTooLong,
+            "longer than its window",
+        ),
+        (
+            (401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}}),
+            ModelAuthError,
+            "refused the key",
+        ),
+        ((403, {"error": {"message": "forbidden"}}), ModelAuthError, "refused the key"),
+        ((404, {"error": {"message": "model 'tiny' not found"}}), ModelRefused, "unknown model"),
+        ((400, {"error": {"message": "temperature must be at most 2"}}), ModelRefused, "temperature must be at most 2"),
+        ((402, {"error": {"message": "Insufficient Balance"}}), ModelRefused, "no credit"),
+        ((429, {"error": {"message": "Rate limit reached"}}), ModelUnavailable, "asked too often"),
+        ((500, {"error": {"message": "boom"}}), ModelUnavailable, "its server failed"),
+        ((503, {"error": {"message": "Loading model"}}), ModelUnavailable, "Loading model"),
+    ],
+)
+def test_refusals_of_the_server(server, settings_for, answer, kind, said):
+    error = failure_of(server, settings_for, *answer)
+    assert type(error) is kind
+    assert said in error.message
+    assert error.message.startswith("openai/tiny")
+
+
+def test_a_server_that_is_too_slow(server, settings_for):
+    server.delay_s = 1.0
+    error = failure_of(server, settings_for, 200, {}, timeout=0.2)
+    assert type(error) is ModelUnavailable and "no answer in time" in error.message
+    assert error.retryable
+
+
+def test_a_server_that_is_down(settings_for):
+    registry = ModelRegistry(settings_for(FLEET_MODEL="openai/x", FLEET_API_BASE="http://127.0.0.1:9/v1"), environ={})
+    spec = registry.resolve()
+    with pytest.raises(dspy.LMError) as caught:
+        registry.lm(spec, num_retries=0)("hello")
+    error = as_model_error(caught.value, spec)
+    assert type(error) is ModelUnavailable
+    assert "cannot be reached at http://127.0.0.1:9/v1" in error.message and "running" in error.hint
+
+
+def test_an_answer_that_does_not_parse(server, settings_for):
+    server.answer = lambda body: completion("no idea")
+    registry = ModelRegistry(settings_for(FLEET_MODEL="openai/x", FLEET_API_BASE=server.address), environ={})
+    spec = registry.resolve()
+    with pytest.raises(Exception) as caught, dspy.context(lm=registry.lm(spec), adapter=dspy.JSONAdapter()):
+        dspy.Predict("question -> answer: int")(question="?")
+    error = as_model_error(caught.value, spec)
+    assert type(error) is ModelError and "form" in error.message and "no idea" not in error.message
+
+
+def test_only_overflows_count_as_overflows():
+    wrong = dspy.utils.exceptions.LMInvalidRequestError("no such parameter: context", model="m")
+    assert not is_context_overflow(wrong)
+    assert not is_context_overflow(ValueError("maximum context length is 1"))
+    assert is_context_overflow(dspy.ContextWindowExceededError(model="m"))
+
+
+def test_our_own_errors_pass_and_strangers_are_named(settings_for):
+    spec = ModelRegistry(settings_for(), environ={}).resolve("demo/search")
+    mine = ModelRefused("x")
+    assert as_model_error(mine, spec) is mine
+    assert "KeyError" in as_model_error(KeyError(), spec).message
+    told = as_model_error(RuntimeError("line one\nBearer abc.def sk-proj-aaaaaaaaaa"), spec).message
+    assert "sk-proj" not in told

@@ -1,0 +1,243 @@
+"""The registry against a real HTTP server: what reaches the server, what is refused before, what a test finds."""
+
+import json
+import os
+import subprocess
+import sys
+
+import dspy
+import pytest
+
+from fleet_rlm.errors import InvalidInput, NotConfigured
+from fleet_rlm.runtime.config import save_settings
+from fleet_rlm.runtime.models.registry import ModelRegistry
+from models.fake_models import completion, tool_call
+
+
+class Pick(dspy.Signature):
+    """Pick a color."""
+
+    question: str = dspy.InputField()
+    answer: list[str] = dspy.OutputField()
+
+
+def registry_at(server, settings_for, model="openai/tiny", **more) -> ModelRegistry:
+    return ModelRegistry(settings_for(FLEET_MODEL=model, FLEET_API_BASE=server.address, **more), environ={})
+
+
+def test_an_own_server_gets_the_schema_and_its_own_key(server, settings_for):
+    server.answer = lambda body: completion('{"answer": ["red"]}')
+    registry = registry_at(server, settings_for, FLEET_API_KEY="own-key", OPENAI_API_KEY="paid-key")
+    spec = registry.resolve()
+    lm = registry.lm(spec)
+    assert (lm.supports_response_schema, lm.supports_function_calling) == (True, False)
+    with dspy.context(lm=lm, adapter=dspy.JSONAdapter()):
+        assert dspy.Predict(Pick)(question="?").answer == ["red"]
+    (asked,) = server.asked
+    assert (asked.path, asked.key) == ("/v1/chat/completions", "Bearer own-key")
+    assert asked.body["model"] == "tiny"
+    schema = asked.body["response_format"]["json_schema"]
+    assert schema["strict"] is True and list(schema["schema"]["properties"]) == ["answer"]
+    assert lm.history[-1]["usage"]["prompt_tokens"] == 7
+    assert lm.history[-1]["cost"] is None  # unknown is not free
+    assert spec.cost_usd(10, 10) is None
+
+
+def test_a_server_without_key_never_gets_a_providers_key(server, settings_for):
+    registry = registry_at(server, settings_for, OPENAI_API_KEY="paid-key")
+    registry.lm(registry.resolve())("hello")
+    assert "paid-key" not in (server.asked[0].key or "")
+
+
+def test_no_answer_is_cached_across_servers(server, settings_for):
+    registry = registry_at(server, settings_for)
+    lm = registry.lm(registry.resolve())
+    assert (lm("same"), lm("same")) == (["ready"], ["ready"])
+    assert len(server.chats()) == 2
+
+
+def test_a_longest_answer_is_asked_for_in_words_that_own_servers_know(server, settings_for):
+    registry = registry_at(server, settings_for)
+    registry.lm(registry.resolve(), max_tokens=77)("x")
+    assert server.chats()[0]["max_tokens"] == 77
+
+
+def test_probing_turns_tools_on_and_is_remembered(server, settings_for):
+    def answer(body):
+        if "tools" in body:
+            return tool_call(
+                "look_up" if body["tools"][0]["function"]["name"] == "look_up" else "delegate", word="tree", task="t"
+            )
+        return completion('{"color": "red", "number": 3}' if "response_format" in body else "ready")
+
+    server.answer = answer
+    server.models = [{"id": "tiny", "max_model_len": 8192}]
+    registry = registry_at(server, settings_for)
+    steps = registry.test(registry.resolve())
+    assert [(step.name, step.ok) for step in steps] == [
+        ("address", True),
+        ("answer", True),
+        ("schema", True),
+        ("tools", True),
+        ("window", False),
+    ]
+    assert "8,192 tokens" in steps[-1].detail and "OLLAMA_CONTEXT_LENGTH" in steps[-1].fix
+    spec = registry_at(server, settings_for).resolve()  # another registry reads what the first found
+    assert (spec.function_calling, spec.response_schema, spec.context_window) == (True, True, 8192)
+
+    def delegate(task: str) -> str:
+        """Delegate a task."""
+        return task
+
+    lm = registry.lm(spec)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=True)):
+        agent = dspy.ReActV2("question -> answer", tools=[delegate])
+        prediction = agent.react(question="?", history=dspy.History(messages=[]), tools=list(agent.tools.values()))
+    assert prediction.tool_calls.tool_calls[0].name == "delegate"
+    assert [tool["function"]["name"] for tool in server.chats()[-1]["tools"]] == ["delegate", "submit"]
+
+
+def test_a_small_model_is_called_small_and_gets_no_schema_that_it_ignores(server, settings_for):
+    server.get["/props"] = (200, {"default_generation_settings": {"n_ctx": 4096}})
+    registry = registry_at(server, settings_for)
+    steps = {step.name: step for step in registry.test(registry.resolve())}
+    assert steps["answer"].ok and not steps["schema"].ok and not steps["tools"].ok
+    assert "too small" in steps["tools"].fix
+    spec = registry.resolve()
+    assert (spec.response_schema, spec.function_calling, spec.context_window) == (False, False, 4096)
+    server.answer = lambda body: completion('{"answer": ["x"]}')
+    with dspy.context(lm=registry.lm(spec), adapter=dspy.JSONAdapter()):
+        dspy.Predict(Pick)(question="?")
+    assert "response_format" not in server.chats()[-1]
+
+
+def test_the_window_of_ollama_is_that_of_the_loaded_model(server, settings_for):
+    loaded = [{"name": "other:latest", "context_length": 1}, {"name": "tiny:latest", "context_length": 32768}]
+    server.get["/api/ps"] = (200, {"models": loaded})
+    registry = registry_at(server, settings_for, model="ollama_chat/tiny")
+    steps = {step.name: step for step in registry.test(registry.resolve())}
+    assert steps["window"].ok and "32,768" in steps["window"].detail
+    assert registry.resolve().context_window == 32768
+
+
+def test_a_model_that_the_server_does_not_list_is_said(server, settings_for):
+    registry = registry_at(server, settings_for, model="openai/other")
+    step = registry.test(registry.resolve())[0]
+    assert step.ok and "other is not among them: tiny" in step.detail
+
+
+def test_a_server_that_is_down_ends_the_test_at_its_address(settings_for):
+    registry = ModelRegistry(settings_for(FLEET_MODEL="openai/x", FLEET_API_BASE="http://127.0.0.1:9/v1"), environ={})
+    (step,) = registry.test(registry.resolve())
+    assert (step.name, step.ok) == ("address", False)
+    assert "cannot be reached at http://127.0.0.1:9/v1" in step.detail and "running" in step.fix
+
+
+def test_addresses_belong_to_one_provider(settings_for):
+    settings = settings_for(
+        FLEET_MODEL="ollama_chat/llama",
+        FLEET_API_BASE="http://10.0.0.1:11434/v1",
+        OPENAI_API_KEY="k",
+        ANTHROPIC_API_KEY="a",
+    )
+    registry = ModelRegistry(settings, environ={})
+    assert registry.resolve().api_base == "http://10.0.0.1:11434/v1"
+    assert registry.resolve("openai/gpt-5-mini").api_base is None
+    assert registry.resolve("anthropic/claude-sonnet-4-5").api_base is None
+    assert registry.resolve("lm_studio/x").api_base == "http://127.0.0.1:1234/v1"
+    openai = ModelRegistry(settings_for(FLEET_API_BASE="http://h/v1"), environ={})
+    assert openai.resolve("openai/anything").api_base == "http://h/v1"
+
+
+def test_openais_own_variable_for_an_address_is_honoured_with_its_key(settings_for):
+    settings = settings_for(OPENAI_API_KEY="k")
+    spec = ModelRegistry(settings, environ={"OPENAI_BASE_URL": "http://proxy/v1/"}).resolve("openai/x")
+    assert (spec.api_base, spec.api_key.reveal()) == ("http://proxy/v1", "k")
+    plain = ModelRegistry(settings, environ={"OPENAI_BASE_URL": "https://api.openai.com/v1"}).resolve(
+        "openai/gpt-5-mini"
+    )
+    assert plain.api_base is None
+
+
+def test_known_models_have_prices_and_windows_and_unknown_ones_have_none(settings_for):
+    registry = ModelRegistry(settings_for(OPENAI_API_KEY="k", OPENROUTER_API_KEY="k"), environ={})
+    known = registry.resolve("openai/gpt-5-mini")
+    assert known.context_window > 100_000 and 0 < known.cost_usd(1000, 1000) < 1
+    assert known.function_calling and known.response_schema
+    unknown = registry.resolve("openrouter/nobody/nothing")
+    assert (unknown.input_usd, unknown.context_window, unknown.cost_usd(1, 1)) == (None, None, None)
+    assert registry.resolve("demo/search").cost_usd(1000, 1000) == 0.0
+
+
+def test_keys_come_from_the_environment_or_the_file(settings_for):
+    settings = settings_for()
+    with pytest.raises(NotConfigured, match="needs a key of Anthropic") as caught:
+        ModelRegistry(settings, environ={}).resolve("anthropic/claude-sonnet-4-5")
+    assert "ANTHROPIC_API_KEY" in caught.value.hint
+    saved = save_settings(settings, {"keys.ANTHROPIC_API_KEY": "from-file"}, environ={})
+    registry = ModelRegistry(saved, environ={})
+    spec = registry.resolve("anthropic/claude-sonnet-4-5")
+    assert (spec.api_key.reveal(), spec.key_variable) == ("from-file", "ANTHROPIC_API_KEY")
+    lm = registry.lm(spec)
+    assert lm.kwargs["api_key"] == "from-file" and "from-file" not in json.dumps(lm.dump_state(), default=str)
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("opnai/gpt", "did you mean openai/gpt?"),
+        ("qqq/x", "OpenAI-compatible server"),
+        ("demo/other", "demo/search"),
+        ("openai/", "provider/model"),
+        ("gpt", "provider/model"),
+    ],
+)
+def test_unknown_models_are_refused_with_what_to_do(settings_for, model, hint):
+    with pytest.raises(InvalidInput) as caught:
+        ModelRegistry(settings_for(), environ={}).resolve(model)
+    assert "unknown model" in caught.value.message and hint in caught.value.hint
+
+
+def test_without_a_model_the_hint_names_what_was_found(settings_for):
+    with pytest.raises(NotConfigured, match="no model") as caught:
+        ModelRegistry(settings_for(), environ={}).resolve()
+    assert "demo/search" in caught.value.hint
+    with pytest.raises(NotConfigured) as caught:
+        ModelRegistry(settings_for(GEMINI_API_KEY="k"), environ={}).resolve()
+    assert "GEMINI_API_KEY is set: use --model gemini/" in caught.value.hint
+
+
+def test_available_lists_found_keys_and_ends_with_the_demo(settings_for):
+    options = ModelRegistry(settings_for(ANTHROPIC_API_KEY="k"), environ={}).available()
+    assert (options[0].model, options[0].reason) == ("anthropic/claude-sonnet-4-5", "ANTHROPIC_API_KEY is set")
+    assert options[-1].model == "demo/search"
+
+
+def test_lm_takes_a_subclass_and_options(server, settings_for):
+    class Mine(dspy.LM): ...
+
+    registry = registry_at(server, settings_for)
+    lm = registry.lm(registry.resolve(), factory=Mine, num_retries=0, max_tokens=5)
+    assert isinstance(lm, Mine) and lm.num_retries == 0
+    assert isinstance(registry.lm(registry.resolve("demo/search"), factory=Mine), Mine)
+
+
+def test_first_use_never_asks_the_network_for_prices(server, tmp_path):
+    """In a process of its own, with the price list's address pointing at a server that would notice."""
+    prices = server.address.removesuffix("/v1") + "/prices.json"
+    code = (
+        "import warnings, logging; logging.basicConfig()\n"
+        "from pathlib import Path\n"
+        "from fleet_rlm.runtime.config import load_settings\n"
+        "from fleet_rlm.runtime.models.registry import ModelRegistry\n"
+        f"registry = ModelRegistry(load_settings(home=Path({str(tmp_path)!r})))\n"
+        "lm = registry.lm(registry.resolve())\n"
+        "lm('hello'); print(lm.supports_response_schema)\n"
+    )
+    environ = {
+        **os.environ, "LITELLM_MODEL_COST_MAP_URL": prices, "FLEET_MODEL": "openai/tiny", "FLEET_API_BASE": server.address,
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "True", done.stderr
+    assert "refresh failed" not in done.stderr
+    assert [asked.path for asked in server.asked] == ["/v1/chat/completions"]

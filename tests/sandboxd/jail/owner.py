@@ -1,0 +1,21 @@
+"""A program that owns a jail and waits to be killed: owner.py FOLDER MARKER CODE RUNG. Prints the pids."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from fleet_rlm.sandboxd.jail.spec import JailSpec, Rung
+from fleet_rlm.sandboxd.jail.warm import WarmServer
+
+
+async def main() -> None:
+    folder, marker, code = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    server = WarmServer(data_dir=folder / "data", preload=(), rung=Rung(sys.argv[4]))
+    await server.start()
+    jail = await server.spawn(JailSpec("a", folder / "ws"))
+    await jail.run(["python3", "-c", code, marker])
+    print(server.pid, jail.pid, flush=True)
+    await asyncio.sleep(900)
+
+
+asyncio.run(main())

@@ -1,0 +1,63 @@
+"""A sandbox server as a subprocess, the way its users start it, and SDK clients for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from daytona import AsyncDaytona, Daytona, DaytonaConfig
+
+
+class Server:
+    def __init__(self, data: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        argv = [sys.executable, "-m", "fleet_rlm.sandboxd", "serve", "--data", str(data), *options]
+        self.data = data
+        self.log = data.parent / f"{data.name}-{len(list(data.parent.glob('*.log')))}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
+        self.first_line = json.loads(self.process.stdout.readline() or b"{}")
+
+    @property
+    def key(self) -> str:
+        return self.first_line["api_key"]
+
+    @property
+    def api(self) -> str:
+        return self.first_line["api_url"]
+
+    @property
+    def port(self) -> int:
+        return httpx.URL(self.api).port
+
+    def config(self, **changes) -> DaytonaConfig:
+        return DaytonaConfig(**{"api_key": self.key, "api_url": self.api, "target": "local", **changes})
+
+    def sdk(self, **changes) -> Daytona:
+        return Daytona(self.config(**changes))
+
+    def async_sdk(self) -> AsyncDaytona:
+        return AsyncDaytona(self.config())
+
+    def http(self, **headers: str) -> httpx.Client:
+        """A bare client; its base is the origin."""
+        base = self.api.removesuffix("/api")
+        return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {self.key}", **headers}, timeout=60)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return code
