@@ -14,14 +14,15 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution import views as wb
 
 ALIASES: dict[Any, str] = {}
-NAMED_ALIASES = ("RunKind", "TurnStatus", "RunStatus", "Mode", "CallRole", "Unit")
+NAMED_ALIASES = ("RunKind", "TurnStatus", "RunStatus", "Mode", "CallRole", "Unit", "ApprovalKind")
 RECORDS = (
     ev.Text, ev.ContextRef, ev.Limits, ev.Usage, ev.ErrorInfo, ev.Citation, ev.CallSite, ev.VariableChange,
-    ev.CellError,
+    ev.CellError, ev.Origin, ev.ReadSpan,
 )  # fmt: skip
 VIEWS = (
     wb.BudgetView, wb.Notice, wb.TurnView, wb.Step, wb.RunView, wb.IterationView, wb.OutputPart, wb.CellView,
-    wb.CallView, wb.ToolView, wb.MessageView, wb.SandboxView, wb.Workbench,
+    wb.CallView, wb.ToolView, wb.MessageView, wb.SandboxView, wb.ArtifactView, wb.ApprovalView, wb.MemoryEdit,
+    wb.Workbench,
 )  # fmt: skip
 PRIMITIVES: dict[Any, str] = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 

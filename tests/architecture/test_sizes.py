@@ -86,7 +86,7 @@ def test_committed_files_name_no_machine(pattern: str) -> None:
     wanted = {".py", ".md", ".toml", ".lock", ".json", ".sh", ".ts", ".tsx", ".yaml", ".in", ""}
     folders = ["src", "tests", "docs", "scripts", "bench", ".ci"]
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
-    files += [path for path in ROOT.iterdir() if path.is_file()]
+    files += [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a work tree's
     skipped = {"node_modules", "dist", "__pycache__"}
     found = [
         f"{path.relative_to(ROOT)}:{number}"

@@ -33,6 +33,7 @@ def store(tmp_path) -> ContextStore:
         ("p.tar.xz", tarred(FILES, "w:xz")),
         ("stdin", tarred(FILES)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",
 )
 def test_an_archive_is_a_set_of_its_files(store, name, data):
     ref = store.add_stream(name, [data])
@@ -97,6 +98,9 @@ def flipped_zip() -> bytes:
         ("e.zip", zipped({}), "no text file"),
         ("e.zip", zipped({"pic": b"\0"}), "no text file"),
     ],
+    ids=lambda value: (
+        value if isinstance(value, str) else "data"
+    ),  # else the bytes, which hold the time of day, name the test, and two collections differ
 )
 def test_bad_archives_are_one_clear_line(store, tmp_path, name, data, said):
     with pytest.raises(InvalidInput) as caught:

@@ -67,6 +67,36 @@ def a_turn_with_everything() -> list[Draft]:
             ),
             *child,
         ),
+        Draft(ev.ContextRead(sha256="ab" * 32, spans=[span(4, 6), span(0, 2)]), *child),
+        Draft(ev.ContextRead(sha256="ab" * 32, spans=[span(1, 3), span(6, 9)]), *child),
+        Draft(
+            ev.ArtifactPublished(
+                id="art_1", name="t.csv", version=1, sha256="cd" * 32, bytes=3, kind="text/csv", cell="cel_2"
+            ),
+            *child,
+        ),
+        Draft(
+            ev.ApprovalRequested(
+                id="apr_1",
+                kind="question",
+                question="Which year?",
+                choices=["2025", "2026"],
+                deadline=1_700_000_060_000,
+                seconds=60.0,
+                otherwise="2026",
+            ),
+            *child,
+        ),
+        Draft(ev.ApprovalResolved(id="apr_1", status="answered", answer="2025"), *child),
+        Draft(ev.ApprovalRequested(id="apr_2", kind="limit", question="Go on?"), *child),
+        Draft(ev.ApprovalResolved(id="apr_2", status="expired", answer=None, who="rule"), *child),
+        Draft(ev.ReasoningStarted(id="rea_2"), *child),
+        Draft(ev.ReasoningDelta(id="rea_2", text="hm"), *child),
+        Draft(ev.ReasoningFinished(id="rea_2", length=2, sha256="00"), *child),
+        at(ev.HistoryCompacted(dropped=3, before_chars=900, after_chars=400), "run_a"),
+        at(ev.MemoryChanged(block="persona", before=None, after="terse", who="agent"), "run_a"),
+        at(ev.MemoryChanged(block="notes", before=None, after="x", who="person")),
+        at(ev.MemoryChanged(block="notes", before="x", after=None, who="undo")),
         Draft(ev.SandboxRequested(id="sbx_2", provider="local"), *child),
         Draft(ev.SandboxLost(id="sbx_2", reason="gone"), *child),
     ]
@@ -95,11 +125,23 @@ def a_turn_with_everything() -> list[Draft]:
     ]
 
 
+def span(start: int, end: int) -> ev.ReadSpan:
+    return ev.ReadSpan(start=start, end=end)
+
+
 def two_turns() -> list[Draft]:
     """A second turn that fails without a run."""
     limits = ev.Limits()
     second = [
-        ev.TurnAccepted(question="again", mode="rlm", model="m", sub_model="n", limits=limits, command="c2"),
+        ev.TurnAccepted(
+            question="again",
+            mode="rlm",
+            model="m",
+            sub_model="n",
+            limits=limits,
+            command="c2",
+            origin=ev.Origin(kind="resume", session="ses_1", turn="trn_1"),
+        ),
         ev.TurnStarted(),
         ev.TurnFinished(
             status="failed",
@@ -110,7 +152,9 @@ def two_turns() -> list[Draft]:
             error=ev.ErrorInfo(code="model_auth", message="wrong key", hint="set a key"),
         ),
     ]
-    return [Draft(ev.SessionCreated(title="s")), *story(), *(Draft(data, turn="trn_2") for data in second)]
+    fork = ev.SessionForked(session="ses_0", seq=12, turn="trn_0", edit="question")
+    created = [Draft(ev.SessionCreated(title="s")), Draft(fork)]
+    return [*created, *story(), *(Draft(data, turn="trn_2") for data in second)]
 
 
 def interrupted() -> list[Draft]:

@@ -46,11 +46,24 @@ def test_the_view_in_words() -> None:
         "A title — with signs",
     )
     assert bench.runs["run_a"].children == ["run_b"] and bench.runs["run_b"].depth == 1
-    assert [step.kind for step in bench.runs["run_b"].steps] == ["iteration", "call", "cell", "cell"]
+    child = bench.runs["run_b"]
+    kinds = ["iteration", "call", "cell", "cell", "artifact", "approval", "approval"]
+    assert [step.kind for step in child.steps] == kinds
+    assert [(s.start, s.end) for s in child.reads["ab" * 32]] == [(0, 3), (4, 9)]
+    assert (child.waiting, bench.approvals["apr_1"].answer, bench.approvals["apr_2"].status) == (
+        None,
+        "2025",
+        "expired",
+    )
+    assert child.reasoning == ["rea_2"] and "rea_2" not in turn.reasoning
+    assert bench.memory == {"persona": "terse"} and [edit.block for edit in bench.memory_edits][1:] == [
+        "notes",
+        "notes",
+    ]
     assert [(p.stream, p.text) for p in bench.cells["cel_2"].output] == [("stdout", "ab"), ("stderr", "oh ‖ 𝄞")]
     assert turn.budget is not None and turn.budget.warned == ["calls"] and turn.budget.exhausted == "calls"
     assert bench.runs["run_a"].usage.cost_usd == 0.75 and bench.messages["msg_1"].text == "answer"
-    assert bench.sandboxes["sbx_2"].state == "lost" and [n.level for n in turn.notices] == ["warning", "error"]
+    assert bench.sandboxes["sbx_2"].state == "lost" and [n.level for n in turn.notices] == ["warning", "info", "error"]
 
 
 def test_a_running_run_counts_its_own_calls_and_an_unknown_price_stays_unknown() -> None:

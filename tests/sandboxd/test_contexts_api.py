@@ -157,7 +157,9 @@ def test_code_that_forges_frames_reaches_nobody_else(sandbox):
 
 async def test_the_frames_of_a_run(server, sandbox):
     got, code = await frames(server, sandbox, {"code": "print('a')"})
-    assert got == [{"type": "stdout", "text": "a\n"}, {"type": "control", "text": "completed"}] and code == 1000
+    *output, last = got  # how output is cut into frames is the kernel's affair
+    assert {frame["type"] for frame in output} == {"stdout"} and "".join(frame["text"] for frame in output) == "a\n"
+    assert last == {"type": "control", "text": "completed"} and code == 1000
     got, code = await frames(server, sandbox, {"code": "import nothing_of_this_name"})
     assert [frame["type"] for frame in got] == ["error", "control"] and code == 1000
     assert set(got[0]) == {"type", "name", "value", "traceback"}

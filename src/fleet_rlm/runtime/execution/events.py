@@ -27,6 +27,7 @@ RunStatus = TurnStatus
 Mode = Literal["auto", "rlm", "direct"]
 CallRole = Literal["root", "sub", "judge", "reflection"]
 Unit = Literal["calls", "tokens", "cost", "wall", "depth", "children", "sandboxes", "iterations"]
+ApprovalKind = Literal["question", "tool", "host", "cost", "depth", "limit"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,6 +133,26 @@ class CellError(Record):
     traceback: str = ""
 
 
+class Origin(Record):
+    """The turn that this one goes on from, and how.
+
+    "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone;
+    "fork": the past up to `seq` (of the session `session`), then something else.
+    """
+
+    kind: Literal["resume", "replay", "fork"]
+    session: str
+    turn: str
+    seq: int | None = None
+
+
+class ReadSpan(Record):
+    """Characters [start, end) of a context's text."""
+
+    start: int
+    end: int
+
+
 class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all event payloads; `type` is the event's name."""
 
@@ -148,6 +169,16 @@ class SessionRenamed(Data):
     title: str
 
 
+class SessionForked(Data):
+    """This session shares the past of another up to its `seq` and goes its own way from there."""
+
+    type = "session.forked"
+    session: str
+    seq: int
+    turn: str | None = None
+    edit: str | None = None
+
+
 class TurnAccepted(Data):
     """The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key."""
 
@@ -159,6 +190,7 @@ class TurnAccepted(Data):
     limits: Limits
     contexts: list[ContextRef] = []
     command: str | None = None
+    origin: Origin | None = None
 
 
 class TurnStarted(Data):
@@ -221,13 +253,18 @@ class ReasoningFinished(Data):
 
 
 class RunStarted(Data):
-    """A node of the recursion tree. Its id and parent stand in the envelope."""
+    """A node of the recursion tree. Its id and parent stand in the envelope.
+
+    `path` names its place in the tree and is the same whenever the turn is run again, whatever ran first: the
+    parent's path, the cell or step, the function, and its index there.
+    """
 
     type = "run.started"
     kind: RunKind
     task: str
     signature: str
     model: str
+    path: str = ""
     contexts: list[ContextRef] = []
     site: CallSite | None = None
     max_iterations: int | None = None
@@ -303,24 +340,37 @@ class CallStarted(Data):
 
 
 class CallFinished(Data):
+    """`queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache.
+
+    `shared` names the call that was in flight already and whose answer this one got; `replayed` calls got theirs from
+    the journal. `record` is the answer as data, for a replay; `response` as a person reads it.
+    """
+
     type = "call.finished"
     id: str
     status: Literal["ok", "failed", "cancelled"]
     ms: float
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     cost_usd: float | None = None
     cached: bool = False
+    shared: str | None = None
     replayed: bool = False
+    queued_ms: float = 0.0
     response: Text | None = None
+    record: Text | None = None
     error: ErrorInfo | None = None
 
 
 class ToolStarted(Data):
+    """A host function that the agent, or the code of `cell`, calls."""
+
     type = "tool.started"
     id: str
     name: str
     arguments: Text
+    cell: str | None = None
 
 
 class ToolFinished(Data):
@@ -330,11 +380,78 @@ class ToolFinished(Data):
     ms: float
     result: Text | None = None
     error: ErrorInfo | None = None
+    replayed: bool = False
 
 
 class ContextAdded(Data):
     type = "context.added"
     context: ContextRef
+
+
+class ContextRead(Data):
+    """What a run's code has read of a context since it last told."""
+
+    type = "context.read"
+    sha256: str
+    spans: list[ReadSpan]
+
+
+class ArtifactPublished(Data):
+    """A file that a run made for the person. `sha256` names its blob; `kind` is a media type; versions start at 1."""
+
+    type = "artifact.published"
+    id: str
+    name: str
+    version: int
+    sha256: str
+    bytes: int
+    kind: str
+    cell: str | None = None
+
+
+class MemoryChanged(Data):
+    """A block of core memory, before and after (None: it did not exist, or it is gone)."""
+
+    type = "memory.changed"
+    block: str
+    before: str | None
+    after: str | None
+    who: Literal["agent", "person", "undo"]
+
+
+class HistoryCompacted(Data):
+    """Older steps or turns left the model's view of this run, for they outgrew its window; the journal keeps them."""
+
+    type = "history.compacted"
+    dropped: int
+    before_chars: int
+    after_chars: int
+
+
+class ApprovalRequested(Data):
+    """The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer.
+
+    A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run.
+    """
+
+    type = "approval.requested"
+    id: str
+    kind: ApprovalKind
+    question: str
+    choices: list[str] = []
+    detail: Text | None = None
+    deadline: int | None = None
+    seconds: float | None = None
+    otherwise: str | None = None
+
+
+class ApprovalResolved(Data):
+    type = "approval.resolved"
+    id: str
+    status: Literal["answered", "expired", "cancelled"]
+    answer: str | None = None
+    who: Literal["person", "rule"] = "person"
+    replayed: bool = False
 
 
 class SandboxRequested(Data):
@@ -405,6 +522,7 @@ class Error(Data):
 EventData: TypeAlias = (
     SessionCreated
     | SessionRenamed
+    | SessionForked
     | TurnAccepted
     | TurnStarted
     | TurnFinished
@@ -426,6 +544,12 @@ EventData: TypeAlias = (
     | ToolStarted
     | ToolFinished
     | ContextAdded
+    | ContextRead
+    | ArtifactPublished
+    | MemoryChanged
+    | HistoryCompacted
+    | ApprovalRequested
+    | ApprovalResolved
     | SandboxRequested
     | SandboxReady
     | SandboxLost

@@ -82,9 +82,9 @@ def _take(turn: _Turn, event: ev.Event) -> None:
     key = (kind, event.run or "") if kind == "run" else (kind, getattr(event.data, "id", ""))
     if event.type in ("sandbox.requested", "sandbox.ready"):
         turn.opened.setdefault(key, _Open(event))
-    elif kind != "turn" and verb == "started":
+    elif event.type == "approval.requested" or (kind != "turn" and verb == "started"):
         turn.opened[key] = _Open(event)
-    elif verb in ("finished", "released", "lost"):
+    elif verb in ("finished", "released", "lost", "resolved"):
         turn.opened.pop(key, None)
     match event.data:
         case ev.RunStarted():
@@ -157,6 +157,8 @@ def _end_data(turn: _Turn, entry: _Open) -> ev.EventData | None:
             return ev.MessageFinished(id=data.id, length=len(entry.text), sha256=digest)
         case ev.ReasoningStarted() as data:
             return ev.ReasoningFinished(id=data.id, length=len(entry.text), sha256=digest)
+        case ev.ApprovalRequested() as data:
+            return ev.ApprovalResolved(id=data.id, status="cancelled", who="rule")
         case ev.SandboxRequested() | ev.SandboxReady() as data:
             return ev.SandboxLost(id=data.id, reason="the process that used it ended")
         case _:

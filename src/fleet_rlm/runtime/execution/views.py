@@ -32,9 +32,9 @@ class BudgetView(View):
 
 
 class Notice(View):
-    """A `warning` or `error` event of a turn."""
+    """A `warning` or `error` event of a turn, or what a person may want to know besides."""
 
-    level: Literal["warning", "error"]
+    level: Literal["info", "warning", "error"]
     code: str
     message: str
     where: str | None
@@ -43,7 +43,10 @@ class Notice(View):
 
 
 class TurnView(View):
-    """A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts."""
+    """A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts.
+
+    `messages` and `reasoning` are those of the root run; those of other runs stand with them.
+    """
 
     id: str
     ts: int
@@ -54,6 +57,7 @@ class TurnView(View):
     limits: ev.Limits
     contexts: list[ev.ContextRef]
     command: str | None
+    origin: ev.Origin | None = None
     status: Status = "running"
     finished_ts: int | None = None
     answer: str | None = None
@@ -73,12 +77,15 @@ class TurnView(View):
 class Step(View):
     """What a run did, in order: the id leads to the table of its kind."""
 
-    kind: Literal["iteration", "cell", "call", "tool"]
+    kind: Literal["iteration", "cell", "call", "tool", "artifact", "approval"]
     id: str
 
 
 class RunView(View):
-    """A node of the recursion tree. `sandbox` names a row of `sandboxes`; `iteration` is the newest number."""
+    """A node of the recursion tree. `sandbox` names a row of `sandboxes`; `iteration` is the newest number.
+
+    `reads`: by context, the spans that its code has read, in order and merged. `waiting` names an approval.
+    """
 
     id: str
     turn: str
@@ -88,6 +95,7 @@ class RunView(View):
     task: str
     signature: str
     model: str
+    path: str
     contexts: list[ev.ContextRef]
     site: ev.CallSite | None
     max_iterations: int | None
@@ -103,6 +111,10 @@ class RunView(View):
     children: list[str] = []
     steps: list[Step] = []
     sandbox: str | None = None
+    messages: list[str] = []
+    reasoning: list[str] = []
+    reads: dict[str, list[ev.ReadSpan]] = {}
+    waiting: str | None = None
 
 
 class IterationView(View):
@@ -155,24 +167,29 @@ class CallView(View):
     ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     cost_usd: float | None = None
     cached: bool = False
+    shared: str | None = None
     replayed: bool = False
+    queued_ms: float = 0.0
     response: ev.Text | None = None
     error: ev.ErrorInfo | None = None
 
 
 class ToolView(View):
-    """One tool call of the agent."""
+    """One call of a host function by the agent, or by the code of `cell`."""
 
     id: str
     run: str
     name: str
     arguments: ev.Text
+    cell: str | None = None
     status: CallStatus = "running"
     ms: float | None = None
     result: ev.Text | None = None
     error: ev.ErrorInfo | None = None
+    replayed: bool = False
 
 
 class MessageView(View):
@@ -197,6 +214,50 @@ class SandboxView(View):
     ms: float | None = None
 
 
+class ArtifactView(View):
+    """A version of a file that a run published."""
+
+    id: str
+    turn: str
+    run: str | None
+    ts: int
+    name: str
+    version: int
+    sha256: str
+    bytes: int
+    kind: str
+    cell: str | None = None
+
+
+class ApprovalView(View):
+    """A question to a person, and its answer once `status` is not "open"."""
+
+    id: str
+    turn: str
+    run: str | None
+    ts: int
+    kind: ev.ApprovalKind
+    question: str
+    choices: list[str]
+    detail: ev.Text | None
+    deadline: int | None
+    otherwise: str | None
+    status: Literal["open", "answered", "expired", "cancelled"] = "open"
+    answer: str | None = None
+    who: Literal["person", "rule"] | None = None
+
+
+class MemoryEdit(View):
+    """One change of a block of core memory; undoing it is setting `before` again."""
+
+    seq: int
+    ts: int
+    block: str
+    before: str | None
+    after: str | None
+    who: Literal["agent", "person", "undo"]
+
+
 class Workbench(View):
     """Everything that a session's journal says, up to and including `seq`."""
 
@@ -214,4 +275,9 @@ class Workbench(View):
     messages: dict[str, MessageView] = {}
     sandboxes: dict[str, SandboxView] = {}
     contexts: dict[str, ev.ContextRef] = {}
+    artifacts: dict[str, ArtifactView] = {}
+    approvals: dict[str, ApprovalView] = {}
+    memory: dict[str, str] = {}
+    memory_edits: list[MemoryEdit] = []
+    forked_from: ev.Origin | None = None
     unknown_events: int = 0

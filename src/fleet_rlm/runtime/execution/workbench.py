@@ -16,10 +16,13 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.views import (
+    ApprovalView,
+    ArtifactView,
     BudgetView,
     CallView,
     CellView,
     IterationView,
+    MemoryEdit,
     MessageView,
     Notice,
     OutputPart,
@@ -66,7 +69,10 @@ def _turn(s: Workbench, e: ev.Event) -> TurnView | None:
     return s.turns.get(e.turn or "")
 
 
-def _step(s: Workbench, e: ev.Event, kind: Literal["iteration", "cell", "call", "tool"], id: str) -> RunView | None:
+StepKind: TypeAlias = Literal["iteration", "cell", "call", "tool", "artifact", "approval"]
+
+
+def _step(s: Workbench, e: ev.Event, kind: StepKind, id: str) -> RunView | None:
     run = s.runs.get(e.run or "")
     if run:
         run.steps.append(Step(kind=kind, id=id))
@@ -83,6 +89,11 @@ def _renamed(s: Workbench, _e: ev.Event, d: ev.SessionRenamed) -> None:
     s.title = d.title
 
 
+@_on(ev.SessionForked)
+def _forked(s: Workbench, _e: ev.Event, d: ev.SessionForked) -> None:
+    s.forked_from = ev.Origin(kind="fork", session=d.session, turn=d.turn or "", seq=d.seq)
+
+
 @_on(ev.TurnAccepted)
 def _accepted(s: Workbench, e: ev.Event, d: ev.TurnAccepted) -> None:
     tid = e.turn or ""
@@ -96,6 +107,7 @@ def _accepted(s: Workbench, e: ev.Event, d: ev.TurnAccepted) -> None:
         limits=d.limits,
         contexts=list(d.contexts),
         command=d.command,
+        origin=d.origin,
     )
     s.turn_order.append(tid)
     for context in d.contexts:
@@ -120,14 +132,18 @@ def _finished(s: Workbench, e: ev.Event, d: ev.TurnFinished) -> None:
 @_on(ev.MessageStarted)
 def _message(s: Workbench, e: ev.Event, d: ev.MessageStarted) -> None:
     s.messages[d.id] = MessageView(id=d.id, turn=e.turn or "", run=e.run)
-    if turn := _turn(s, e):
+    if run := s.runs.get(e.run or ""):
+        run.messages.append(d.id)
+    if (turn := _turn(s, e)) and e.depth == 0:
         turn.messages.append(d.id)
 
 
 @_on(ev.ReasoningStarted)
 def _reasoning(s: Workbench, e: ev.Event, d: ev.ReasoningStarted) -> None:
     s.messages[d.id] = MessageView(id=d.id, turn=e.turn or "", run=e.run)
-    if turn := _turn(s, e):
+    if run := s.runs.get(e.run or ""):
+        run.reasoning.append(d.id)
+    if (turn := _turn(s, e)) and e.depth == 0:
         turn.reasoning.append(d.id)
 
 
@@ -155,6 +171,7 @@ def _run(s: Workbench, e: ev.Event, d: ev.RunStarted) -> None:
         task=d.task,
         signature=d.signature,
         model=d.model,
+        path=d.path,
         contexts=list(d.contexts),
         site=d.site,
         max_iterations=d.max_iterations,
@@ -224,6 +241,7 @@ def _call_done(s: Workbench, e: ev.Event, d: ev.CallFinished) -> None:
     call.status, call.ms = d.status, d.ms
     call.prompt_tokens, call.completion_tokens, call.cost_usd = d.prompt_tokens, d.completion_tokens, d.cost_usd
     call.cached, call.replayed, call.response, call.error = d.cached, d.replayed, d.response, d.error
+    call.cached_tokens, call.shared, call.queued_ms = d.cached_tokens, d.shared, d.queued_ms
     if run := s.runs.get(e.run or ""):
         run.usage = _add(run.usage, d)
 
@@ -241,7 +259,7 @@ def _add(used: ev.Usage, more: ev.CallFinished) -> ev.Usage:
 
 @_on(ev.ToolStarted)
 def _tool(s: Workbench, e: ev.Event, d: ev.ToolStarted) -> None:
-    s.tools[d.id] = ToolView(id=d.id, run=e.run or "", name=d.name, arguments=d.arguments)
+    s.tools[d.id] = ToolView(id=d.id, run=e.run or "", name=d.name, arguments=d.arguments, cell=d.cell)
     _step(s, e, "tool", d.id)
 
 
@@ -249,11 +267,90 @@ def _tool(s: Workbench, e: ev.Event, d: ev.ToolStarted) -> None:
 def _tool_done(s: Workbench, _e: ev.Event, d: ev.ToolFinished) -> None:
     if tool := s.tools.get(d.id):
         tool.status, tool.ms, tool.result, tool.error = d.status, d.ms, d.result, d.error
+        tool.replayed = d.replayed
 
 
 @_on(ev.ContextAdded)
 def _context(s: Workbench, _e: ev.Event, d: ev.ContextAdded) -> None:
     s.contexts[d.context.sha256] = d.context
+
+
+@_on(ev.ContextRead)
+def _context_read(s: Workbench, e: ev.Event, d: ev.ContextRead) -> None:
+    if run := s.runs.get(e.run or ""):
+        run.reads[d.sha256] = merged([*run.reads.get(d.sha256, ()), *d.spans])
+
+
+def merged(spans: Iterable[ev.ReadSpan]) -> list[ev.ReadSpan]:
+    """The same characters in order, as few spans as can be: those that touch become one."""
+    out: list[ev.ReadSpan] = []
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
+        if out and span.start <= out[-1].end:
+            out[-1] = ev.ReadSpan(start=out[-1].start, end=max(out[-1].end, span.end))
+        else:
+            out.append(span)
+    return out
+
+
+@_on(ev.ArtifactPublished)
+def _artifact(s: Workbench, e: ev.Event, d: ev.ArtifactPublished) -> None:
+    s.artifacts[d.id] = ArtifactView(
+        id=d.id,
+        turn=e.turn or "",
+        run=e.run,
+        ts=e.ts,
+        name=d.name,
+        version=d.version,
+        sha256=d.sha256,
+        bytes=d.bytes,
+        kind=d.kind,
+        cell=d.cell,
+    )
+    _step(s, e, "artifact", d.id)
+
+
+@_on(ev.MemoryChanged)
+def _memory(s: Workbench, e: ev.Event, d: ev.MemoryChanged) -> None:
+    if d.after is None:
+        s.memory.pop(d.block, None)
+    else:
+        s.memory[d.block] = d.after
+    s.memory_edits.append(MemoryEdit(seq=e.seq, ts=e.ts, block=d.block, before=d.before, after=d.after, who=d.who))
+
+
+@_on(ev.HistoryCompacted)
+def _compacted(s: Workbench, e: ev.Event, d: ev.HistoryCompacted) -> None:
+    if turn := _turn(s, e):
+        message = f"{d.dropped} older steps left the model's view: {d.before_chars} -> {d.after_chars} characters"
+        turn.notices.append(
+            Notice(level="info", code="history.compacted", message=message, where=None, run=e.run, seq=e.seq)
+        )
+
+
+@_on(ev.ApprovalRequested)
+def _asked(s: Workbench, e: ev.Event, d: ev.ApprovalRequested) -> None:
+    s.approvals[d.id] = ApprovalView(
+        id=d.id,
+        turn=e.turn or "",
+        run=e.run,
+        ts=e.ts,
+        kind=d.kind,
+        question=d.question,
+        choices=list(d.choices),
+        detail=d.detail,
+        deadline=d.deadline,
+        otherwise=d.otherwise,
+    )
+    if run := _step(s, e, "approval", d.id):
+        run.waiting = d.id
+
+
+@_on(ev.ApprovalResolved)
+def _answered(s: Workbench, e: ev.Event, d: ev.ApprovalResolved) -> None:
+    if approval := s.approvals.get(d.id):
+        approval.status, approval.answer, approval.who = d.status, d.answer, d.who
+    if (run := s.runs.get(e.run or "")) and run.waiting == d.id:
+        run.waiting = None
 
 
 @_on(ev.SandboxRequested)

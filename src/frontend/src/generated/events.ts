@@ -7,6 +7,7 @@ export type RunStatus = TurnStatus;
 export type Mode = "auto" | "rlm" | "direct";
 export type CallRole = "root" | "sub" | "judge" | "reflection";
 export type Unit = "calls" | "tokens" | "cost" | "wall" | "depth" | "children" | "sandboxes" | "iterations";
+export type ApprovalKind = "question" | "tool" | "host" | "cost" | "depth" | "limit";
 
 /** A text value. When `ref` is set, `head` is only its beginning and the whole lies in that blob. Units: `bytes` is the UTF-8 size of the whole text. */
 export interface Text {
@@ -80,6 +81,18 @@ export interface CellError {
   line?: number | null;
   traceback?: string;
 }
+/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. */
+export interface Origin {
+  kind: "resume" | "replay" | "fork";
+  session: string;
+  turn: string;
+  seq?: number | null;
+}
+/** Characters [start, end) of a context's text. */
+export interface ReadSpan {
+  start: number;
+  end: number;
+}
 
 /** The payload of each event, by its `type`. */
 export interface EventDataByType {
@@ -88,6 +101,13 @@ export interface EventDataByType {
   };
   "session.renamed": {
     title: string;
+  };
+  /** This session shares the past of another up to its `seq` and goes its own way from there. */
+  "session.forked": {
+    session: string;
+    seq: number;
+    turn?: string | null;
+    edit?: string | null;
   };
   /** The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key. */
   "turn.accepted": {
@@ -98,6 +118,7 @@ export interface EventDataByType {
     limits: Limits;
     contexts?: ContextRef[];
     command?: string | null;
+    origin?: Origin | null;
   };
   "turn.started": Record<string, never>;
   /** The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit". */
@@ -139,12 +160,13 @@ export interface EventDataByType {
     length: number;
     sha256: string;
   };
-  /** A node of the recursion tree. Its id and parent stand in the envelope. */
+  /** A node of the recursion tree. Its id and parent stand in the envelope. `path` names its place in the tree and is the same whenever the turn is run again, whatever ran first: the parent's path, the cell or step, the function, and its index there. */
   "run.started": {
     kind: RunKind;
     task: string;
     signature: string;
     model: string;
+    path?: string;
     contexts?: ContextRef[];
     site?: CallSite | null;
     max_iterations?: number | null;
@@ -200,22 +222,29 @@ export interface EventDataByType {
     request: string;
     prompt: Text;
   };
+  /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `shared` names the call that was in flight already and whose answer this one got; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
   "call.finished": {
     id: string;
     status: "ok" | "failed" | "cancelled";
     ms: number;
     prompt_tokens?: number;
     completion_tokens?: number;
+    cached_tokens?: number;
     cost_usd?: number | null;
     cached?: boolean;
+    shared?: string | null;
     replayed?: boolean;
+    queued_ms?: number;
     response?: Text | null;
+    record?: Text | null;
     error?: ErrorInfo | null;
   };
+  /** A host function that the agent, or the code of `cell`, calls. */
   "tool.started": {
     id: string;
     name: string;
     arguments: Text;
+    cell?: string | null;
   };
   "tool.finished": {
     id: string;
@@ -223,9 +252,56 @@ export interface EventDataByType {
     ms: number;
     result?: Text | null;
     error?: ErrorInfo | null;
+    replayed?: boolean;
   };
   "context.added": {
     context: ContextRef;
+  };
+  /** What a run's code has read of a context since it last told. */
+  "context.read": {
+    sha256: string;
+    spans: ReadSpan[];
+  };
+  /** A file that a run made for the person. `sha256` names its blob; `kind` is a media type; versions start at 1. */
+  "artifact.published": {
+    id: string;
+    name: string;
+    version: number;
+    sha256: string;
+    bytes: number;
+    kind: string;
+    cell?: string | null;
+  };
+  /** A block of core memory, before and after (None: it did not exist, or it is gone). */
+  "memory.changed": {
+    block: string;
+    before: string | null;
+    after: string | null;
+    who: "agent" | "person" | "undo";
+  };
+  /** Older steps or turns left the model's view of this run, for they outgrew its window; the journal keeps them. */
+  "history.compacted": {
+    dropped: number;
+    before_chars: number;
+    after_chars: number;
+  };
+  /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. */
+  "approval.requested": {
+    id: string;
+    kind: ApprovalKind;
+    question: string;
+    choices?: string[];
+    detail?: Text | null;
+    deadline?: number | null;
+    seconds?: number | null;
+    otherwise?: string | null;
+  };
+  "approval.resolved": {
+    id: string;
+    status: "answered" | "expired" | "cancelled";
+    answer?: string | null;
+    who?: "person" | "rule";
+    replayed?: boolean;
   };
   "sandbox.requested": {
     id: string;
@@ -302,16 +378,16 @@ export interface BudgetView {
   warned: Unit[];
   exhausted: Unit | null;
 }
-/** A `warning` or `error` event of a turn. */
+/** A `warning` or `error` event of a turn, or what a person may want to know besides. */
 export interface Notice {
-  level: "warning" | "error";
+  level: "info" | "warning" | "error";
   code: string;
   message: string;
   where: string | null;
   run: string | null;
   seq: number;
 }
-/** A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts. */
+/** A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts. `messages` and `reasoning` are those of the root run; those of other runs stand with them. */
 export interface TurnView {
   id: string;
   ts: number;
@@ -322,6 +398,7 @@ export interface TurnView {
   limits: Limits;
   contexts: ContextRef[];
   command: string | null;
+  origin: Origin | null;
   status: "running" | "ok" | "failed" | "cancelled" | "limit" | "interrupted";
   finished_ts: number | null;
   answer: string | null;
@@ -339,10 +416,10 @@ export interface TurnView {
 }
 /** What a run did, in order: the id leads to the table of its kind. */
 export interface Step {
-  kind: "iteration" | "cell" | "call" | "tool";
+  kind: "iteration" | "cell" | "call" | "tool" | "artifact" | "approval";
   id: string;
 }
-/** A node of the recursion tree. `sandbox` names a row of `sandboxes`; `iteration` is the newest number. */
+/** A node of the recursion tree. `sandbox` names a row of `sandboxes`; `iteration` is the newest number. `reads`: by context, the spans that its code has read, in order and merged. `waiting` names an approval. */
 export interface RunView {
   id: string;
   turn: string;
@@ -352,6 +429,7 @@ export interface RunView {
   task: string;
   signature: string;
   model: string;
+  path: string;
   contexts: ContextRef[];
   site: CallSite | null;
   max_iterations: number | null;
@@ -367,6 +445,10 @@ export interface RunView {
   children: string[];
   steps: Step[];
   sandbox: string | null;
+  messages: string[];
+  reasoning: string[];
+  reads: Record<string, ReadSpan[]>;
+  waiting: string | null;
 }
 /** One step of an RLM run; the durations are None while it lasts. */
 export interface IterationView {
@@ -411,22 +493,27 @@ export interface CallView {
   ms: number | null;
   prompt_tokens: number;
   completion_tokens: number;
+  cached_tokens: number;
   cost_usd: number | null;
   cached: boolean;
+  shared: string | null;
   replayed: boolean;
+  queued_ms: number;
   response: Text | null;
   error: ErrorInfo | null;
 }
-/** One tool call of the agent. */
+/** One call of a host function by the agent, or by the code of `cell`. */
 export interface ToolView {
   id: string;
   run: string;
   name: string;
   arguments: Text;
+  cell: string | null;
   status: "running" | "ok" | "failed" | "cancelled";
   ms: number | null;
   result: Text | null;
   error: ErrorInfo | null;
+  replayed: boolean;
 }
 /** Text of the assistant, or its reasoning: the turn's lists tell which. */
 export interface MessageView {
@@ -446,6 +533,44 @@ export interface SandboxView {
   state: "requested" | "ready" | "lost" | "released";
   ms: number | null;
 }
+/** A version of a file that a run published. */
+export interface ArtifactView {
+  id: string;
+  turn: string;
+  run: string | null;
+  ts: number;
+  name: string;
+  version: number;
+  sha256: string;
+  bytes: number;
+  kind: string;
+  cell: string | null;
+}
+/** A question to a person, and its answer once `status` is not "open". */
+export interface ApprovalView {
+  id: string;
+  turn: string;
+  run: string | null;
+  ts: number;
+  kind: ApprovalKind;
+  question: string;
+  choices: string[];
+  detail: Text | null;
+  deadline: number | null;
+  otherwise: string | null;
+  status: "open" | "answered" | "expired" | "cancelled";
+  answer: string | null;
+  who: "person" | "rule" | null;
+}
+/** One change of a block of core memory; undoing it is setting `before` again. */
+export interface MemoryEdit {
+  seq: number;
+  ts: number;
+  block: string;
+  before: string | null;
+  after: string | null;
+  who: "agent" | "person" | "undo";
+}
 /** Everything that a session's journal says, up to and including `seq`. */
 export interface Workbench {
   sid: string;
@@ -462,5 +587,10 @@ export interface Workbench {
   messages: Record<string, MessageView>;
   sandboxes: Record<string, SandboxView>;
   contexts: Record<string, ContextRef>;
+  artifacts: Record<string, ArtifactView>;
+  approvals: Record<string, ApprovalView>;
+  memory: Record<string, string>;
+  memory_edits: MemoryEdit[];
+  forked_from: Origin | null;
   unknown_events: number;
 }

@@ -6,7 +6,14 @@ const LIMIT = 20;
 /** The run as the page holds it, with the tables it points into. */
 export function RawTab({ bench, run }: RunProps) {
   const steps = run.steps.slice(0, LIMIT).map((step) => {
-    const tables = { iteration: bench.iterations, cell: bench.cells, call: bench.calls, tool: bench.tools };
+    const tables = {
+      iteration: bench.iterations,
+      cell: bench.cells,
+      call: bench.calls,
+      tool: bench.tools,
+      artifact: bench.artifacts,
+      approval: bench.approvals,
+    };
     return tables[step.kind][step.id] ?? step;
   });
   const children =

@@ -1,4 +1,4 @@
-import type { EventDataByType, EventType, FleetEvent, Usage } from "@/generated/events";
+import type { EventDataByType, EventType, FleetEvent, ReadSpan, Usage } from "@/generated/events";
 import { Draft } from "./draft";
 import type { Budget, CellView, Notice, Workbench } from "./state";
 
@@ -50,7 +50,21 @@ function note(d: Draft, e: FleetEvent, level: Notice["level"], data: EventDataBy
 function startText(d: Draft, e: FleetEvent, id: string, list: "messages" | "reasoning") {
   const turn = d.edit("turns", e.turn);
   d.put("messages", id, { id, turn: e.turn ?? "", run: e.run ?? null, text: "", done: false });
-  if (turn) turn[list] = d.push(turn[list], id);
+  const run = d.edit("runs", e.run);
+  if (run) run[list] = d.push(run[list], id);
+  if (turn && !e.depth) turn[list] = d.push(turn[list], id);
+}
+
+/** The same characters in order, as few spans as can be: those that touch become one. */
+function merged(spans: readonly ReadSpan[]): ReadSpan[] {
+  const out: ReadSpan[] = [];
+  for (const span of [...spans].sort((a, b) => a.start - b.start || a.end - b.end)) {
+    const last = out.at(-1);
+    if (last && span.start <= last.end)
+      out[out.length - 1] = { start: last.start, end: Math.max(last.end, span.end) };
+    else out.push(span);
+  }
+  return out;
 }
 
 function appendText(d: Draft, id: string, text: string) {
@@ -79,6 +93,9 @@ const handlers: Handlers = {
   "session.renamed": (d, _e, data) => {
     d.state.title = data.title;
   },
+  "session.forked": (d, _e, data) => {
+    d.state.forked_from = { kind: "fork", session: data.session, turn: data.turn ?? "", seq: data.seq };
+  },
   "turn.accepted": (d, e, data) => {
     const id = e.turn ?? "";
     d.put("turns", id, {
@@ -91,6 +108,7 @@ const handlers: Handlers = {
       limits: data.limits,
       contexts: data.contexts ?? [],
       command: data.command ?? null,
+      origin: data.origin ?? null,
       status: "running",
       finished_ts: null,
       answer: null,
@@ -140,6 +158,7 @@ const handlers: Handlers = {
       task: data.task,
       signature: data.signature,
       model: data.model,
+      path: data.path ?? "",
       contexts: data.contexts ?? [],
       site: data.site ?? null,
       max_iterations: data.max_iterations ?? null,
@@ -155,6 +174,10 @@ const handlers: Handlers = {
       children: [],
       steps: [],
       sandbox: null,
+      messages: [],
+      reasoning: [],
+      reads: {},
+      waiting: null,
     });
     const turn = d.edit("turns", e.turn);
     if (turn) turn.runs = d.push(turn.runs, id);
@@ -236,9 +259,12 @@ const handlers: Handlers = {
       ms: null,
       prompt_tokens: 0,
       completion_tokens: 0,
+      cached_tokens: 0,
       cost_usd: null,
       cached: false,
+      shared: null,
       replayed: false,
+      queued_ms: 0,
       response: null,
       error: null,
     });
@@ -253,7 +279,10 @@ const handlers: Handlers = {
     call.prompt_tokens = data.prompt_tokens ?? 0;
     call.completion_tokens = data.completion_tokens ?? 0;
     call.cost_usd = data.cost_usd ?? null;
+    call.cached_tokens = data.cached_tokens ?? 0;
     call.cached = data.cached ?? false;
+    call.shared = data.shared ?? null;
+    call.queued_ms = data.queued_ms ?? 0;
     call.replayed = data.replayed ?? false;
     call.response = data.response ?? null;
     call.error = data.error ?? null;
@@ -264,10 +293,12 @@ const handlers: Handlers = {
     d.put("tools", data.id, {
       ...data,
       run: e.run ?? "",
+      cell: data.cell ?? null,
       status: "running",
       ms: null,
       result: null,
       error: null,
+      replayed: false,
     });
     const run = d.edit("runs", e.run);
     if (run) run.steps = d.push(run.steps, { kind: "tool", id: data.id });
@@ -279,8 +310,69 @@ const handlers: Handlers = {
     tool.ms = data.ms;
     tool.result = data.result ?? null;
     tool.error = data.error ?? null;
+    tool.replayed = data.replayed ?? false;
   },
   "context.added": (d, _e, data) => d.put("contexts", data.context.sha256, data.context),
+  "context.read": (d, e, data) => {
+    const run = d.edit("runs", e.run);
+    if (!run) return;
+    const before = run.reads[data.sha256] ?? [];
+    run.reads = { ...run.reads, [data.sha256]: merged([...before, ...data.spans]) };
+  },
+  "artifact.published": (d, e, data) => {
+    d.put("artifacts", data.id, {
+      ...data,
+      turn: e.turn ?? "",
+      run: e.run ?? null,
+      ts: e.ts,
+      cell: data.cell ?? null,
+    });
+    const run = d.edit("runs", e.run);
+    if (run) run.steps = d.push(run.steps, { kind: "artifact", id: data.id });
+  },
+  "memory.changed": (d, e, data) => {
+    const { [data.block]: _before, ...others } = d.state.memory;
+    d.state.memory = data.after === null ? others : { ...others, [data.block]: data.after };
+    d.state.memory_edits = d.push(d.state.memory_edits, { seq: e.seq, ts: e.ts, ...data });
+  },
+  "history.compacted": (d, e, data) => {
+    const change = `${data.before_chars} -> ${data.after_chars} characters`;
+    note(d, e, "info", {
+      code: "history.compacted",
+      message: `${data.dropped} older steps left the model's view: ${change}`,
+    });
+  },
+  "approval.requested": (d, e, data) => {
+    d.put("approvals", data.id, {
+      id: data.id,
+      turn: e.turn ?? "",
+      run: e.run ?? null,
+      ts: e.ts,
+      kind: data.kind,
+      question: data.question,
+      choices: data.choices ?? [],
+      detail: data.detail ?? null,
+      deadline: data.deadline ?? null,
+      otherwise: data.otherwise ?? null,
+      status: "open",
+      answer: null,
+      who: null,
+    });
+    const run = d.edit("runs", e.run);
+    if (!run) return;
+    run.steps = d.push(run.steps, { kind: "approval", id: data.id });
+    run.waiting = data.id;
+  },
+  "approval.resolved": (d, e, data) => {
+    const approval = d.edit("approvals", data.id);
+    if (approval) {
+      approval.status = data.status;
+      approval.answer = data.answer ?? null;
+      approval.who = data.who ?? "person";
+    }
+    const run = d.edit("runs", e.run);
+    if (run?.waiting === data.id) run.waiting = null;
+  },
   "sandbox.requested": (d, e, data) =>
     d.put("sandboxes", data.id, {
       id: data.id,

@@ -1,10 +1,13 @@
 import type { TurnStatus, Workbench } from "@/generated/events";
 
 export type {
+  ApprovalView,
+  ArtifactView,
   BudgetView as Budget,
   CallView,
   CellView,
   IterationView,
+  MemoryEdit,
   MessageView,
   Notice,
   OutputPart,
@@ -35,6 +38,11 @@ export function emptyWorkbench(sid: string, epoch = ""): Workbench {
     messages: {},
     sandboxes: {},
     contexts: {},
+    artifacts: {},
+    approvals: {},
+    memory: {},
+    memory_edits: [],
+    forked_from: null,
     unknown_events: 0,
   };
 }
