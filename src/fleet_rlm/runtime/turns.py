@@ -97,7 +97,7 @@ class TurnRunner:
         """Work the turn off. Never raises for a failure of the turn: that is in the result."""
         observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
         tree = self._tree(sid, turn, request, models, observer)
-        cancel.arm(tree.cancel)
+        cancel.arm(tree)
         observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
         try:
             answer = AgentRuntime(tree, past=past).run_turn(request.question, request.contexts, request.mode)

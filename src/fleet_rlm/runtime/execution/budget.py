@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fleet_rlm.errors import TreeStopped
@@ -125,21 +126,58 @@ class TreeBudget:
         self._warned: set[tuple[Unit, float]] = set()
         self._exhausted: dict[Unit, None] = {}
         self._timer: threading.Timer | None = None
+        self._pauses = 0
+        self._paused_at = 0.0
+        self._paused_s = 0.0
+        self._ticking = False
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start_clock(self) -> None:
         """Begin to count wall time; at the hard deadline the tree is stopped from a timer thread."""
-        self._started = self._clock()
-        if self.limits.wall_s is not None:
-            self._timer = threading.Timer(self.limits.wall_s, self._hard_deadline)
+        with self._changed:
+            self._started = self._clock()
+            self._paused_s = 0.0
+            self._ticking = True
+            self._set_timer()
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Wall time stands still inside: a person is waited for. Several may wait at once."""
+        with self._changed:
+            self._pauses += 1
+            if self._pauses == 1:
+                self._paused_at = self._clock()
+                self._set_timer()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pauses -= 1
+                if self._pauses == 0:
+                    self._paused_s += self._clock() - self._paused_at
+                    self._set_timer()
+
+    def _elapsed(self) -> float:
+        """Wall seconds that count (caller holds the lock, or reads a moment's value)."""
+        now = self._paused_at if self._pauses else self._clock()
+        return now - self._started - self._paused_s
+
+    def _set_timer(self) -> None:
+        """One timer towards the hard deadline, none while the clock stands still (caller holds the lock)."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.limits.wall_s is not None and not self._pauses and self._ticking:
+            self._timer = threading.Timer(max(0.0, self.limits.wall_s - self._elapsed()), self._hard_deadline)
             self._timer.daemon = True
             self._timer.start()
 
     def close(self) -> None:
         """Forget the deadline timer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        with self._changed:
+            self._ticking = False
+            self._set_timer()
 
     def stop(self, reason: TreeStopped) -> None:
         """End the tree: every later reservation and every wait raises `reason`. The first reason stays."""
@@ -175,12 +213,12 @@ class TreeBudget:
     def usage(self) -> Usage:
         """What the whole tree has spent."""
         with self._changed:
-            return self._spent.usage(self._clock() - self._started)
+            return self._spent.usage(self._elapsed())
 
     def snapshot(self) -> Snapshot:
         """All counters at one moment."""
         with self._changed:
-            wall = self._clock() - self._started
+            wall = self._elapsed()
             lim, used = self.limits, self._spent
             tokens = used.prompt_tokens + used.completion_tokens + self._reserved_tokens
             return Snapshot(
@@ -208,6 +246,9 @@ class TreeBudget:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _hard_deadline(self) -> None:
+        with self._changed:
+            if self._pauses or not self._ticking:  # it fired while a pause began; the end of the pause sets another
+                return
         self.note_exhausted("wall")
         self.stop(TreeStopped("limit", "wall"))
 
@@ -240,7 +281,7 @@ class TreeBudget:
         wall = self.limits.wall_s
         if wall is None:
             return False
-        return self._clock() - self._started >= wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION)
+        return self._elapsed() >= wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION)
 
     def _full(self, *, tokens: int, micro: int, final: bool) -> Unit | None:
         """The unit that refuses this call now, or None."""
@@ -331,7 +372,7 @@ class TreeBudget:
         if lim.cost_usd:
             shares.append(("cost", used.micro_usd / 1e6 / lim.cost_usd))
         if lim.wall_s:
-            shares.append(("wall", (self._clock() - self._started) / lim.wall_s))
+            shares.append(("wall", (self._elapsed()) / lim.wall_s))
         new: list[tuple[Unit, float]] = [
             (unit, mark)
             for unit, share in shares

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fleet_rlm.errors import Conflict, NotFound
 from fleet_rlm.runtime.execution.requests import TurnResult
@@ -16,29 +17,41 @@ KEPT_RESULTS = 1_000
 log = logging.getLogger(__name__)
 
 
+class LiveTurn(Protocol):
+    """A running turn, as others may act on it from any thread: the tree of its runs."""
+
+    def cancel(self) -> None:
+        """Stop everything."""
+        ...
+
+    def answer(self, approval: str, text: str) -> None:
+        """Answer a question that a run waits for."""
+        ...
+
+
 class CancelFlag:
     """A cancel that may come before the thing that it stops exists."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._set = False
-        self._stop: Callable[[], None] | None = None
+        self.live: LiveTurn | None = None
 
-    def arm(self, stop: Callable[[], None]) -> None:
-        """From now on a cancel calls `stop`; one that came before calls it at once."""
+    def arm(self, live: LiveTurn) -> None:
+        """From now on a cancel stops `live`; one that came before stops it at once."""
         with self._lock:
-            self._stop = stop
+            self.live = live
             fire = self._set
         if fire:
-            stop()
+            live.cancel()
 
     def set(self) -> None:
         """Cancel. Idempotent."""
         with self._lock:
             self._set = True
-            stop = self._stop
-        if stop is not None:
-            stop()
+            live = self.live
+        if live is not None:
+            live.cancel()
 
 
 @dataclass(slots=True)
@@ -73,6 +86,12 @@ class TurnExecutor:
             return False
         entry.cancel.set()
         return True
+
+    def live(self, turn: str) -> LiveTurn | None:
+        """The tree of a turn that runs here, once it stands; None for any other turn."""
+        with self._lock:
+            entry = self._turns.get(turn)
+        return None if entry is None or entry.result.done() else entry.cancel.live
 
     def wait(self, turn: str, timeout: float | None = None) -> TurnResult:
         """The turn's result. Errors: NotFound for a turn of another process, TimeoutError."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Lease, TreeBudget
+from fleet_rlm.runtime.execution.stops import Stop
 
 BUDGET_EVERY_S = 0.1
 """budget.updated is emitted at most this often while a turn runs."""
@@ -39,7 +40,7 @@ class RunScope:
     """Where a run stands in the tree, and what it may use.
 
     `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
-    writes.
+    writes. `stop` ends this run and everything below it.
     """
 
     id: str
@@ -53,8 +54,13 @@ class RunScope:
     model_ms: float = 0.0
     sandbox_ms: float = 0.0
     contexts: frozenset[str] = field(default_factory=frozenset[str])
+    stop: Stop = field(init=False)
     _open: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        """The run ends with what is above it: its parent, or the whole tree."""
+        self.stop = Stop(self.parent.stop if self.parent is not None else self.lease.tree.stopped)
 
     def child_opened(self) -> None:
         """A child run has begun."""

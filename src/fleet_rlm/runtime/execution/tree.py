@@ -18,6 +18,7 @@ from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.approvals import Approvals
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
@@ -45,6 +46,7 @@ class TurnTree:
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     isolation: str | None = None
     provider: str | None = None
+    approvals: Approvals = field(init=False)
     _live: set[DaytonaInterpreter] = field(default_factory=set[DaytonaInterpreter])
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
@@ -54,6 +56,7 @@ class TurnTree:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        self.approvals = Approvals(self.budget, self.observer)
         # The end of the tree reaches into running cells: their interpreters are killed, children first or not,
         # and the threads that wait for them unwind by themselves.
         self.budget.stopped.add_done_callback(lambda _: self._kill_live())
@@ -61,6 +64,10 @@ class TurnTree:
     def cancel(self) -> None:
         """Stop everything in this turn. Returns at once; the turn's thread unwinds and writes the end."""
         self.budget.stop(TreeStopped("cancelled"))
+
+    def answer(self, approval: str, text: str) -> None:
+        """A person's answer to a question of this turn. Errors: those of `Approvals.answer`."""
+        self.approvals.answer(approval, text)
 
     def interpreter(
         self, scope: RunScope, recorder: CellRecorder, *, on_closed: Callable[[], None] | None = None
