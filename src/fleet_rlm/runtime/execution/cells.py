@@ -44,6 +44,7 @@ class CellRecorder:
 
     def cell_started(self, cell: str, code: str) -> None:
         self._scope.cell = cell
+        self._scope.places.next_cell()
         started = ev.CellStarted(id=cell, code=self._observer.text(code), iteration=self._scope.iteration)
         self._observer.emit(started, self._scope)
 

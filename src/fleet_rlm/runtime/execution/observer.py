@@ -15,8 +15,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Lease, TreeBudget
+from fleet_rlm.runtime.execution.paths import ROOT, Places
 from fleet_rlm.runtime.execution.stops import Stop
 
 BUDGET_EVERY_S = 0.1
@@ -40,11 +43,12 @@ class RunScope:
     """Where a run stands in the tree, and what it may use.
 
     `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
-    writes. `stop` ends this run and everything below it.
+    writes. `stop` ends this run and everything below it. `path`: see paths.py.
     """
 
     id: str
     lease: Lease
+    path: str = ROOT
     parent: RunScope | None = None
     cell: str | None = None
     iteration: int | None = None
@@ -55,12 +59,14 @@ class RunScope:
     sandbox_ms: float = 0.0
     contexts: frozenset[str] = field(default_factory=frozenset[str])
     stop: Stop = field(init=False)
+    places: Places = field(init=False)
     _open: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         """The run ends with what is above it: its parent, or the whole tree."""
         self.stop = Stop(self.parent.stop if self.parent is not None else self.lease.tree.stopped)
+        self.places = Places(self.path)
 
     def child_opened(self) -> None:
         """A child run has begun."""
@@ -139,7 +145,7 @@ class TurnObserver:
         with self._lock:
             self.runs += 1
             self.max_depth = max(self.max_depth, scope.depth)
-        self.emit(data, scope)
+        self.emit(msgspec.structs.replace(data, path=scope.path), scope)
 
     def sandbox_change(self, by: int) -> None:
         """One more or one fewer live sandbox."""

@@ -15,6 +15,7 @@ from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE
+from fleet_rlm.runtime.execution.paths import tool_place
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
@@ -42,18 +43,24 @@ class AgentDelegation:
 
     def delegate(self, task: str, documents: list[str] | str | None = None) -> str:
         """Give a task to a recursive worker with a Python sandbox that reads the named documents (default: all)."""
-        return self._run(task, documents, ev.CallSite(cell=None, function="delegate"))
+        branch = SCOPE.get().places.branch("delegate", [task, documents])
+        return self._run(task, documents, ev.CallSite(cell=None, function="delegate"), branch)
 
     def delegate_batched(self, tasks: list[str], documents: list[str] | str | None = None) -> list[str]:
         """Give several independent tasks to recursive workers side by side; results in the same order."""
-        sites = [ev.CallSite(cell=None, function="delegate_batched", index=i, of=len(tasks)) for i in range(len(tasks))]
-        pairs = list(zip(tasks, sites, strict=True))
-        return self._tree.scheduler.map(lambda pair: self._run(pair[0], documents, pair[1]), pairs, width=TOOL_WIDTH)
+        name, of = "delegate_batched", len(tasks)
+        branch = SCOPE.get().places.branch(name, [tasks, documents])
 
-    def _run(self, task: str, documents: list[str] | str | None, site: ev.CallSite) -> str:
+        def one(item: tuple[int, str]) -> str:
+            site = ev.CallSite(cell=None, function=name, index=item[0], of=of)
+            return self._run(item[1], documents, site, f"{branch}[{item[0]}]")
+
+        return self._tree.scheduler.map(one, list(enumerate(tasks)), width=TOOL_WIDTH)
+
+    def _run(self, task: str, documents: list[str] | str | None, site: ev.CallSite, branch: str) -> str:
         names = [documents] if isinstance(documents, str) else documents
         chosen = [self._named(name) for name in names] if names and self._refs else list(self._refs.values())
-        outcome = run_rlm(self._tree, Task(task, context_spec(chosen), None, site), parent=SCOPE.get())
+        outcome = run_rlm(self._tree, Task(task, context_spec(chosen), None, site, branch), parent=SCOPE.get())
         self.outcomes.append(outcome)
         return told(outcome)
 
@@ -83,7 +90,14 @@ class ObservedTools:
     def run(
         self, calls: Sequence[ToolCalls.ToolCall], invoke: Callable[[ToolCalls.ToolCall], Any]
     ) -> list[tuple[Any, bool]]:
-        return self._tree.scheduler.map(lambda call: self._one(call, invoke), calls, width=TOOL_WIDTH)
+        scope = SCOPE.get()
+        step = scope.places.next_step()
+
+        def one(item: tuple[int, ToolCalls.ToolCall]) -> tuple[Any, bool]:
+            with tool_place(scope.path, step, item[0]):
+                return self._one(item[1], invoke)
+
+        return self._tree.scheduler.map(one, list(enumerate(calls)), width=TOOL_WIDTH)
 
     def _one(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:
         if call.name == "submit":  # the answer itself, shown as the turn's message

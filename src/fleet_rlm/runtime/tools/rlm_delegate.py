@@ -26,6 +26,7 @@ from fleet_rlm.runtime.execution.budget import Lease, LimitReached
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
+from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm, output_chars, task_signature
 from fleet_rlm.runtime.models.rlm import BoundedRLM
@@ -61,12 +62,20 @@ def failure(code: str, message: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to run: the task, its context as JSON with handles (None: no context), the type of the answer."""
+    """What to run: the task, its context as JSON with handles (None: no context), the type of the answer.
+
+    `branch` is its place in the parent run (paths.py).
+    """
 
     task: str
     context: Any = None
     schema: str | None = None
     site: ev.CallSite | None = None
+    branch: str = ""
+
+    def path(self, parent: RunScope | None) -> str:
+        """The path of the run that works on this."""
+        return ROOT if parent is None else parent.places.child(self.branch)
 
 
 def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease | None = None) -> Outcome:
@@ -81,7 +90,13 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     except LimitReached as refused:
         tree.budget.note_exhausted(refused.unit)
         return Outcome("limit", limit=refused.unit, error=ev.ErrorInfo(code="limit", message=str(refused)))
-    scope = RunScope(id=new_id("run"), lease=lease, parent=parent, contexts=frozenset(handles_in(task.context)))
+    scope = RunScope(
+        id=new_id("run"),
+        lease=lease,
+        path=task.path(parent),
+        parent=parent,
+        contexts=frozenset(handles_in(task.context)),
+    )
     outcome = Outcome("cancelled")
     value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
     if parent is not None:
@@ -240,7 +255,9 @@ class InterpreterFactory:
 
     def _sub_agent(self) -> DaytonaInterpreter:
         tree = self._tree
-        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), parent=self._scope)
+        places = self._scope.places
+        path = places.child(places.branch("dspy.RLM", None))
+        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope)
         site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
         tree.observer.run_started(
             scope,
@@ -273,7 +290,8 @@ class RlmDelegate:
 
         def rlm_query(task: str, context: Any = None, schema: str | None = None) -> Any:
             """Run a task in a child sandbox with its own REPL; context may be any value, best a slice of yours."""
-            return self._one(Task(_text(task), context, schema, self._site("rlm_query")))
+            branch = SCOPE.get().places.branch("rlm_query", [task, context, schema])
+            return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch))
 
         return takes_handles(rlm_query)
 
@@ -289,9 +307,10 @@ class RlmDelegate:
 
     def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: str | None) -> list[Any]:
         pairs = pair_up(tasks, contexts)
-        site = self._site("rlm_query_batched")
+        cell, name, of = SCOPE.get().cell, "rlm_query_batched", len(pairs)
+        branch = SCOPE.get().places.branch(name, [pairs, schema])
         work = [
-            Task(task, context, schema, ev.CallSite(cell=site.cell, function=site.function, index=i, of=len(pairs)))
+            Task(task, context, schema, ev.CallSite(cell=cell, function=name, index=i, of=of), f"{branch}[{i}]")
             for i, (task, context) in enumerate(pairs)
         ]
         return self._tree.scheduler.map(self._one, work, width=self._tree.budget.limits.sandboxes)
