@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import dspy
 from dspy.lm15 import Message, Response, TextPart, Usage
@@ -11,8 +12,9 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 class ScriptedEngine:
     """Calls `reply(prompt_text)`; counts calls and the most that were in flight at once."""
 
-    def __init__(self, reply: Callable[[str], str], delay_s: float = 0.0) -> None:
+    def __init__(self, reply: Callable[[str], str], delay_s: float = 0.0, usage: Usage | None = None) -> None:
         self._reply = reply
+        self._usage = usage
         self._delay_s = delay_s
         self._lock = threading.Lock()
         self.prompts: list[str] = []
@@ -38,7 +40,8 @@ class ScriptedEngine:
             model=request.model,
             message=Message.assistant([TextPart(answer)]),
             finish_reason="stop",
-            usage=Usage(
+            usage=self._usage
+            or Usage(
                 input_tokens=len(text) // 4, output_tokens=len(answer) // 4, total_tokens=(len(text) + len(answer)) // 4
             ),
         )
@@ -47,9 +50,11 @@ class ScriptedEngine:
         pass
 
 
-def scripted(reply: Callable[[str], str], *, delay_s: float = 0.0) -> dspy.LM:
-    """A DSPy LM that answers with `reply`. Its engine is at `lm.engine`."""
-    return dspy.LM("test/scripted", engine=ScriptedEngine(reply, delay_s), cache=False)
+def scripted(
+    reply: Callable[[str], str], *, delay_s: float = 0.0, usage: Usage | None = None, **options: Any
+) -> dspy.LM:
+    """A DSPy LM that answers with `reply`. Its engine is at `lm.engine`; `usage` is what each call reports."""
+    return dspy.LM("test/scripted", engine=ScriptedEngine(reply, delay_s, usage), **{"cache": False, **options})
 
 
 def action(code: str, reasoning: str = "next step") -> str:

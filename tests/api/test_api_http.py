@@ -112,7 +112,7 @@ def test_a_turn_and_its_idempotency_key(api: httpx.Client, sid: str) -> None:
     assert first.status_code == 202
     state = finish(api, first.json()["turn"])
     assert state["answer"] == "you said hello" and state["usage"] == {
-        "calls": 1, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": 0.25, "wall_s": 0.0,
+        "calls": 1, "prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "cost_usd": 0.25, "wall_s": 0.0,
     }  # fmt: skip
     assert ask(api, sid, "hello", "key-1").json() == first.json()
     failure(ask(api, sid, "other", "key-1"), 409, "conflict")

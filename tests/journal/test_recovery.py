@@ -23,7 +23,9 @@ def story() -> list[Draft]:
         return Draft(data, turn="trn_1", run=run, parent=parent, depth=depth)
 
     def call(id: str, cost: float | None) -> ev.CallFinished:
-        return ev.CallFinished(id=id, status="ok", ms=1, prompt_tokens=10, completion_tokens=1, cost_usd=cost)
+        return ev.CallFinished(
+            id=id, status="ok", ms=1, prompt_tokens=10, cached_tokens=4, completion_tokens=1, cost_usd=cost
+        )
 
     def begin(id: str) -> ev.CallStarted:
         return ev.CallStarted(id=id, role="root", model="m", request="h", prompt=TEXT)

@@ -70,7 +70,9 @@ def test_a_running_run_counts_its_own_calls_and_an_unknown_price_stays_unknown()
     drafts = STORIES[3]()
     until = next(n for n, draft in enumerate(drafts) if getattr(draft.data, "id", "") == "cal_2") + 2
     bench = reduce(Workbench(sid="ses_1"), as_events(drafts[:until]))
-    assert bench.runs["run_b"].usage == ev.Usage(calls=1, prompt_tokens=10, completion_tokens=1, cost_usd=0.5)
+    assert bench.runs["run_b"].usage == ev.Usage(
+        calls=1, prompt_tokens=10, completion_tokens=1, cached_tokens=4, cost_usd=0.5
+    )
     unknown = ev.Draft(ev.CallFinished(id="cal_2", status="ok", ms=1), turn="trn_1", run="run_b")
     bench = reduce(Workbench(sid="ses_1"), as_events([*drafts[:until], unknown, drafts[until - 1]]))
     assert bench.runs["run_b"].usage.calls == 3 and bench.runs["run_b"].usage.cost_usd is None

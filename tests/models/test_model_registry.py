@@ -165,7 +165,7 @@ def test_known_models_have_prices_and_windows_and_unknown_ones_have_none(setting
     assert known.context_window > 100_000 and 0 < known.cost_usd(1000, 1000) < 1
     assert known.function_calling and known.response_schema
     unknown = registry.resolve("openrouter/nobody/nothing")
-    assert (unknown.input_usd, unknown.context_window, unknown.cost_usd(1, 1)) == (None, None, None)
+    assert (unknown.price, unknown.context_window, unknown.cost_usd(1, 1)) == (None, None, None)
     assert registry.resolve("demo/search").cost_usd(1000, 1000) == 0.0
 
 

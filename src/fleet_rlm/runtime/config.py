@@ -39,6 +39,7 @@ from fleet_rlm.runtime.config_values import (
     whole,
 )
 from fleet_rlm.runtime.execution.events import Limits, Mode
+from fleet_rlm.runtime.models.prices import Price, as_tables, read_prices
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -107,7 +108,7 @@ class Settings:
     """Everything that can be set. `sources` says for each name (as in `SETTINGS`, and each key) where it came from.
 
     `api_base` and `api_key` belong to the model address of the person's own choice; `keys` are providers' keys by
-    variable name. Units: `limits` as in `events.Limits`.
+    variable name, `prices` the person's own by model string (see prices.py). Units: `limits` as in `events.Limits`.
     """
 
     home: Path
@@ -125,6 +126,7 @@ class Settings:
     daytona_api_url: str | None = None
     daytona_target: str | None = None
     keys: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
+    prices: Mapping[str, Price] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, Source] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -158,7 +160,8 @@ def load_settings(
     path = folder / FILE_NAME
     values: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
     sources: dict[str, Source] = dict.fromkeys(values, "default")
-    stored = _flatten(_read_file(path), path)
+    tables = _read_file(path)
+    stored = _flatten(tables, path)
     keys = {name: value for name, value in stored.items() if name.startswith("keys.")}
     _merge(values, sources, {n: v for n, v in stored.items() if n not in keys}, "file", str(path))
     typed = {s.name: env[s.variable] for s in SETTINGS if env.get(s.variable, "").strip()}
@@ -170,7 +173,12 @@ def load_settings(
     plain = {name: value for name, value in values.items() if not name.startswith("limits.")}
     secrets = _provider_keys(keys, env, sources)
     return Settings(
-        home=folder, limits=limits, keys=MappingProxyType(secrets), sources=MappingProxyType(sources), **plain
+        home=folder,
+        limits=limits,
+        keys=MappingProxyType(secrets),
+        prices=MappingProxyType(_prices(tables, path)),
+        sources=MappingProxyType(sources),
+        **plain,
     )
 
 
@@ -185,7 +193,9 @@ def save_settings(
     settings.make_home()
     path = settings.file
     with _locked(settings.home / f".{FILE_NAME}.lock"):
-        stored = _flatten(_read_file(path), path)
+        tables = _read_file(path)
+        stored = _flatten(tables, path)
+        prices = as_tables(_prices(tables, path))
         for name, value in changes.items():
             if value is None:
                 _check_name(name, "the change")
@@ -193,7 +203,7 @@ def save_settings(
             else:
                 parsed = _parse(name, value, "file", "the change")
                 stored[name] = parsed.reveal() if isinstance(parsed, Secret) else parsed
-        _write_private(path, _as_toml(stored))
+        _write_private(path, _as_toml(stored, {f"prices.{json.dumps(m)}": t for m, t in prices.items()}))
     return load_settings(home=settings.home, environ=environ)
 
 
@@ -215,9 +225,19 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"cannot read {path}: {reason}", hint="correct the file or remove it") from None
 
 
+def _prices(tables: Mapping[str, Any], path: Path) -> dict[str, Price]:
+    try:
+        return read_prices(tables.get("prices", {}))
+    except ValueError as error:
+        raise InvalidInput(f"bad price in {path}: {error}") from None
+
+
 def _flatten(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Names as in `SETTINGS`; the tables of prices stand apart, since their names are model strings."""
     flat: dict[str, Any] = {}
     for name, value in tables.items():
+        if name == "prices":
+            continue
         if isinstance(value, dict):
             flat.update({f"{name}.{inner}": v for inner, v in cast("dict[str, Any]", value).items()})
         else:
@@ -272,12 +292,14 @@ def _provider_keys(
     return keys
 
 
-def _as_toml(flat: Mapping[str, Any]) -> str:
-    """The flat names as TOML. A JSON string without escaped Unicode is a valid TOML basic string."""
+def _as_toml(flat: Mapping[str, Any], apart: Mapping[str, Mapping[str, Any]]) -> str:
+    """The flat names as TOML, then the tables `apart`. A JSON string with its Unicode is a TOML basic string."""
     tables: dict[str, list[str]] = {"": []}
     for name, value in flat.items():
         table, _, key = name.rpartition(".")
         tables.setdefault(table, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    for name, values in apart.items():
+        tables[name] = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     parts = ["\n".join(tables.pop("")), *(f"[{name}]\n" + "\n".join(lines) for name, lines in tables.items())]
     return "\n\n".join(part for part in parts if part) + "\n"
 

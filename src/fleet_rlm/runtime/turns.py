@@ -29,6 +29,7 @@ from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.failures import as_model_error
 from fleet_rlm.runtime.models.metered import MeteredLM
+from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
 
@@ -43,11 +44,12 @@ class BoundModel:
     lm: dspy.BaseLM
     name: str
     spec: ModelSpec | None = None
+    price: Price | None = None
 
     @property
     def priced(self) -> bool:
         """Whether a cost limit can hold: the price is known, or the caller brought an LM of their own."""
-        return self.spec is None or self.spec.demo or self.spec.input_usd is not None
+        return self.spec is None or self.price is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class TurnRunner:
                 observer=observer,
                 failure=lambda error: _model_error(error, model),
                 name=model.name,
-                free=model.spec is not None and model.spec.demo,
+                price=model.price,
             )
 
         root = metered(models.root, "root")
@@ -184,9 +186,10 @@ class TurnRunner:
 
 def _bound(choice: str | dspy.BaseLM | None, registry: ModelRegistry) -> BoundModel:
     if isinstance(choice, dspy.BaseLM):
-        return BoundModel(choice, str(choice.model))
+        name = str(choice.model)
+        return BoundModel(choice, name, price=registry.own_price(name))
     spec = registry.resolve(choice)
-    return BoundModel(registry.lm(spec), spec.model, spec)
+    return BoundModel(registry.lm(spec), spec.model, spec, spec.price)
 
 
 def _model_error(error: BaseException, model: BoundModel) -> ModelError:

@@ -66,6 +66,7 @@ class Usage(Shape):
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
     cost_usd: float | None
     wall_s: float
 

@@ -41,10 +41,11 @@ class LimitReached(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call used. Units: tokens; micro-dollars (None = price unknown)."""
+    """What one call used. Units: tokens (`cached_tokens` of the prompt); micro-dollars (None = price unknown)."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     micro_usd: int | None = None
 
 
@@ -68,6 +69,7 @@ class _Spent:
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     micro_usd: int = 0
     unpriced: int = 0
 
@@ -75,6 +77,7 @@ class _Spent:
         self.calls += 1
         self.prompt_tokens += cost.prompt_tokens
         self.completion_tokens += cost.completion_tokens
+        self.cached_tokens += cost.cached_tokens
         if cost.micro_usd is None:
             self.unpriced += 1
         else:
@@ -86,6 +89,7 @@ class _Spent:
             calls=self.calls,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
             cost_usd=self.micro_usd / 1e6 if known else None,
             wall_s=round(wall_s, 3),
         )
@@ -425,6 +429,7 @@ class Lease:
             total.calls += lease.spent.calls
             total.prompt_tokens += lease.spent.prompt_tokens
             total.completion_tokens += lease.spent.completion_tokens
+            total.cached_tokens += lease.spent.cached_tokens
             total.micro_usd += lease.spent.micro_usd
             total.unpriced += lease.spent.unpriced
             stack.extend(lease.children)

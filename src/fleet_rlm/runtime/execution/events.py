@@ -73,11 +73,15 @@ class Limits(Record):
 
 
 class Usage(Record):
-    """What was used. `cost_usd` is None where the price of any call is unknown."""
+    """What was used. `cost_usd` is None where the price of any call is unknown.
+
+    `cached_tokens` of the prompt tokens came from the provider's cache.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     cost_usd: float | None = None
     wall_s: float = 0.0
 

@@ -252,6 +252,7 @@ def _add(used: ev.Usage, more: ev.CallFinished) -> ev.Usage:
         calls=used.calls + 1,
         prompt_tokens=used.prompt_tokens + more.prompt_tokens,
         completion_tokens=used.completion_tokens + more.completion_tokens,
+        cached_tokens=used.cached_tokens + more.cached_tokens,
         cost_usd=None if known is None or more.cost_usd is None else known + more.cost_usd,
         wall_s=used.wall_s,
     )

@@ -30,6 +30,7 @@ from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.scheduler import Scheduler
+from fleet_rlm.runtime.models.prices import FREE, Price
 from fleet_rlm.runtime.models.streaming import AnswerStream
 
 CHARS_PER_TOKEN = 3
@@ -48,7 +49,7 @@ class MeteredLM(dspy.BaseLM):
         inner: any DSPy LM; it is copied, its settings stay as they are.
         role: what its calls are for.
         name: what people call the model; DSPy may know it under another name.
-        free: the price is known to be zero (the demo program).
+        price: what its tokens cost, where that is known before the call; then each call reserves its worst case.
         failure: turns whatever the provider raised into one of our ModelErrors.
     """
 
@@ -62,7 +63,7 @@ class MeteredLM(dspy.BaseLM):
         observer: TurnObserver,
         failure: Callable[[BaseException], ModelError],
         name: str | None = None,
-        free: bool = False,
+        price: Price | None = None,
     ) -> None:
         super().__init__(model=str(inner.model), model_type=inner.model_type)
         self.name = name or str(inner.model)
@@ -74,7 +75,7 @@ class MeteredLM(dspy.BaseLM):
         self._scheduler = scheduler
         self._observer = observer
         self._failure = failure
-        self._free = free
+        self._price = price
 
     # Adapters choose structured outputs and native tools by these.
     @property
@@ -102,7 +103,7 @@ class MeteredLM(dspy.BaseLM):
             observer=self._observer,
             failure=self._failure,
             name=self.name,
-            free=self._free,
+            price=self._price,
         )
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -124,12 +125,14 @@ class MeteredLM(dspy.BaseLM):
     def _reserve(self, scope: RunScope, text: str, kwargs: Mapping[str, Any]) -> list[Reservation]:
         n = int(kwargs.get("n") or self.kwargs.get("n") or 1)
         bound = kwargs.get("max_tokens") or self.kwargs.get("max_tokens") or COMPLETION_TOKENS
-        tokens = math.ceil(len(text) / CHARS_PER_TOKEN) + int(bound)
+        asked = math.ceil(len(text) / CHARS_PER_TOKEN)
+        tokens = asked + int(bound)
+        micro = None if self._price is None else self._price.at_most(asked, int(bound))
         taken: list[Reservation] = []
         try:
             for _ in range(n):
-                micro = 0 if self._free else None
-                taken.append(scope.lease.reserve(tokens=tokens, micro_usd=micro, final=scope.final))
+                one = scope.lease.reserve(tokens=tokens, micro_usd=micro, final=scope.final)
+                taken.append(one)  # each at once: the next may be refused
         except BaseException:
             for reservation in taken:
                 reservation.refund()
@@ -180,6 +183,7 @@ class MeteredLM(dspy.BaseLM):
                     ms=round(ms, 3),
                     prompt_tokens=cost.prompt_tokens,
                     completion_tokens=cost.completion_tokens,
+                    cached_tokens=cost.cached_tokens,
                     cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
                     response=self._observer.text(output_text(outputs)) if status == "ok" else None,
                     error=error,
@@ -229,16 +233,23 @@ class MeteredLM(dspy.BaseLM):
     def _cost(self, entries: list[Mapping[str, Any]], *, sent_in_vain: bool) -> Cost:
         """What DSPy reported. A refused call costs nothing; one that was abandoned has an unknown price."""
         if not entries:
-            return Cost(micro_usd=0 if self._free or sent_in_vain else None)
-        prompt = completion = 0
+            return Cost(micro_usd=0 if self._price is FREE or sent_in_vain else None)
+        prompt = completion = cached = 0
         micro: int | None = 0
         for entry in entries:
-            usage: Mapping[str, Any] = entry.get("usage") or {}
-            prompt += int(usage.get("prompt_tokens") or 0)
-            completion += int(usage.get("completion_tokens") or 0)
-            price = 0.0 if self._free else entry.get("cost")
-            micro = None if price is None or micro is None else micro + math.ceil(float(price) * 1e6)
-        return Cost(prompt_tokens=prompt, completion_tokens=completion, micro_usd=micro)
+            used = tokens_of(entry.get("usage") or {})
+            prompt, completion, cached = prompt + used[0], completion + used[1], cached + used[2]
+            cost = self._micro(entry.get("cost"), *used)
+            micro = None if cost is None or micro is None else micro + cost
+        return Cost(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached, micro_usd=micro)
+
+    def _micro(self, reported: float | None, prompt: int, completion: int, cached: int) -> int | None:
+        """A person's own price goes first, then DSPy's reckoning, which knows more dimensions than our price."""
+        if self._price is not None and (self._price.own or self._price is FREE or reported is None):
+            # No usage, no cost: an answer without token counts has an unknown price, unless the price is nothing.
+            told = prompt or completion or self._price is FREE
+            return self._price.micro_usd(prompt, completion, cached) if told else None
+        return None if reported is None else math.ceil(float(reported) * 1e6)
 
     def _settle(self, reservations: list[Reservation], cost: Cost) -> None:
         first, *others = reservations
@@ -254,6 +265,14 @@ class MeteredLM(dspy.BaseLM):
             hint=mapped.hint,
             retryable=mapped.retryable,
         )
+
+
+def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Prompt and completion tokens, and how many of the prompt the provider read from its cache."""
+    details: Any = usage.get("prompt_tokens_details") or {}
+    found = details.get("cached_tokens") if isinstance(details, Mapping) else getattr(details, "cached_tokens", None)
+    cached = found or usage.get("cache_read_input_tokens") or 0
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached)
 
 
 def _can_stream(lm: dspy.BaseLM) -> bool:

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 import dspy
 from dspy import lm15
-from dspy.clients.model_metadata import model_info, rate
+from dspy.clients.model_metadata import model_info, rate, source_info
 
 from fleet_rlm.errors import InvalidInput, NotConfigured
 from fleet_rlm.runtime.config import Secret, Settings, Source
 from fleet_rlm.runtime.models import check
 from fleet_rlm.runtime.models.demo import AsyncDemoEngine, DemoEngine
 from fleet_rlm.runtime.models.detect import found_keys, found_servers
+from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, FREE, Price
 from fleet_rlm.runtime.models.probe import EndpointBook, EndpointFacts
 from fleet_rlm.runtime.models.providers import DEMO_LABEL, DEMO_MODEL, PROVIDERS, Provider, nearest
 from fleet_rlm.runtime.models.spec import ModelOption, ModelSpec, Step
@@ -85,6 +86,10 @@ class ModelRegistry:
         elif spec.api_base is not None:
             settings["api_key"] = _NO_KEY
         return factory(spec.wire_model, **settings)
+
+    def own_price(self, model: str) -> Price | None:
+        """The price that the settings give for a model string, also for an LM that a caller brings."""
+        return self._settings.prices.get(model)
 
     def test(self, spec: ModelSpec) -> list[Step]:
         """Try the model step by step: address, answer, and for servers of one's own schema and tools.
@@ -154,6 +159,7 @@ class ModelRegistry:
             api_key=key,
             key_variable=variable,
             context_window=facts.context_window,
+            price=self._settings.prices.get(name),
             function_calling=facts.function_calling,
             response_schema=facts.response_schema,
         )
@@ -174,8 +180,7 @@ class ModelRegistry:
             api_key=key,
             key_variable=variable,
             context_window=window if isinstance(window, int) else None,
-            input_usd=rate(info, "input_cost_per_token"),
-            output_usd=rate(info, "output_cost_per_token"),
+            price=self._settings.prices.get(name) or _catalogue_price(info),
             function_calling=info.get("supports_function_calling") is True,
             response_schema=info.get("supports_response_schema") is True,
         )
@@ -188,9 +193,26 @@ def _demo_spec(source: Source) -> ModelSpec:
         label=DEMO_LABEL,
         source=source,
         demo=True,
-        input_usd=0.0,
-        output_usd=0.0,
+        price=FREE,
         function_calling=True,
+    )
+
+
+def _catalogue_price(info: Mapping[str, Any]) -> Price | None:
+    """What DSPy's price list says, or None where it lacks a rate."""
+    prompt, answer = rate(info, "input_cost_per_token"), rate(info, "output_cost_per_token")
+    if prompt is None or answer is None:
+        return None
+    cached = rate(info, "cache_read_input_token_cost")
+    listed = source_info()
+    version = str(listed.get("snapshot_version"))
+    fetched = listed.get("source") == "remote"
+    return Price(
+        input_usd=prompt * 1e6,
+        output_usd=answer * 1e6,
+        cached_usd=None if cached is None else cached * 1e6,
+        source="price list of LiteLLM, fetched" if fetched else f"price list of LiteLLM {version}",
+        date=None if fetched else CATALOGUE_DATES.get(version),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet_rlm.runtime.config import Secret, Source
+from fleet_rlm.runtime.models.prices import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,7 @@ class ModelSpec:
     """What a model string came to mean.
 
     `model` is the string as written, `wire_model` the one that DSPy gets. `api_base` is set for servers of the
-    person's own. Prices in US dollars per token; None = unknown, which is not free. `context_window` in tokens.
+    person's own. `price` None = unknown, which is not free. `context_window` in tokens.
     Sources: DSPy's bundled catalogue for known providers, a probe (see probe.py) for servers of one's own.
     """
 
@@ -25,16 +26,13 @@ class ModelSpec:
     api_key: Secret | None = None
     key_variable: str | None = None
     context_window: int | None = None
-    input_usd: float | None = None
-    output_usd: float | None = None
+    price: Price | None = None
     function_calling: bool = False
     response_schema: bool = False
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """An estimate from token counts alone, or None where a price is unknown."""
-        if self.input_usd is None or self.output_usd is None:
-            return None
-        return prompt_tokens * self.input_usd + completion_tokens * self.output_usd
+        """An estimate from token counts alone, or None where the price is unknown."""
+        return None if self.price is None else self.price.micro_usd(prompt_tokens, completion_tokens) / 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,12 @@ export interface Limits {
   children?: number | null;
   sandboxes?: number;
 }
-/** What was used. `cost_usd` is None where the price of any call is unknown. */
+/** What was used. `cost_usd` is None where the price of any call is unknown. `cached_tokens` of the prompt tokens came from the provider's cache. */
 export interface Usage {
   calls?: number;
   prompt_tokens?: number;
   completion_tokens?: number;
+  cached_tokens?: number;
   cost_usd?: number | null;
   wall_s?: number;
 }

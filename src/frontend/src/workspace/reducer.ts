@@ -6,7 +6,12 @@ type Handlers = { [K in EventType]: (d: Draft, e: FleetEvent, data: EventDataByT
 
 function addUsage(
   into: Usage,
-  more: { prompt_tokens?: number; completion_tokens?: number; cost_usd?: number | null },
+  more: {
+    prompt_tokens?: number;
+    completion_tokens?: number;
+    cached_tokens?: number;
+    cost_usd?: number | null;
+  },
 ) {
   const known = into.calls ? into.cost_usd : 0;
   return {
@@ -14,6 +19,7 @@ function addUsage(
     calls: (into.calls ?? 0) + 1,
     prompt_tokens: (into.prompt_tokens ?? 0) + (more.prompt_tokens ?? 0),
     completion_tokens: (into.completion_tokens ?? 0) + (more.completion_tokens ?? 0),
+    cached_tokens: (into.cached_tokens ?? 0) + (more.cached_tokens ?? 0),
     cost_usd: known == null || more.cost_usd == null ? null : known + more.cost_usd,
   };
 }

@@ -1,0 +1,73 @@
+"""Money in whole turns: own prices for any model, cached tokens, and a cost limit under parallel calls."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dspy.lm15 import Usage
+from tests.engine.conftest import events_of
+from tests.scripted import action, field, scripted
+
+from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
+from fleet_rlm.runtime.factory import Workspace, open_workspace
+
+TWO_THOUSAND = Usage(input_tokens=0, output_tokens=2000, total_tokens=2000)
+
+
+@pytest.fixture
+def priced(tmp_path: Path) -> Iterator[Callable[..., Workspace]]:
+    """Opens a workspace whose settings price the scripted model."""
+    opened: list[Workspace] = []
+
+    def make(**price: float) -> Workspace:
+        table = "\n".join(f"{name}_usd_per_million = {value}" for name, value in price.items())
+        (tmp_path / "settings.toml").write_text(f'[prices."test/scripted"]\n{table}\n')
+        opened.append(open_workspace(load_settings(home=tmp_path, environ={})))
+        return opened[-1]
+
+    yield make
+    for workspace in opened:
+        workspace.close()
+
+
+def ask(workspace: Workspace, **options: object) -> TurnResult:
+    submitted = workspace.submit(TurnRequest(question="what?", **options))
+    return workspace.wait(submitted.turn, timeout=100)
+
+
+def test_cached_tokens_are_counted_and_cost_what_they_cost(priced: Callable[..., Workspace]) -> None:
+    workspace = priced(input=1, output=10, cached=0.1)
+    usage = Usage(input_tokens=1000, output_tokens=10, total_tokens=1010, cache_read_tokens=800)
+    result = ask(workspace, mode="direct", model=scripted(lambda _: field("answer", "x"), usage=usage))
+    assert (result.usage.prompt_tokens, result.usage.cached_tokens) == (1000, 800)
+    assert result.usage.cost_usd == pytest.approx((200 * 1 + 800 * 0.1 + 10 * 10) / 1e6)
+    (call,) = [e.data for e in events_of(workspace, result.session) if e.type == "call.finished"]
+    assert (call.cached_tokens, call.cost_usd) == (800, result.usage.cost_usd)
+
+
+def test_a_dollar_at_thirty_cents_a_call_is_three_calls_however_many_ask_at_once(
+    priced: Callable[..., Workspace],
+) -> None:
+    workspace = priced(input=0, output=150)  # 2,000 tokens of answer are $0.30
+
+    def reply(prompt: str) -> str:
+        if "part" in prompt and "REPL" not in prompt:
+            return "yes"
+        return action("r = llm_query_batched(['part %d' % i for i in range(8)])\nprint(r)")
+
+    lm = scripted(reply, delay_s=0.05, usage=TWO_THOUSAND, max_tokens=2000)
+    result = ask(workspace, mode="rlm", model=lm, limits=Limits(cost_usd=1.0))
+    assert (result.status, result.limit) == ("limit", "cost")
+    assert len(lm.engine.prompts) == 3
+    assert result.usage.cost_usd == pytest.approx(0.90)
+    assert lm.engine.most_in_flight == 2, "the two that the dollar still has room for run side by side"
+
+
+def test_a_call_that_could_break_the_limit_is_never_made(priced: Callable[..., Workspace]) -> None:
+    workspace = priced(input=0, output=150)
+    lm = scripted(str, usage=TWO_THOUSAND, max_tokens=2000)
+    result = ask(workspace, mode="direct", model=lm, limits=Limits(cost_usd=0.29))
+    assert (result.status, result.limit, result.usage.calls) == ("limit", "cost", 0)
+    assert lm.engine.prompts == []
