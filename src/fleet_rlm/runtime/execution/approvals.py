@@ -14,9 +14,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
 
 from fleet_rlm.errors import Conflict, InvalidInput, NotFound
 from fleet_rlm.runtime.execution import events as ev
@@ -78,8 +77,7 @@ class Approvals:
             self._observer.emit(request, scope, durable=True)
             with self._lock:
                 self._asked[request.id] = entry
-            either: tuple[Future[Any], ...] = (entry.ended, scope.stop.future)
-            wait(either, timeout=seconds, return_when=FIRST_COMPLETED)
+            scope.stop.race(entry.ended, seconds)
         end = self._end(entry, _by_rule(request, stopped=scope.stop.done))
         scope.stop.check()
         return end.answer

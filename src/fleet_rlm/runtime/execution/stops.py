@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
 
 from fleet_rlm.errors import TreeStopped
 
@@ -41,6 +42,10 @@ class Stop:
         if self.future.done():
             reason = self.future.result()
             raise TreeStopped(reason.reason, reason.limit)
+
+    def race(self, result: Future[Any], timeout: float | None = None) -> bool:
+        """Wait for `result` or the stop, whichever comes first; False when neither came in `timeout` seconds."""
+        return bool(wait((result, self.future), timeout, return_when=FIRST_COMPLETED).done)
 
     def leave(self) -> None:
         """Its run has ended: what is above need not tell it any more. Idempotent."""
