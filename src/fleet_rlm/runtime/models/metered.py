@@ -22,6 +22,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
 
 from fleet_rlm.errors import FleetError, ModelError
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
@@ -31,7 +32,7 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.prices import FREE, Price
-from fleet_rlm.runtime.models.streaming import AnswerStream
+from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 
 CHARS_PER_TOKEN = 3
 """Pessimistic: English text has about four characters a token, code and numbers about three."""
@@ -196,12 +197,17 @@ class MeteredLM(dspy.BaseLM):
     ) -> Any:
         """The inner call in a thread of its own, so that the end of the tree does not wait for a slow provider."""
         answer: Future[Any] = Future()
-        call = self._streamed if SCOPE.get().streams and _can_stream(self._inner) else self._plain
+        abort: Future[None] = Future()
+        # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
+        streams = messages is not None and _can_stream(self._inner)
 
         def work() -> None:
             token = _entries.set(entries)
             try:
-                answer.set_result(call(prompt, messages, kwargs))
+                if streams:
+                    answer.set_result(self._streamed(messages, kwargs, abort))
+                else:
+                    answer.set_result(self._inner(prompt, messages=messages, **kwargs))
             except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 answer.set_exception(exc)
             finally:
@@ -211,24 +217,34 @@ class MeteredLM(dspy.BaseLM):
         _threads.run(lambda: context.run(work))
         wait((answer, self._tree.stopped), return_when=FIRST_COMPLETED)
         if not answer.done():
+            abort.set_result(None)
             self._tree.check()
         return answer.result()
 
-    def _plain(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
-        return self._inner(prompt, messages=messages, **kwargs)
+    def _streamed(self, messages: Any, kwargs: dict[str, Any], abort: Future[None]) -> Any:
+        """The same call on DSPy's asynchronous path, whose chunks go to a `CallStream`; `abort` closes the request.
 
-    def _streamed(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
-        """The same call on DSPy's asynchronous path, whose chunks go to an `AnswerStream`."""
-        sink = AnswerStream(self._observer, SCOPE.get())
+        DSPy tries a request again only while nothing of its answer was seen. One that breaks off later is made once
+        more here, unstreamed, so that showing an answer does not make it less likely.
+        """
+        sink = CallStream(self._observer, SCOPE.get())
 
         async def call() -> Any:
             with dspy.context(send_stream=sink):
-                return await self._inner.acall(prompt, messages=messages, **kwargs)
+                return await self._inner.acall(messages=messages, **kwargs)
 
         try:
-            return asyncio.run(call())
+            if not isinstance(getattr(self._inner, "engine", None), str):
+                return asyncio.run(call())  # an engine of the caller's own, which may block its loop
+            job = stream_loop.start(call())
+            abort.add_done_callback(lambda _: job.cancel())
+            return job.result()
+        except LMError as error:
+            if not sink.begun or abort.done() or not _broke_off(error):
+                raise
         finally:
             sink.close()
+        return self._inner(messages=messages, **kwargs)
 
     def _cost(self, entries: list[Mapping[str, Any]], *, sent_in_vain: bool) -> Cost:
         """What DSPy reported. A refused call costs nothing; one that was abandoned has an unknown price."""
@@ -279,6 +295,10 @@ def _can_stream(lm: dspy.BaseLM) -> bool:
     """DSPy's own engines stream; a custom one does when it came with an asynchronous twin."""
     engine = getattr(lm, "engine", None)
     return isinstance(engine, str) or getattr(lm, "_async_engine_spec", None) is not None
+
+
+def _broke_off(error: LMError) -> bool:
+    return is_retryable_lm_error(error) or isinstance(error, LMStreamAssemblyError)
 
 
 def _collect(entry: Mapping[str, Any]) -> None:

@@ -1,0 +1,138 @@
+"""What a model writes is shown while it writes: from a real server that streams, at any depth, well and badly."""
+
+import hashlib
+from typing import Any
+
+import pytest
+from tests.engine.conftest import events_of
+from tests.engine.sse_model import CUT, say, sse_model, think, tool
+from tests.engine.test_turns import ask, check_journal
+from tests.scripted import action
+
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.factory import Workspace
+from fleet_rlm.runtime.models.visible import Visible, visible
+
+
+def texts(events: list[ev.Event], kind: str) -> dict[str, list[tuple[int, str]]]:
+    """Of each run (None: the turn) the finished texts of a kind, with the depth of their run; hashes are checked."""
+    growing: dict[str, str] = {}
+    done: dict[str, list[tuple[int, str]]] = {}
+    for event in events:
+        if event.type == f"{kind}.started":
+            growing[event.data.id] = ""
+        elif event.type == f"{kind}.delta":
+            growing[event.data.id] += event.data.text
+        elif event.type == f"{kind}.finished":
+            text = growing.pop(event.data.id)
+            assert event.data.length == len(text)
+            assert event.data.sha256 == hashlib.sha256(text.encode()).hexdigest()
+            done.setdefault(event.run, []).append((event.depth, text))
+    assert not growing
+    return done
+
+
+def test_thought_and_answer_of_the_agent_are_shown_as_they_come(workspace: Workspace) -> None:
+    def reply(body: dict[str, Any]) -> list[Any]:
+        return [*think("Let me ", "see. "), 0.1, *tool("submit", {"answer": "It is Tokyo, the capital."})]
+
+    with sse_model(reply) as model:
+        result = ask(workspace, "capital?", model=model.lm())
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    root = next(event.run for event in events if event.type == "run.started")
+    assert result.answer == "It is Tokyo, the capital."
+    assert texts(events, "message") == {root: [(0, result.answer)]}, "shown once, under the run that speaks"
+    assert texts(events, "reasoning") == {root: [(0, "Let me see. ")]}
+    first = next(event for event in events if event.type == "reasoning.delta")
+    assert first.data.text == "Let me " or first.data.text.startswith("Let me see"), "shown before the answer began"
+
+
+def test_a_childs_thought_is_shown_under_the_child(workspace: Workspace) -> None:
+    def reply(body: dict[str, Any]) -> list[Any]:
+        prompt = str(body["messages"])
+        if "the small task" in prompt.rpartition("Your task:")[2]:
+            return say(*pieces(action("SUBMIT(answer='21')", "halve it")))
+        return say(*pieces(action("SUBMIT(answer=rlm_query('the small task') + llm_query('plain?'))", "ask a child")))
+
+    def answer(body: dict[str, Any]) -> list[Any]:
+        return say("!") if "plain?" in str(body["messages"][-1]) and len(body["messages"]) == 1 else reply(body)
+
+    with sse_model(answer) as model:
+        result = ask(workspace, "the whole task", mode="rlm", model=model.lm(tools=False))
+    assert (result.status, result.answer) == ("ok", "21!"), result
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    by_depth = sorted(text for found in texts(events, "reasoning").values() for text in found)
+    assert by_depth == [(0, "ask a child"), (1, "halve it")]
+    assert list(texts(events, "message")) == [None], "only the turn's own answer is a message"
+
+
+def pieces(text: str, size: int = 9) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def test_a_stream_that_breaks_off_is_asked_for_once_more(workspace: Workspace) -> None:
+    def reply(body: dict[str, Any]) -> list[Any]:
+        return [*say("It is "), CUT] if body.get("stream") else say("It is Tokyo.")
+
+    with sse_model(reply) as model:
+        result = ask(workspace, "capital?", model=model.lm(tools=False))
+        assert [bool(body.get("stream")) for body in model.asked] == [True, False]
+    assert (result.status, result.answer) == ("ok", "It is Tokyo.")
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    shown = [text for found in texts(events, "message").values() for _, text in found]
+    assert shown == ["It is", "It is Tokyo."], "the last message is the answer"
+
+
+@pytest.mark.parametrize("bad", [["no json at all"], ["[DONE]"], [CUT], ['{"choices": 3}']])
+def test_a_stream_of_nothing_or_garbage_ends_in_one_line(workspace: Workspace, bad: list[Any]) -> None:
+    with sse_model(lambda body: bad if body.get("stream") else []) as model:
+        result = ask(workspace, "capital?", model=model.lm(tools=False))
+    assert result.status == "failed" and result.error is not None, result
+    assert "\n" not in result.error.message and "Traceback" not in result.error.message
+    check_journal(events_of(workspace, result.session))
+
+
+def test_a_cancelled_turn_closes_the_stream(workspace: Workspace) -> None:
+    from fleet_rlm.runtime.execution.requests import TurnRequest
+
+    with sse_model(lambda _: [*say("It is "), *([0.05, {"content": "x"}] * 400)]) as model:
+        submitted = workspace.submit(TurnRequest(question="capital?", model=model.lm(tools=False)))
+        while not any(event.type == "message.delta" for event in events_of(workspace, submitted.session)):
+            pass
+        workspace.cancel(submitted.turn)
+        result = workspace.wait(submitted.turn, timeout=20)
+        assert model.broken.wait(10), "the server notices that nobody reads"
+    assert result.status == "cancelled"
+    check_journal(events_of(workspace, result.session))
+
+
+MARKED = "[[ ## next_thought ## ]]\nlook [1]\n\n[[ ## tool_calls ## ]]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "tools", "seen"),
+    [
+        ("It is [[ ##", (), Visible(answer="It is")),
+        ("See a[", (), Visible(answer="See a")),
+        ("See a[1", (), Visible(answer="See a[1")),
+        (f"{MARKED}[{{\"name\": \"submit\", \"args\": {{\"answer\": \"To", (), Visible("look [1]", "To")),
+        (f"{MARKED}```json\n{{\"tool_calls\": [{{\"name\": \"look\"", (), Visible("look [1]", "")),
+        ('{"next_thought": "hm", "tool_calls": {"tool_calls": [{"name": "submit", "args": {"answer": "To', (), Visible("hm", "To")),
+        ('{"reasoning": {"content": "so"}, "code": "x', (), Visible("so", "")),
+        ("Let me look", (("look", '{"a'),), Visible()),
+        ("", (("submit", '{"answer": "Tok'),), Visible(answer="Tok")),
+        ("[[ ## answer ## ]]\nTok\n\n[[ ## comp", (), Visible(answer="Tok")),
+    ],
+)  # fmt: skip
+def test_what_is_visible_of_a_reply_so_far(text: str, tools: tuple[tuple[str, str], ...], seen: Visible) -> None:
+    assert visible(text, tools, done=False) == seen
+
+
+def test_a_run_that_does_not_speak_thinks_before_its_code() -> None:
+    text = "First count.\n```python\nprint(1)\n```"
+    assert visible(text, done=True, speaks=False) == Visible(thought="First count.")
+    shown = [visible(text[:n], done=False, speaks=False).thought for n in range(len(text))]
+    assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:], strict=False))
