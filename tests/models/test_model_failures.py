@@ -4,7 +4,7 @@ import dspy
 import pytest
 
 from fleet_rlm.errors import ContextTooLong, ModelAuthError, ModelError, ModelRefused, ModelUnavailable
-from fleet_rlm.runtime.models.failures import as_model_error, is_context_overflow
+from fleet_rlm.runtime.models.failures import as_model_error, is_context_overflow, was_cut
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from models.fake_models import completion
 
@@ -101,6 +101,86 @@ def test_an_answer_that_does_not_parse(server, settings_for):
         dspy.Predict("question -> answer: int")(question="?")
     error = as_model_error(caught.value, spec)
     assert type(error) is ModelError and "form" in error.message and "no idea" not in error.message
+
+
+OVERFLOWS = {
+    "llama.cpp": (400, {"code": 400, "message": "the request exceeds the available context size. try increasing it"}),
+    "llama.cpp, 500": (500, {"code": 500, "message": "context size exceeded"}),
+    "vLLM": (
+        400,
+        {"message": "This model's maximum context length is 4096 tokens. However, you requested 5009 tokens"},
+    ),
+    "vLLM, engine": (
+        400,
+        {"message": "The decoder prompt (length 21535) is longer than the maximum model length of 16384. Make sure"},
+    ),
+    "vLLM, older": (
+        400,
+        {"message": "The prompt (total length 25938) is too long to fit into the model (context length 4096)."},
+    ),
+    "LM Studio": (
+        400,
+        {
+            "message": "Trying to keep the first 15857 tokens when context the overflows. However, the model is loaded "
+            "with context length of only 4096 tokens, which is not enough."
+        },
+    ),
+    "LM Studio, newer": (400, {"message": "Cannot truncate prompt with n_keep (15028) >= n_ctx (7424)"}),
+    "TGI": (
+        422,
+        {
+            "message": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 3474 `inputs` "
+            "tokens and 60 `max_new_tokens`"
+        },
+    ),
+    "TGI, inputs": (
+        422,
+        {"message": "Input validation error: `inputs` must have less than 2048 tokens. Given: 2222"},
+    ),
+    "SGLang": (400, {"message": "The input (5000 tokens) is longer than the model's context length (4096 tokens)."}),
+    "Ollama": (400, {"message": "the input length exceeds the context length"}),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_every_local_servers_words_for_a_prompt_that_does_not_fit(server, settings_for, name):
+    status, said = OVERFLOWS[name]
+    error = failure_of(server, settings_for, status, {"error": said})
+    assert type(error) is ContextTooLong, error
+    assert "OLLAMA_CONTEXT_LENGTH" in error.hint and "mode rlm" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "Request too large: too many tokens per minute (TPM), limit 6000"),
+        (400, "max_tokens is too large: 99999"),
+        (400, "no context was given"),
+        (500, "the model length must be set"),
+    ],
+)
+def test_other_refusals_that_speak_of_tokens_are_no_overflow(server, settings_for, status, said):
+    error = failure_of(server, settings_for, status, {"error": {"message": said}})
+    assert not isinstance(error, ContextTooLong)
+
+
+@pytest.mark.parametrize(
+    ("chars", "tokens", "window", "cut"),
+    [
+        (159_062, 16_386, 32_768, True),  # Ollama keeps half its window and two tokens
+        (159_062, 32_768, 32_768, True),  # older Ollama: the whole window
+        (159_062, 4_096, None, True),
+        (159_062, 2_050, None, True),
+        (60_000, 16_386, 32_768, False),  # 3.7 characters a token: that was all
+        (60_000, 15_000, 32_768, False),
+        (10_000, 2_050, None, False),
+        (700_000, 2_900, None, False),  # ten thousand times the same word: no round count
+        (300, 70, 4_096, False),
+        (300, 0, 4_096, False),  # a server that does not count
+    ],
+)
+def test_a_silent_cut_shows_in_the_count(chars, tokens, window, cut):
+    assert was_cut(chars, tokens, window) is cut
 
 
 def test_only_overflows_count_as_overflows():

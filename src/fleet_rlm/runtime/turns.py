@@ -27,7 +27,7 @@ from fleet_rlm.runtime.execution.observer import TurnObserver
 from fleet_rlm.runtime.execution.requests import SandboxInfo, TurnRequest, TurnResult
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
-from fleet_rlm.runtime.models.failures import as_model_error
+from fleet_rlm.runtime.models.failures import as_model_error, was_cut
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.registry import ModelRegistry
@@ -131,6 +131,7 @@ class TurnRunner:
                 failure=lambda error: _model_error(error, model),
                 name=model.name,
                 price=model.price,
+                cut=_cut_by(model.spec),
             )
 
         root = metered(models.root, "root")
@@ -190,6 +191,13 @@ def _bound(choice: str | dspy.BaseLM | None, registry: ModelRegistry) -> BoundMo
         return BoundModel(choice, name, price=registry.own_price(name))
     spec = registry.resolve(choice)
     return BoundModel(registry.lm(spec), spec.model, spec, spec.price)
+
+
+def _cut_by(spec: ModelSpec | None) -> Callable[[int, int], bool] | None:
+    """Only servers of a person's own cut prompts; a hosted model refuses them."""
+    if spec is None or spec.api_base is None:
+        return None
+    return lambda chars, tokens: was_cut(chars, tokens, spec.context_window)
 
 
 def _model_error(error: BaseException, model: BoundModel) -> ModelError:

@@ -27,10 +27,22 @@ from fleet_rlm.runtime.models.spec import ModelSpec
 MAX_DETAIL: Final = 240
 
 _OVERFLOW = re.compile(
-    r"exceed\w*( the)?( available| maximum| model'?s?)? context|context (length|window|size) (exceeded|of)"
-    r"|maximum context length|prompt is too long|exceed_context_size|too many (input )?tokens|n_ctx",
+    r"exceed\w*( the)?( available| maximum| model'?s?)? context"  # llama.cpp, SGLang, Ollama
+    r"|(longer|larger|greater) than the (model'?s? )?(maximum )?(model|context) length"  # vLLM, SGLang, LM Studio
+    r"|context (length|window|size) (exceeded|of)|loaded with context length of only|too long to fit into the model"
+    r"|maximum context length|exceed_context_size|n_keep \(\d+\) >= n_ctx|\bn_ctx\b"  # vLLM, llama.cpp, LM Studio
+    r"|`?max_new_tokens`? must be <=|`?inputs`? must have less than \d+ tokens"  # TGI
+    r"|prompt is too long|input is too long for requested model|too many (input )?tokens"
+    r"|input token count .{0,40}exceeds|prompt contains \d+ tokens",
     re.IGNORECASE,
 )
+_OTHER_REASONS: Final = (LMAuthError, LMBillingError, LMRateLimitError)
+"""Refusals whose text may speak of too many tokens as well: a minute's allowance is no window."""
+
+CUT_SLACK: Final = 8
+"""Tokens by which a server that cuts may miss its window or the half of it (Ollama keeps `num_ctx / 2 + 2`)."""
+CUT_CHARS_PER_TOKEN: Final = 6.0
+"""Text of more characters per reported token than this was not read whole: prose has 4 to 5, code and numbers 3."""
 _SECRETS = re.compile(r"\b(sk|pk|gsk|xai|key|AIza)[-_][\w-]{6,}[\w*.-]*|\bAIza[\w-]{20,}|Bearer\s+\S+", re.IGNORECASE)
 
 
@@ -38,7 +50,31 @@ def is_context_overflow(error: BaseException) -> bool:
     """True when the prompt did not fit the model's window, also where DSPy does not know the server's words for it."""
     if isinstance(error, dspy.ContextWindowExceededError | ContextTooLong):
         return True
-    return isinstance(error, LMInvalidRequestError) and bool(_OVERFLOW.search(str(error)))
+    if not isinstance(error, LMError) or isinstance(error, _OTHER_REASONS):
+        return False
+    return bool(_OVERFLOW.search(str(error)))
+
+
+def as_overflow(error: BaseException) -> BaseException:
+    """DSPy's own overflow error in place of one that DSPy did not recognise, so that its modules shorten and retry."""
+    if isinstance(error, dspy.ContextWindowExceededError) or not is_context_overflow(error):
+        return error
+    return dspy.ContextWindowExceededError(model=getattr(error, "model", None), message=str(error))
+
+
+def was_cut(chars: int, prompt_tokens: int, window: int | None) -> bool:
+    """Whether a server of one's own silently dropped a part of a prompt of `chars` characters.
+
+    Such a server answers as if all was well and counts what it kept: its whole window, or half of it (Ollama). With
+    `window` (tokens) unknown, a round count stands for it. True also when a prompt left no room for an answer.
+    """
+    if prompt_tokens <= 0:
+        return False
+    thin = chars / prompt_tokens > CUT_CHARS_PER_TOKEN
+    if window is not None:
+        half = window // 2
+        return prompt_tokens >= window - CUT_SLACK or (thin and half <= prompt_tokens <= half + CUT_SLACK)
+    return thin and prompt_tokens >= 1024 and prompt_tokens % 1024 <= CUT_SLACK
 
 
 def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
@@ -48,7 +84,7 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
     said = _said(error, spec)
     where = f" at {spec.api_base}" if spec.api_base else ""
     if is_context_overflow(error):
-        return ContextTooLong(f"{spec.label}: the prompt is longer than its window{said}", hint=_SMALLER)
+        return ContextTooLong(f"{spec.label}: the prompt is longer than its window{said}", hint=_window_hint(spec))
     if isinstance(error, LMNotConfiguredError | LMAuthError) or _status(error) in (401, 403):
         return ModelAuthError(f"{spec.label} refused the key{where}{said}", hint=_key_hint(spec))
     if isinstance(error, LMBillingError):
@@ -73,6 +109,9 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
 
 
 _SMALLER: Final = "use mode rlm, a smaller input, or a model (or server setting) with a larger window"
+_WIDER: Final = (
+    "give the server a larger window (Ollama: OLLAMA_CONTEXT_LENGTH, llama.cpp: --ctx-size), or use mode rlm"
+)
 _SMALL_MODEL: Final = "the model may be too small for this; try a larger one"
 
 
@@ -91,6 +130,10 @@ def _said(error: BaseException, spec: ModelSpec) -> str:
     if len(text) > MAX_DETAIL:
         text = text[: MAX_DETAIL - 1] + "…"
     return f": {text}" if text else ""
+
+
+def _window_hint(spec: ModelSpec) -> str:
+    return _WIDER if spec.api_base else _SMALLER
 
 
 def _key_hint(spec: ModelSpec) -> str:

@@ -31,6 +31,7 @@ from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.scheduler import Scheduler
+from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import FREE, Price
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 
@@ -50,6 +51,7 @@ class MeteredLM(dspy.BaseLM):
         inner: any DSPy LM; it is copied, its settings stay as they are.
         role: what its calls are for.
         name: what people call the model; DSPy may know it under another name.
+        cut: tells from a prompt's characters and its reported tokens whether the server silently dropped a part.
         price: what its tokens cost, where that is known before the call; then each call reserves its worst case.
         failure: turns whatever the provider raised into one of our ModelErrors.
     """
@@ -65,6 +67,7 @@ class MeteredLM(dspy.BaseLM):
         failure: Callable[[BaseException], ModelError],
         name: str | None = None,
         price: Price | None = None,
+        cut: Callable[[int, int], bool] | None = None,
     ) -> None:
         super().__init__(model=str(inner.model), model_type=inner.model_type)
         self.name = name or str(inner.model)
@@ -77,6 +80,7 @@ class MeteredLM(dspy.BaseLM):
         self._observer = observer
         self._failure = failure
         self._price = price
+        self._cut = cut
 
     # Adapters choose structured outputs and native tools by these.
     @property
@@ -105,6 +109,7 @@ class MeteredLM(dspy.BaseLM):
             failure=self._failure,
             name=self.name,
             price=self._price,
+            cut=self._cut,
         )
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -167,11 +172,15 @@ class MeteredLM(dspy.BaseLM):
         outputs: Any = None
         try:
             outputs = self._until_stopped(entries, prompt, messages, kwargs)
+            self._check_whole(text, entries)
             status = "ok"
             return outputs
         except Exception as exc:
-            status, error = "failed", self._error_info(exc)
-            raise
+            known = as_overflow(exc)
+            status, error = "failed", self._error_info(known)
+            if known is exc:
+                raise
+            raise known from exc
         finally:
             ms = (time.perf_counter() - started) * 1000
             scope.model_ms += ms
@@ -191,6 +200,15 @@ class MeteredLM(dspy.BaseLM):
                 ),
                 scope,
             )
+
+    def _check_whole(self, text: str, entries: list[Mapping[str, Any]]) -> None:
+        """Errors: dspy.ContextWindowExceededError when the server dropped a part of the prompt and said nothing."""
+        if self._cut is None or len(entries) != 1:
+            return
+        read = tokens_of(entries[0].get("usage") or {})[0]
+        if self._cut(len(text), read):
+            message = f"the server cut the prompt of {len(text):,} characters to {read:,} tokens without a word"
+            raise dspy.ContextWindowExceededError(model=self.name, message=message)
 
     def _until_stopped(
         self, entries: list[Mapping[str, Any]], prompt: Any, messages: Any, kwargs: dict[str, Any]
@@ -273,7 +291,7 @@ class MeteredLM(dspy.BaseLM):
         for reservation in others:  # usage and price of all n completions stand in the first
             reservation.settle(Cost(micro_usd=0))
 
-    def _error_info(self, exc: Exception) -> ev.ErrorInfo:
+    def _error_info(self, exc: BaseException) -> ev.ErrorInfo:
         mapped: FleetError = exc if isinstance(exc, FleetError) else self._failure(exc)
         return ev.ErrorInfo(
             code=mapped.code,
