@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fleet_rlm.errors import SandboxUnavailable
+from fleet_rlm.errors import SandboxLost, SandboxUnavailable
 from fleet_rlm.integrations.daytona.transport import (
     Transport,
     TransportError,
@@ -80,7 +80,10 @@ class Channel:
         self._ended = False
 
     async def open(self) -> None:
-        """Start the worker and give it its key. SandboxUnavailable when it does not come up in time."""
+        """Start the worker and give it its key.
+
+        Errors: SandboxUnavailable when it does not come up in time, SandboxLost when the sandbox is not there any more.
+        """
         loop = asyncio.get_running_loop()
         self._hello = loop.create_future()
         try:
@@ -96,7 +99,8 @@ class Channel:
                 hint="the sandbox image needs python3 3.9 or newer and a shell",
             ) from None
         except TransportError as error:  # the cause tells the caller that trying again may help
-            raise SandboxUnavailable(f"the sandbox's terminal cannot be opened: {error}") from error
+            kind = SandboxLost if isinstance(error, TransportGone) else SandboxUnavailable
+            raise kind(f"the sandbox's terminal cannot be opened: {error}") from error
         self._heard = time.monotonic()
         self._ticker = loop.call_later(PING_S, self._tick)
 

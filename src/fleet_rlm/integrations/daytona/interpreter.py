@@ -87,29 +87,44 @@ class DaytonaInterpreter:
     @with_callbacks
     def start(self) -> None:
         """Make the sandbox and start Python in it; nothing when that was done before."""
+        self._start_now()
+
+    def _start_now(self) -> None:
+        """A sandbox that goes away before anything ran in it costs one of `restarts`, and nobody a variable."""
         with self._start_lock:
-            self._check_alive()
-            if self._session is not None:
-                return
-            source = self._source = self._source or default_source()
-            begun = time.perf_counter()
-            if self._listener is not None:
-                self._listener.sandbox_requested(self._id, source.provider)
-            session = Session(source.loop, self._limits, self.invoke_tool, self._scope(), self._on_lost)
-            job = asyncio.run_coroutine_threadsafe(self._start(source, session), source.loop)
-            try:
-                job.result(START_S)
-            except TimeoutError:
-                job.cancel()
-                self._fail(f"no sandbox within {START_S:g} s")
-            with self._state:
-                self._session = session
-            if self._ended is not None:  # shut down while it started
-                self._release()
+            while True:
                 self._check_alive()
-            if self._listener is not None and self._handle is not None:
-                ms = (time.perf_counter() - begun) * 1000
-                self._listener.sandbox_ready(self._id, self._handle.id, source.provider, source.isolation, ms)
+                if self._session is not None:
+                    return
+                try:
+                    self._start_once()
+                    return
+                except SandboxLost as lost:
+                    if self._restarts <= 0 or self._ended is not None:
+                        self._fail(lost.message)
+                    self._restarts -= 1
+                    self._take_new_id(lost.message)
+
+    def _start_once(self) -> None:
+        source = self._source = self._source or default_source()
+        begun = time.perf_counter()
+        if self._listener is not None:
+            self._listener.sandbox_requested(self._id, source.provider)
+        session = Session(source.loop, self._limits, self.invoke_tool, self._scope(), self._on_lost)
+        job = asyncio.run_coroutine_threadsafe(self._start(source, session), source.loop)
+        try:
+            job.result(START_S)
+        except TimeoutError:
+            job.cancel()
+            self._fail(f"no sandbox within {START_S:g} s")
+        with self._state:
+            self._session = session
+        if self._ended is not None:  # shut down while it started
+            self._release()
+            self._check_alive()
+        if self._listener is not None and self._handle is not None:
+            ms = (time.perf_counter() - begun) * 1000
+            self._listener.sandbox_ready(self._id, self._handle.id, source.provider, source.isolation, ms)
 
     async def _start(self, source: SandboxSource, session: Session) -> None:
         handle = await source.acquire(self._spec)
@@ -130,12 +145,14 @@ class DaytonaInterpreter:
         if not self._cell_lock.acquire(blocking=False):
             raise CodeInterpreterError("this interpreter is already running a cell")
         try:
-            if self._lost is not None and self._restarts > 0:  # lost between two cells
-                self._go_on()
+            if self._lost is not None and self._restarts > 0:  # lost between two cells, or before the first
+                told = self._after_loss()
+                if self.last_cell is not None:
+                    raise told
             self._check_alive()
             given = self._checked(code, variables)
             if self._session is None:
-                self.start()
+                self._start_now()
             if is_internal(code, given) and not code.startswith((SAVE_FUNCTION, RESTORE_FUNCTION)):
                 self._setup.append((code, given))
             try:
@@ -143,7 +160,7 @@ class DaytonaInterpreter:
             except CodeInterpreterError:
                 if self._lost is None or self._restarts <= 0:
                     raise
-            return self._go_on()
+            raise self._after_loss()
         finally:
             self._cell_lock.release()
             if self._given_back:
@@ -161,29 +178,39 @@ class DaytonaInterpreter:
         finally:
             self._cell_lock.release()
 
-    def _go_on(self) -> NoReturn:
+    def _after_loss(self) -> CodeExecutionError:
+        """Begin again; what is to be raised tells the model what is gone."""
         self._restarts -= 1
         again = self._begin_again()
-        raise CodeExecutionError(str(again)) from SandboxLost(again.reason)
+        told = CodeExecutionError(str(again))
+        told.__cause__ = SandboxLost(again.reason)
+        return told
 
     def _begin_again(self) -> Restarted:
         """Forget the lost sandbox, start another, and set up what dspy itself had set up."""
-        self._tell_released(self._id)
         with self._state:
             reason = self._lost
             if reason is None:
                 raise CodeInterpreterError(f"nothing was lost: {self._ended or 'the sandbox is there'}")
-            self._epoch += 1
-            self._id, self._writer, self._session = _new_id(), RequestWriter(), None
             self._ended = self._lost = None
-            self._given_back = False
-        self._spec = replace(self._spec, labels={**self._spec.labels, EPOCH_LABEL: str(self._epoch)})
+        self._take_new_id()
         again = Restarted(reason, tuple(self._made), self._epoch)
         self._made.clear()
-        self.start()
+        self._start_now()
         for code, given in self._setup:
             self._cell(code, given)
         return again
+
+    def _take_new_id(self, lost: str | None = None) -> None:
+        """Another sandbox takes the place of this one; `lost` is why, where nobody was told yet."""
+        if lost is not None and self._listener is not None:
+            self._listener.sandbox_lost(self._id, lost)
+        self._tell_released(self._id)
+        with self._state:
+            self._epoch += 1
+            self._id, self._writer, self._session = _new_id(), RequestWriter(), None
+            self._given_back = False
+        self._spec = replace(self._spec, labels={**self._spec.labels, EPOCH_LABEL: str(self._epoch)})
 
     def _cell(self, code: str, given: dict[str, Any]) -> str | FinalOutput | None:
         self._cells += 1

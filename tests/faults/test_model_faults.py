@@ -1,0 +1,136 @@
+"""Every way in which a provider can fail ends in a typed event, within limits, with nothing left running."""
+
+from __future__ import annotations
+
+import pytest
+from tests.scripted import action, field
+
+from faults.broken_model import BrokenModel, Reply, cut_short, raw, refuses, says
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.requests import TurnRequest
+
+BUSY = refuses(429, "slow down", Retry_After="0")
+DOWN = refuses(503, "overloaded", Retry_After="0")
+SUBMITS = says(action("SUBMIT(answer='fine')"))
+
+
+def always(reply: Reply) -> BrokenModel:
+    return BrokenModel(lambda number, prompt: reply)
+
+
+def at_first(reply: Reply, then: Reply, times: int = 1) -> BrokenModel:
+    return BrokenModel(lambda number, prompt: reply if number < times else then)
+
+
+def finished_calls(events: list[ev.Event]) -> list[ev.CallFinished]:
+    return [event.data for event in events if isinstance(event.data, ev.CallFinished)]
+
+
+@pytest.mark.parametrize("mode", ["auto", "rlm", "direct"])
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (BUSY, "model_unavailable"),
+        (DOWN, "model_unavailable"),
+        (refuses(500, "boom", Retry_After="0"), "model_unavailable"),
+        (refuses(401, "bad key"), "model_auth"),
+        (refuses(400, "no such parameter"), "model_refused"),
+        (refuses(400, "maximum context length is 100 tokens"), "context_too_long"),
+    ],
+    ids=["429", "503", "500", "401", "400", "overflow"],
+)
+def test_a_provider_that_always_refuses(ask, reply, code, mode) -> None:
+    with always(reply) as model:
+        result, events = ask(model, mode=mode)
+    assert (result.status, result.answer) == ("failed", None) and result.error is not None
+    assert result.error.code == code and "\n" not in result.error.message
+    assert {call.status for call in finished_calls(events)} == {"failed"}
+    assert {call.error.code for call in finished_calls(events) if call.error} == {code}
+    assert len(model.prompts) <= 20
+
+
+@pytest.mark.parametrize("reply", [BUSY, DOWN, cut_short], ids=["429", "503", "cut"])
+def test_what_passes_by_is_tried_again(ask, reply) -> None:
+    with at_first(reply, SUBMITS) as model:
+        result, _ = ask(model, mode="rlm")
+    assert (result.status, result.answer) == ("ok", "fine"), result.error
+    assert len(model.prompts) == 2
+
+
+@pytest.mark.parametrize("mode", ["auto", "rlm"])
+def test_an_answer_that_is_always_cut_off(ask, mode) -> None:
+    with always(cut_short) as model:
+        result, events = ask(model, mode=mode)
+    assert result.status == "failed" and result.error is not None
+    assert result.error.code.startswith("model") and "\n" not in result.error.message
+    assert all(call.status == "failed" for call in finished_calls(events))
+
+
+@pytest.mark.parametrize("mode", ["auto", "rlm", "direct"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        says(""),
+        raw(b""),
+        raw(b"<html>502 Bad Gateway</html>"),
+        raw(b'{"object": "chat.completion"}', "application/json"),
+    ],
+    ids=["no words", "no body", "a page", "no choices"],
+)
+def test_an_answer_that_is_none(ask, reply, mode) -> None:
+    with always(reply) as model:
+        result, _ = ask(model, mode=mode)
+    assert result.status == "failed" and not result.answer
+    assert result.error is not None and result.error.code.startswith("model") and "\n" not in result.error.message
+    assert len(model.prompts) <= 20
+
+
+def test_garbage_where_code_was_asked_for(ask) -> None:
+    with always(says("\x00\ufffd]]]} SUBMIT SUBMIT [[ ## code")) as model:
+        result, _ = ask(model, mode="rlm")
+    assert result.status == "failed" and result.error is not None and "form" in result.error.message
+    assert len(model.prompts) <= 5
+
+
+@pytest.mark.parametrize("mode", ["auto", "rlm", "direct"])
+def test_an_answer_of_10_megabytes(ask, mode) -> None:
+    """It is taken in part or refused; it never lies in an event whole."""
+    with always(says("word " * 2_000_000)) as model:
+        result, events = ask(model, mode=mode)
+    assert result.status in ("ok", "failed")
+    assert result.status == "ok" or (result.error is not None and result.error.code.startswith("model"))
+    assert max(len(ev.encode_event(event)) for event in events) < 3_000_000
+
+
+def test_a_tool_that_does_not_exist(ask) -> None:
+    wrong = says("", tool=("erase_disk", {"path": "/"}))
+    with at_first(wrong, says(field("answer", "sorry")), times=1) as model:
+        result, _ = ask(model, mode="auto")
+    assert result.status in ("ok", "failed") and len(model.prompts) <= 20
+    assert result.status == "ok" or (result.error is not None and "\n" not in result.error.message)
+
+
+def test_one_bad_item_of_a_batch_fails_alone(ask) -> None:
+    def script(number: int, prompt: str) -> Reply:
+        if "You have not interacted" in prompt:
+            return says(
+                action("got = llm_query_batched(['one', 'two', 'three'])\nSUBMIT(answer=repr([bool(g) for g in got]))")
+            )
+        return refuses(400, "no") if "two" in prompt else says("yes")
+
+    with BrokenModel(script) as model:
+        result, events = ask(model, mode="rlm")
+    assert (result.status, result.answer) == ("ok", "[True, False, True]")
+    assert sorted(call.status for call in finished_calls(events)) == ["failed", "ok", "ok", "ok"]
+
+
+def test_the_turn_after_a_failure_works(ask) -> None:
+    with at_first(refuses(401, "bad key"), SUBMITS) as model:
+        assert ask(model, mode="rlm")[0].status == "failed"
+        assert ask(model, mode="rlm")[0].answer == "fine"
+
+
+def test_a_request_is_never_made_for_an_empty_question(workspace) -> None:
+    with always(SUBMITS) as model, pytest.raises(Exception, match="question is empty"):
+        workspace.submit(TurnRequest(question=" "))
+    assert model.prompts == []
