@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet_rlm.errors import Conflict, InvalidInput, NotConfigured
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
+from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Settings, load_settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -139,6 +140,15 @@ class ScriptedWorkspace:
                 ev.TurnFinished(status=status, answer=f"you said {question}", usage=usage, runs=1, max_depth_reached=0),
                 durable=True,
             )
+
+    def memory(self, session: str) -> SessionMemory:
+        return SessionMemory(self.journal, session)
+
+    def set_memory(self, session: str, block: str, text: str | None) -> Change:
+        return self.memory(session).set(block, text, "person")
+
+    def undo_memory(self, session: str, seq: int) -> Change:
+        return self.memory(session).undo(seq)
 
     def cancel(self, turn: str) -> bool:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -117,3 +118,21 @@ def test_a_defect_is_one_line_and_a_private_file(tmp_path: Path) -> None:
     ]
     assert "RuntimeError: two" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_sessions_memory_is_edited_and_shown(tmp_path: Path) -> None:
+    from fleet_rlm.runtime.config import load_settings
+    from fleet_rlm.runtime.factory import open_workspace
+
+    with open_workspace(load_settings(home=tmp_path, environ={})) as workspace:
+        sid = workspace.sessions.create("s").sid
+    env = {**os.environ, "FLEET_HOME": str(tmp_path)}
+    done = fleet("sessions", "memory", sid, "--set", "person=Ada", "--set", "notes=a=b", "--json", env=env)
+    assert json.loads(done.stdout) == {
+        "memory": {"person": "Ada", "notes": "a=b"},
+        "last_edit": {"person": 2, "notes": 3},
+    }
+    done = fleet("sessions", "memory", sid, "--undo", "3", env=env)
+    assert "person (3 of 2000 characters, edit 2)\n  Ada\n" in done.stdout and "a=b" not in done.stdout
+    wrong = fleet("sessions", "memory", sid, "--set", "person", env=env)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1) and "BLOCK=TEXT" in wrong.stderr

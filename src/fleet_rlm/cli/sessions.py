@@ -82,6 +82,46 @@ def delete(session: _Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="
         workspace.journal.delete(row.sid)
 
 
+@app.command()
+def memory(
+    session: _Id,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="BLOCK=TEXT", help="Give a block another text; empty clears it."),
+    ] = None,
+    undo: Annotated[int | None, typer.Option("--undo", metavar="SEQ", help="Take back the edit at SEQ.")] = None,
+    as_object: _Json = False,
+) -> None:
+    """What the agent keeps in mind in a session, and a person's edits of it."""
+    from fleet_rlm.runtime.agent.memory import block_of, names
+
+    edits = [_edit(text) for text in set_ or []]
+    with _opened() as workspace:
+        for block, text in edits:
+            workspace.set_memory(session, block, text or None)
+        if undo is not None:
+            workspace.undo_memory(session, undo)
+        kept = workspace.memory(session)
+        saved = kept.saved()
+        last = kept.last_edits()
+    if as_object:
+        print(json.dumps({"memory": saved, "last_edit": last}, ensure_ascii=False))
+        return
+    for name in names(saved):
+        text = saved.get(name, "")
+        edited = f", edit {last[name]}" if name in last else ""
+        print(f"{name} ({len(text)} of {block_of(name).limit} characters{edited})")
+        if text:
+            print("  " + printable(text).replace("\n", "\n  "))
+
+
+def _edit(text: str) -> tuple[str, str]:
+    block, sign, value = text.partition("=")
+    if not sign:
+        raise InvalidInput(f"{text[:60]!r} is no edit of a memory block", hint="write --set BLOCK=TEXT")
+    return block.strip(), value
+
+
 def _events(journal: Journal, session: str) -> Iterator[ev.Event]:
     after = 0
     while page := journal.read(session, after=after, limit=_PAGE):

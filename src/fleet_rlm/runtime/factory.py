@@ -18,6 +18,7 @@ from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Secret, Settings, load_settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -176,6 +177,21 @@ class Workspace:
     def active_turn(self, session: str) -> str | None:
         """The turn that runs in a session of this process."""
         return self._executor.active(session)
+
+    def memory(self, session: str) -> SessionMemory:
+        """The core memory of a session, to read it and its edits."""
+        return SessionMemory(self.journal, session, clean=redactor(self.settings))
+
+    def set_memory(self, session: str, block: str, text: str | None) -> Change:
+        """A person's edit of a block; None empties it.
+
+        Errors: NotFound, InvalidInput (name, sizes), Conflict while a turn of another process runs in the session.
+        """
+        return self.memory(session).set(block, text, "person")
+
+    def undo_memory(self, session: str, seq: int) -> Change:
+        """Give a block the text it had before the edit at `seq`. Errors: as `set_memory`."""
+        return self.memory(session).undo(seq)
 
     def status(self) -> WorkspaceStatus:
         """A quick look: nothing is loaded or started for it."""

@@ -32,6 +32,7 @@ from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
+from fleet_rlm.runtime.tools.memory import turn_memory
 
 DELTA_CHARS = 2_000
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class TurnRunner:
         cancel.arm(tree)
         observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
         try:
-            answer = AgentRuntime(tree, past=past).run_turn(request.question, request.contexts, request.mode)
+            agent = AgentRuntime(tree, past=past, memory=turn_memory(tree, self._journal))
+            answer = agent.run_turn(request.question, request.contexts, request.mode)
         except FleetError as error:
             answer = Answer("failed", None, error=_info(error, self._redact))
         except Exception as error:  # supervisor: a defect of ours still ends the turn honestly

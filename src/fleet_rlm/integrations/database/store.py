@@ -184,6 +184,12 @@ class JournalStore:
         async with self.database.read() as connection:
             return (await connection.execute(query.order_by(events.c.seq.desc()).limit(1))).scalar_one_or_none()
 
+    async def by_type(self, sid: str, type_: str) -> list[str]:
+        """The JSON of a session's events of one type, in order."""
+        query = select(events.c.raw).where(events.c.sid == sid, events.c.type == type_).order_by(events.c.seq)
+        async with self.database.read() as connection:
+            return list((await connection.execute(query)).scalars())
+
     async def count(self, sid: str) -> int:
         """How many events the session has; equal to its head, since there are no gaps."""
         async with self.database.read() as connection:

@@ -18,7 +18,8 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from fleet_rlm.errors import FleetError, InvalidInput, TreeStopped
 from fleet_rlm.runtime.agent.agent import MAX_STEPS, FleetAgent
-from fleet_rlm.runtime.agent.signatures import Chat, Direct, Reply, Talk
+from fleet_rlm.runtime.agent.memory import SessionMemory, shown
+from fleet_rlm.runtime.agent.signatures import Chat, Direct, Reply, Talk, with_memory
 from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
@@ -26,6 +27,7 @@ from fleet_rlm.runtime.execution.observer import RunScope, entered
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.delegation import AgentDelegation, ObservedTools, told
 from fleet_rlm.runtime.tools.documents import DocumentTools, describe
+from fleet_rlm.runtime.tools.memory import MemoryTools
 from fleet_rlm.runtime.tools.rlm_delegate import UNWIND_S, Outcome, Task, run_rlm
 
 DIRECT_CHARS = 400_000
@@ -54,8 +56,9 @@ class Answer:
 class AgentRuntime:
     """Runs turns on a tree. One instance per turn."""
 
-    def __init__(self, tree: TurnTree, *, past: Sequence[PastTurn] = ()) -> None:
+    def __init__(self, tree: TurnTree, *, past: Sequence[PastTurn] = (), memory: SessionMemory | None = None) -> None:
         self._tree = tree
+        self._memory = memory
         self._past = list(past)[-HISTORY_TURNS:]
 
     def run_turn(self, question: str, refs: Sequence[ev.ContextRef], mode: ev.Mode) -> Answer:
@@ -118,12 +121,14 @@ class AgentRuntime:
     def _chat(self, question: str, refs: Sequence[ev.ContextRef]) -> Outcome:
         delegation = AgentDelegation(self._tree, refs)
         documents = DocumentTools(self._tree.contexts, refs)
+        keeping = MemoryTools(self._memory).tools() if self._memory is not None else []
+        signature, inputs = self._remembering(Chat if refs else Talk, question=question)
         agent = FleetAgent(
-            [*delegation.tools(), *documents.all()],
-            signature=Chat if refs else Talk,
+            [*delegation.tools(), *documents.all(), *keeping],
+            signature=signature,
             runner=ObservedTools(self._tree),
         )
-        inputs = {"question": question} | ({"documents": describe(refs)} if refs else {})
+        inputs |= {"documents": describe(refs)} if refs else {}
         try:
             prediction = agent(**inputs, history=history(self._past))
         except TreeStopped as stop:
@@ -145,13 +150,20 @@ class AgentRuntime:
 
     def _speak(self, question: str, refs: Sequence[ev.ContextRef], mode: ev.Mode) -> Outcome:
         if mode == "direct":
-            return self._predict(Direct, question=question, documents=self._documents(refs))
+            signature, inputs = self._remembering(Direct, question=question)
+            return self._predict(signature, **inputs, documents=self._documents(refs))
         if refs or self._tree.root_lm.supports_function_calling:
             return self._chat(question, refs)
         # Without documents there is little to delegate, and a model that cannot call tools, given some, calls them
         # for everything it could simply say.
         past = [{"question": turn.question, "answer": turn.answer} for turn in self._past]
-        return self._predict(Reply, question=question, history=dspy.History(messages=past))
+        signature, inputs = self._remembering(Reply, question=question)
+        return self._predict(signature, **inputs, history=dspy.History(messages=past))
+
+    def _remembering(self, signature: Any, **inputs: str) -> tuple[Any, dict[str, str]]:
+        """Signature and inputs with the session's core memory, where there is any."""
+        text = shown(self._memory.saved()) if self._memory is not None else ""
+        return (with_memory(signature), {"memory": text, **inputs}) if text else (signature, inputs)
 
     def _predict(self, signature: Any, **inputs: Any) -> Outcome:
         """One call of the root model; a reply without field markers is taken as the answer that it is."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import dspy
 
 
@@ -41,3 +44,10 @@ class Direct(dspy.Signature):
     question: str = dspy.InputField()
     documents: str = dspy.InputField()
     answer: str = dspy.OutputField(desc="The answer, in Markdown")
+
+
+@functools.cache
+def with_memory(signature: Any) -> Any:
+    """The same with the core memory before everything else. One object for each, so that prompts stay the same."""
+    about = dspy.InputField(desc="What you are to keep in mind: who you are, for whom you work, what you noted")
+    return signature.prepend("memory", about, type_=str)

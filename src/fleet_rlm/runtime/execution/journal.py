@@ -329,6 +329,10 @@ class Journal:
         """See read; the events' JSON as committed, for edges that only pass it on."""
         return await self._database.arun(self._store.read(sid, after, limit, turn))
 
+    def of_type(self, sid: str, type_: str) -> list[Event]:
+        """A session's committed events of one type, in order; for rare types such as "memory.changed"."""
+        return [decode_event(raw) for raw in self._database.run(self._store.by_type(sid, type_))]
+
     async def alatest(self, turn: str, type_: str) -> Event | None:
         """A turn's newest event of a type, such as "budget.updated"; None when there is none."""
         raw = await self._database.arun(self._store.latest(turn, type_))

@@ -33,6 +33,7 @@ from fleet_rlm.api.routers.ws.frames import (
     read_start,
     write_frame,
 )
+from fleet_rlm.api.routers.ws.memory_commands import MEMORY_OPS, edit_memory
 from fleet_rlm.api.routers.ws.stream import Following
 from fleet_rlm.api.runtime_services.chat_runtime import Asked
 from fleet_rlm.api.services import Services, services
@@ -304,6 +305,8 @@ class _Socket:
             turn = read_cancel(command.args).turn
             await self._served.chat.cancel(turn, command.sid)
             return {"turn": turn}
+        if command.op in MEMORY_OPS:
+            return await edit_memory(self._served.workspace, command)
         start = read_start(command.args)
         submitted = await self._served.chat.start(
             Asked(

@@ -70,12 +70,25 @@ class TurnCancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turn: Annotated[str, Meta(min_length=1, max_length=80)]
 
 
+class MemorySet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `memory.set`: a block's new text, null for none."""
+
+    block: Annotated[str, Meta(min_length=1, max_length=32)]
+    text: Annotated[str, Meta(max_length=12_000)] | None
+
+
+class MemoryUndo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `memory.undo`: the edit to take back, by the seq of its event."""
+
+    seq: Annotated[int, Meta(ge=1)]
+
+
 class Command(msgspec.Struct, frozen=True, tag="cmd"):
     """Do something, once per `id`: the same id gives the same answer."""
 
     id: CommandId
     sid: Sid
-    op: Literal["turn.start", "turn.cancel"]
+    op: Literal["turn.start", "turn.cancel", "memory.set", "memory.undo"]
     args: msgspec.Raw
 
 
