@@ -23,6 +23,7 @@ from fleet_rlm.runtime.config import Secret, Settings, load_settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.control import TurnControl
 from fleet_rlm.runtime.execution.executor import TurnExecutor
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
@@ -70,6 +71,7 @@ class Workspace:
         self.blobs = BlobStore(settings.home)
         self.contexts = ContextStore(settings.home)
         self._executor = TurnExecutor()
+        self._control = TurnControl(self._executor, self.journal, self.sessions)
         self._lock = threading.RLock()
         self._models: ModelRegistry | None = None
         self._sandboxes: SandboxRuntime | None = None
@@ -169,6 +171,14 @@ class Workspace:
     def cancel(self, turn: str) -> bool:
         """Stop a running turn; False when it is not running in this process."""
         return self._executor.cancel(turn)
+
+    def cancel_run(self, turn: str, run: str) -> bool:
+        """Stop one run of a turn with everything below it; its parent goes on. See `TurnControl.cancel_run`."""
+        return self._control.cancel_run(turn, run)
+
+    def answer(self, turn: str, approval: str, answer: str) -> None:
+        """A person's answer to a question that a run waits for. See `TurnControl.answer`."""
+        self._control.answer(turn, approval, answer)
 
     def wait(self, turn: str, timeout: float | None = None) -> TurnResult:
         """The result of a turn of this process. Errors: NotFound, TimeoutError."""

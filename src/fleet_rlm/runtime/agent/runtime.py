@@ -93,6 +93,7 @@ class AgentRuntime:
             contexts=list(refs),
             max_iterations=MAX_STEPS if mode == "auto" else None,
         )
+        tree.opened(scope)
         tree.observer.run_started(scope, started)
         outcome = Outcome("cancelled")
         try:
@@ -105,6 +106,7 @@ class AgentRuntime:
         finally:
             scope.await_children(UNWIND_S)
             scope.lease.close()
+            tree.closed(scope)
             self._finish_root(scope, outcome)
         return self._answer(outcome)
 

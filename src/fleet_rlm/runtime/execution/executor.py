@@ -24,6 +24,10 @@ class LiveTurn(Protocol):
         """Stop everything."""
         ...
 
+    def cancel_run(self, run: str) -> bool:
+        """Stop one run with what is below it; False when it is not under way."""
+        ...
+
     def answer(self, approval: str, text: str) -> None:
         """Answer a question that a run waits for."""
         ...

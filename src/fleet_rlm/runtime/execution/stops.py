@@ -19,7 +19,7 @@ class Stop:
     def __init__(self, above: Stop | Future[TreeStopped]) -> None:
         self.future: Future[TreeStopped] = Future()
         self.own = False
-        self._set_once = False
+        self._reason: TreeStopped | None = None
         self._above = above
         self._below: set[Stop] = set()
         self._lock = threading.Lock()
@@ -55,17 +55,18 @@ class Stop:
 
     def _set(self, reason: TreeStopped, *, own: bool) -> bool:
         with self._lock:
-            if self._set_once:
+            if self._reason is not None:
                 return False
-            self._set_once, self.own = True, own
+            self._reason, self.own = reason, own
             below = list(self._below)
-        self.future.set_result(reason)
-        for each in below:
+        for each in below:  # children first
             each._set(reason, own=False)
+        self.future.set_result(reason)
         return True
 
     def _adopt(self, other: Stop) -> None:
         with self._lock:
             self._below.add(other)
-        if self.future.done():
-            other._set(self.future.result(), own=False)
+            reason = self._reason
+        if reason is not None:
+            other._set(reason, own=False)

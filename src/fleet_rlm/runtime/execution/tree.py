@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
-from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any
 
 import dspy
 
-from fleet_rlm.errors import ModelError, TreeStopped
+from fleet_rlm.errors import Conflict, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
-from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import Approvals
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.adapters import adapter_for
 from fleet_rlm.runtime.models.metered import MeteredLM
-
-KILL_S = 5.0
 
 
 @dataclass(slots=True)
@@ -47,23 +42,48 @@ class TurnTree:
     isolation: str | None = None
     provider: str | None = None
     approvals: Approvals = field(init=False)
-    _live: set[DaytonaInterpreter] = field(default_factory=set[DaytonaInterpreter])
+    _runs: dict[str, RunScope] = field(default_factory=dict[str, RunScope])
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
-    _killers: dict[DaytonaInterpreter, threading.Thread] = field(
-        default_factory=dict[DaytonaInterpreter, threading.Thread]
-    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.approvals = Approvals(self.budget, self.observer)
-        # The end of the tree reaches into running cells: their interpreters are killed, children first or not,
-        # and the threads that wait for them unwind by themselves.
-        self.budget.stopped.add_done_callback(lambda _: self._kill_live())
+
+    def opened(self, scope: RunScope) -> None:
+        """A run begins; until `closed` it can be stopped by its id."""
+        with self._lock:
+            self._runs[scope.id] = scope
+
+    def closed(self, scope: RunScope) -> None:
+        """A run has ended. Idempotent."""
+        scope.stop.leave()
+        with self._lock:
+            self._runs.pop(scope.id, None)
 
     def cancel(self) -> None:
         """Stop everything in this turn. Returns at once; the turn's thread unwinds and writes the end."""
         self.budget.stop(TreeStopped("cancelled"))
+
+    def cancel_run(self, run: str) -> bool:
+        """Stop one run and everything below it; its parent goes on. False when no such run is under way.
+
+        To stop the root run is to stop the turn. Errors: Conflict for a run that cannot be stopped alone.
+        """
+        with self._lock:
+            scope = self._runs.get(run)
+        if scope is None:
+            return False
+        if scope.parent is None:
+            self.cancel()
+        elif scope.guest:
+            raise Conflict(
+                "a sub-agent that a cell built with dspy.RLM cannot be stopped alone",
+                hint=f"stop the run that built it: {scope.parent.id}",
+            )
+        else:
+            scope.stop.set(TreeStopped("cancelled"))
+        return True
 
     def answer(self, approval: str, text: str) -> None:
         """A person's answer to a question of this turn. Errors: those of `Approvals.answer`."""
@@ -72,36 +92,24 @@ class TurnTree:
     def interpreter(
         self, scope: RunScope, recorder: CellRecorder, *, on_closed: Callable[[], None] | None = None
     ) -> DaytonaInterpreter:
-        """A fresh interpreter for a run; it dies with the tree. `on_closed` is called once, after its shutdown."""
-        self.budget.check()
+        """A fresh interpreter for a run; it ends with the run. `on_closed` is called once, after its shutdown."""
+        scope.stop.check()
         _ = self.sandboxes.settings  # raises where no sandbox can be had, before a model is paid for nothing
         self._stage(scope)
-        interpreter = _ScopedInterpreter(
-            lambda ended: self._forget(ended, recorder, on_closed),
+        return RunInterpreter(
+            scope.stop,
+            lambda: self._ended(recorder, on_closed),
             runtime=self.sandboxes,
             contexts=sorted(scope.contexts),
             labels={"fleet.session": self.sid, "fleet.turn": self.turn, "fleet.run": scope.id},
             listener=recorder,
             restarts=1,  # a lost sandbox costs a run its variables, not the run
         )
-        with self._lock:
-            self._live.add(interpreter)
-        if self.budget.stopped.done():  # stopped between the check and the registration
-            interpreter.kill()
-        return interpreter
 
-    def _forget(
-        self, interpreter: DaytonaInterpreter, recorder: CellRecorder, on_closed: Callable[[], None] | None
-    ) -> None:
+    def _ended(self, recorder: CellRecorder, on_closed: Callable[[], None] | None) -> None:
         with self._lock:
-            if interpreter not in self._live:  # shutdown is idempotent
-                return
-            self._live.discard(interpreter)
-            killer = self._killers.get(interpreter)
             self.isolation = recorder.isolation or self.isolation
             self.provider = recorder.provider or self.provider
-        if killer is not None and killer.ident is not None:
-            killer.join(KILL_S)  # what it tells of the sandbox comes before the end of the run
         if on_closed is not None:
             on_closed()
 
@@ -128,50 +136,3 @@ class TurnTree:
                     data, index = self.contexts.data_path(sha256), self.contexts.index_path(sha256)
                     self.sandboxes.stage_context(sha256, data, index)
                     self._staged.add(sha256)
-
-    def _kill_live(self) -> None:
-        with self._lock:
-            for each in self._live:
-                self._killers[each] = threading.Thread(target=each.kill, name="fleet-kill", daemon=True)
-            killers = list(self._killers.values())
-        for thread in killers:
-            thread.start()
-
-
-_threads = DaemonThreads("fleet-start")
-
-
-class _ScopedInterpreter(DaytonaInterpreter):
-    """Starts while the model is asked for the first cell, and leaves the tree's list when it shuts down."""
-
-    def __init__(self, ended: Callable[[DaytonaInterpreter], None], **options: Any) -> None:
-        super().__init__(**options)
-        self._when_ended = ended
-        self._begun: Future[None] | None = None
-
-    def start(self) -> None:
-        """Begin, and return; the first cell waits for the sandbox and raises what its start raised."""
-        if self._begun is None:
-            self._begun = Future()
-            context, begun = copy_context(), self._begun
-            _threads.run(lambda: context.run(self._start_for, begun))
-
-    def _start_for(self, begun: Future[None]) -> None:
-        try:
-            super().start()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that runs the first cell
-            begun.set_exception(error)
-        else:
-            begun.set_result(None)
-
-    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
-        self.start()
-        assert self._begun is not None
-        self._begun.result()
-        return super().execute(code, variables)
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        if self._begun is not None:
-            wait((self._begun,), KILL_S)  # what a start in the background tells comes before the end of the run
-        self._when_ended(self)

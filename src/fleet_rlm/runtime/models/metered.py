@@ -16,8 +16,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -115,6 +115,7 @@ class MeteredLM(dspy.BaseLM):
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
         scope = SCOPE.get()
+        scope.stop.check()
         text = prompt_text(prompt, messages)
         reservations = self._reserve(scope, text, kwargs)
         try:
@@ -225,7 +226,7 @@ class MeteredLM(dspy.BaseLM):
                 if streams:
                     answer.set_result(self._streamed(messages, kwargs, abort))
                 else:
-                    answer.set_result(self._inner(prompt, messages=messages, **kwargs))
+                    answer.set_result(self._in_one_piece(prompt, messages, kwargs, abort))
             except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 answer.set_exception(exc)
             finally:
@@ -233,10 +234,11 @@ class MeteredLM(dspy.BaseLM):
 
         context = copy_context()
         _threads.run(lambda: context.run(work))
-        wait((answer, self._tree.stopped), return_when=FIRST_COMPLETED)
+        stop = SCOPE.get().stop
+        stop.race(answer)
         if not answer.done():
             abort.set_result(None)
-            self._tree.check()
+            stop.check()
         return answer.result()
 
     def _streamed(self, messages: Any, kwargs: dict[str, Any], abort: Future[None]) -> Any:
@@ -252,17 +254,26 @@ class MeteredLM(dspy.BaseLM):
                 return await self._inner.acall(messages=messages, **kwargs)
 
         try:
-            if not isinstance(getattr(self._inner, "engine", None), str):
+            if not self._native:
                 return asyncio.run(call())  # an engine of the caller's own, which may block its loop
-            job = stream_loop.start(call())
-            abort.add_done_callback(lambda _: job.cancel())
-            return job.result()
+            return _until_aborted(call(), abort)
         except LMError as error:
             if not sink.begun or abort.done() or not _broke_off(error):
                 raise
         finally:
             sink.close()
-        return self._inner(messages=messages, **kwargs)
+        return self._in_one_piece(None, messages, kwargs, abort)
+
+    def _in_one_piece(self, prompt: Any, messages: Any, kwargs: dict[str, Any], abort: Future[None]) -> Any:
+        """The same call unstreamed; `abort` closes the request of DSPy's own engines."""
+        if not self._native:
+            return self._inner(prompt, messages=messages, **kwargs)
+        return _until_aborted(self._inner.acall(prompt, messages=messages, **kwargs), abort)
+
+    @property
+    def _native(self) -> bool:
+        """One of DSPy's own engines sends the requests."""
+        return isinstance(getattr(self._inner, "engine", None), str)
 
     def _cost(self, entries: list[Mapping[str, Any]], *, sent_in_vain: bool) -> Cost:
         """What DSPy reported. A refused call costs nothing; one that was abandoned has an unknown price."""
@@ -307,6 +318,13 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int]:
     found = details.get("cached_tokens") if isinstance(details, Mapping) else getattr(details, "cached_tokens", None)
     cached = found or usage.get("cache_read_input_tokens") or 0
     return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached)
+
+
+def _until_aborted(call: Coroutine[Any, Any, Any], abort: Future[None]) -> Any:
+    """A request on the event loop, where it can be closed: nothing wakes a thread that reads from a socket."""
+    job = stream_loop.start(call)
+    abort.add_done_callback(lambda _: job.cancel())
+    return job.result()
 
 
 def _can_stream(lm: dspy.BaseLM) -> bool:

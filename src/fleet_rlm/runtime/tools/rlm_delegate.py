@@ -27,12 +27,14 @@ from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
+from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm, output_chars, task_signature
 from fleet_rlm.runtime.models.rlm import BoundedRLM
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 
 MAX_BATCH = 10_000
+CANCELLED = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 UNWIND_S = 10.0
 """How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
 
@@ -83,7 +85,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
 
     Args:
         parent: the run that asks, or None for the root; `lease` is given for the root only.
-    Errors: TreeStopped when the whole tree is over; everything else is an Outcome.
+    Errors: TreeStopped when the whole tree is over, or the parent's part of it; everything else is an Outcome.
     """
     try:
         lease = lease or _open_lease(parent)
@@ -101,6 +103,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
     if parent is not None:
         parent.child_opened()
+    tree.opened(scope)
     tree.observer.run_started(scope, _started(tree, scope, task, value))
     try:
         with entered(scope), tree.scheduler.sandbox_slot(scope.depth).held():
@@ -108,10 +111,13 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
         return outcome
     except TreeStopped as stop:
         outcome = _stopped(scope, stop)
-        raise
+        if not scope.stop.own:
+            raise
+        return outcome  # the cancel was of this run: its parent goes on
     finally:
         scope.await_children(UNWIND_S)
         lease.close()
+        tree.closed(scope)
         tree.observer.emit(_finished(tree, scope, outcome), scope)
         tree.observer.budget(tree.budget)
         if parent is not None:
@@ -133,17 +139,17 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         with tree.settings(scope.depth):
             prediction = rlm(**inputs)
     except TreeStopped as stop:
-        if stop.reason != "limit" or tree.budget.stopped.done():
+        if stop.reason != "limit" or scope.stop.done:
             raise
         return _answer_at_limit(tree, scope, rlm, stop)
     except (LMError, AdapterParseError) as error:
         mapped = tree.failure(error)
         return Outcome("failed", error=_info(tree, mapped))
     except CodeInterpreterError as error:
-        tree.budget.check()  # a cell that dies because the tree was stopped is not a lost sandbox
+        scope.stop.check()  # a cell that dies because the run was stopped is not a lost sandbox
         return Outcome("failed", error=_info(tree, _sandbox_error(error)))
     except FleetError as error:
-        tree.budget.check()  # nor is a sandbox that was taken away while it started
+        scope.stop.check()  # nor is a sandbox that was taken away while it started
         return Outcome("failed", error=_info(tree, error))
     if prediction.final_reasoning == "Extract forced final output":
         tree.budget.note_exhausted("iterations")
@@ -192,7 +198,7 @@ def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, stop: Tre
 
 def _stopped(scope: RunScope, stop: TreeStopped) -> Outcome:
     if stop.reason == "cancelled":
-        return Outcome("cancelled", value=scope.partial)
+        return Outcome("cancelled", value=scope.partial, error=CANCELLED if scope.stop.own else None)
     return Outcome("limit", value=scope.partial, limit=stop.limit)  # pyright: ignore[reportArgumentType]
 
 
@@ -257,8 +263,9 @@ class InterpreterFactory:
         tree = self._tree
         places = self._scope.places
         path = places.child(places.branch("dspy.RLM", None))
-        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope)
+        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
         site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
+        tree.opened(scope)
         tree.observer.run_started(
             scope,
             ev.RunStarted(kind="rlm", task="sub-agent", signature="dspy.RLM", model=tree.sub_lm.name, site=site),
@@ -271,11 +278,21 @@ class InterpreterFactory:
             SCOPE.reset(token)
             scope.await_children(UNWIND_S)
             scope.lease.close()
-            tree.observer.emit(ev.RunFinished(status="ok", usage=scope.lease.usage()), scope)
+            tree.closed(scope)
+            status, limit = _status_of(scope.stop)
+            tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
             self._scope.child_closed()
 
         recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(0))
         return tree.interpreter(scope, recorder, on_closed=closed)
+
+
+def _status_of(stop: Stop) -> tuple[ev.RunStatus, ev.Unit | None]:
+    """How a sub-agent ended that has no outcome of its own."""
+    if not stop.done:
+        return "ok", None
+    reason = stop.future.result()
+    return ("cancelled", None) if reason.reason == "cancelled" else ("limit", reason.limit)  # pyright: ignore[reportReturnType]
 
 
 class RlmDelegate:

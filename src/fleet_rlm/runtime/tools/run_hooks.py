@@ -32,7 +32,7 @@ class TurnRunHooks:
         self._sandbox_before = 0.0
 
     def iteration_started(self, n: int, limit: int) -> None:
-        self._tree.budget.check()
+        self._scope.stop.check()
         self._scope.iteration = n
         self._iteration_id = new_id("itr")
         self._began = time.perf_counter()

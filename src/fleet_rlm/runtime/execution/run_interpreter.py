@@ -1,0 +1,85 @@
+"""The REPL of one run: it starts while the model is asked for the first cell, and it ends with its run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from typing import Any
+
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.runtime.execution.stops import Stop
+
+GRACE_S = 0.3
+"""After SIGINT a stopped run's cell has so long to end: what it assigned is kept. Then its sandbox is deleted."""
+TOLD_S = 5.0
+"""How long the end of a run waits for what a start or a kill in the background still has to tell."""
+
+_threads = DaemonThreads("fleet-repl")
+
+
+class RunInterpreter(DaytonaInterpreter):
+    """An interpreter under a run's stop: interrupted, then killed, when the run or what is above it is stopped.
+
+    `ended` is called once, after the shutdown.
+    """
+
+    def __init__(self, stop: Stop, ended: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._stop = stop
+        self._when_ended: Callable[[], None] | None = ended
+        self._begun: Future[None] | None = None
+        self._over = threading.Event()
+        self._killed: Future[None] | None = None
+        stop.future.add_done_callback(lambda _: self._end_soon())
+
+    def start(self) -> None:
+        """Begin, and return; the first cell waits for the sandbox and raises what its start raised."""
+        if self._begun is None:
+            self._begun = Future()
+            context, begun = copy_context(), self._begun
+            _threads.run(lambda: context.run(self._start_for, begun))
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """One cell. Errors: those of DaytonaInterpreter; TreeStopped when the run is stopped while it starts."""
+        self.start()
+        assert self._begun is not None
+        if not self._begun.done():
+            self._stop.race(self._begun)
+        self._stop.check()
+        self._begun.result()
+        return super().execute(code, variables)
+
+    def shutdown(self) -> None:
+        """End it. Idempotent."""
+        super().shutdown()
+        self._over.set()
+        told = [future for future in (self._begun, self._killed) if future is not None]
+        wait(told, TOLD_S)  # what they tell of the sandbox comes before the end of the run
+        ended, self._when_ended = self._when_ended, None
+        if ended is not None:
+            ended()
+
+    def _start_for(self, begun: Future[None]) -> None:
+        try:
+            super().start()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that runs the first cell
+            begun.set_exception(error)
+        else:
+            begun.set_result(None)
+
+    def _end_soon(self) -> None:
+        if not self._over.is_set():
+            self._killed = Future()
+            _threads.run(self._interrupt_then_kill)
+
+    def _interrupt_then_kill(self) -> None:
+        assert self._killed is not None
+        try:
+            self.interrupt()
+            if not self._over.wait(GRACE_S):
+                self.kill()
+        finally:
+            self._killed.set_result(None)
