@@ -176,7 +176,7 @@ class MeteredLM(dspy.BaseLM):
             self._check_whole(text, entries)
             status = "ok"
             return outputs
-        except Exception as exc:
+        except Exception as exc:  # named as what it is, and raised again
             known = as_overflow(exc)
             status, error = "failed", self._error_info(known)
             if known is exc:
