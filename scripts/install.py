@@ -73,7 +73,7 @@ def lock(uv: str) -> None:
     compile_ = [uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url"]
     compile_ += [word for word in sys.argv[1:] if word != "--lock"]
     # The names are relative and short because uv writes this command line into the file.
-    extras = ["--extra", "science", "--extra", "documents"]
+    extras = ["--extra", "science", "--extra", "documents", "--extra", "mcp"]
     run(*compile_, "--group", "dev", *extras, "-o", "requirements.lock", "pyproject.toml")
     run(*compile_, "-o", "scripts/installer.lock", "scripts/installer.in")
     if shutil.which("npm"):

@@ -36,10 +36,12 @@ from fleet_rlm.runtime.config_values import (
     one_line,
     positive,
     secret,
+    tool_groups,
     whole,
 )
 from fleet_rlm.runtime.execution.events import Limits, Mode
 from fleet_rlm.runtime.models.prices import Price, as_tables, read_prices
+from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -85,6 +87,7 @@ SETTINGS: Final = (
     Setting("api_base", "FLEET_API_BASE", address),
     Setting("api_key", "FLEET_API_KEY", secret),
     Setting("mode", "FLEET_MODE", mode, "auto"),
+    Setting("tools", "FLEET_TOOLS", tool_groups, TOOL_GROUPS),
     Setting("limits.calls", "FLEET_MAX_CALLS", _COUNT, 1000),
     Setting("limits.tokens", "FLEET_MAX_TOKENS", _COUNT),
     Setting("limits.cost_usd", "FLEET_MAX_COST", positive),
@@ -117,6 +120,7 @@ class Settings:
     api_base: str | None = None
     api_key: Secret | None = None
     mode: Mode = "auto"
+    tools: tuple[str, ...] = TOOL_GROUPS
     limits: Limits = field(default_factory=Limits)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT

@@ -7,6 +7,7 @@ from typing import cast, get_args
 from urllib.parse import urlsplit
 
 from fleet_rlm.runtime.execution.events import Mode
+from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
 
 class Secret:
@@ -71,6 +72,20 @@ def mode(value: object) -> Mode:
     if value not in get_args(Mode):
         raise ValueError(f"expected one of {', '.join(get_args(Mode))}, got {value!r}")
     return cast("Mode", value)
+
+
+def tool_groups(value: object) -> tuple[str, ...]:
+    """The agent's groups of tools: a list, or names with commas between them; "none" for none."""
+    given: object = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"expected a list of {', '.join(TOOL_GROUPS)}, got {value!r}")
+    names = [str(name).strip() for name in cast("list[object]", given)]
+    if names in (["none"], []):
+        return ()
+    for name in names:
+        if name not in TOOL_GROUPS:
+            raise ValueError(f"expected some of {', '.join(TOOL_GROUPS)}, or none, got {name!r}")
+    return tuple(name for name in TOOL_GROUPS if name in names)
 
 
 def boolean(value: object) -> bool:

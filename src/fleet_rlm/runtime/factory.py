@@ -253,6 +253,7 @@ class Workspace:
             contexts=self.contexts,
             sandboxes=self.sandboxes,
             redact=redactor(self.settings),
+            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools),
         )
 
     def _accept_lock(self, sid: str) -> threading.Lock:

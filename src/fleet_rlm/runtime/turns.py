@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dspy
 
 from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
+from fleet_rlm.runtime.agent.toolset import AgentKit
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.citations import find_citations
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -72,12 +73,14 @@ class TurnRunner:
         contexts: ContextStore,
         sandboxes: SandboxRuntime,
         redact: Callable[[str], str],
+        kit: AgentKit | None = None,
     ) -> None:
         self._journal = journal
         self._blobs = blobs
         self._contexts = contexts
         self._sandboxes = sandboxes
         self._redact = redact
+        self._kit = kit or AgentKit()
 
     def bind(self, request: TurnRequest, registry: ModelRegistry, default_sub: str | None) -> Models:
         """The models of a request. Errors: NotConfigured, InvalidInput (unknown model, unpriced with a cost limit)."""
@@ -103,7 +106,8 @@ class TurnRunner:
         cancel.arm(tree)
         observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
         try:
-            agent = AgentRuntime(tree, past=past, memory=turn_memory(tree, self._journal))
+            kit = replace(self._kit, memory=turn_memory(tree, self._journal))
+            agent = AgentRuntime(tree, past=past, kit=kit)
             answer = agent.run_turn(request.question, request.contexts, request.mode)
         except FleetError as error:
             answer = Answer("failed", None, error=_info(error, self._redact))

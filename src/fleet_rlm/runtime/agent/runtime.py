@@ -18,16 +18,16 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from fleet_rlm.errors import FleetError, InvalidInput, TreeStopped
 from fleet_rlm.runtime.agent.agent import MAX_STEPS, FleetAgent
-from fleet_rlm.runtime.agent.memory import SessionMemory, shown
-from fleet_rlm.runtime.agent.signatures import Chat, Direct, Reply, Talk, with_memory
+from fleet_rlm.runtime.agent.memory import shown
+from fleet_rlm.runtime.agent.signatures import Chat, Direct, Reply, Talk, hinted, with_memory
+from fleet_rlm.runtime.agent.toolset import AgentKit, Toolset
 from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
-from fleet_rlm.runtime.execution.observer import RunScope, entered
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.delegation import AgentDelegation, ObservedTools, told
-from fleet_rlm.runtime.tools.documents import DocumentTools, describe
-from fleet_rlm.runtime.tools.memory import MemoryTools
+from fleet_rlm.runtime.tools.documents import describe
 from fleet_rlm.runtime.tools.rlm_delegate import UNWIND_S, Outcome, Task, run_rlm
 
 DIRECT_CHARS = 400_000
@@ -54,11 +54,16 @@ class Answer:
 
 
 class AgentRuntime:
-    """Runs turns on a tree. One instance per turn."""
+    """Runs turns on a tree. One instance per turn.
 
-    def __init__(self, tree: TurnTree, *, past: Sequence[PastTurn] = (), memory: SessionMemory | None = None) -> None:
+    Args:
+        past: earlier turns of the session, oldest first.
+        kit: the agent's tools, its memory and how it asks for permission; None: every tool, nothing to remember.
+    """
+
+    def __init__(self, tree: TurnTree, *, past: Sequence[PastTurn] = (), kit: AgentKit | None = None) -> None:
         self._tree = tree
-        self._memory = memory
+        self._kit = kit or AgentKit()
         self._past = list(past)[-HISTORY_TURNS:]
 
     def run_turn(self, question: str, refs: Sequence[ev.ContextRef], mode: ev.Mode) -> Answer:
@@ -121,25 +126,27 @@ class AgentRuntime:
         self._tree.observer.emit(finished, scope)
 
     def _chat(self, question: str, refs: Sequence[ev.ContextRef]) -> Outcome:
-        delegation = AgentDelegation(self._tree, refs)
-        documents = DocumentTools(self._tree.contexts, refs)
-        keeping = MemoryTools(self._memory).tools() if self._memory is not None else []
-        signature, inputs = self._remembering(Chat if refs else Talk, question=question)
+        with Toolset(self._tree, SCOPE.get(), refs, self._kit) as tools:
+            return self._chat_with(tools, question, described=bool(refs))
+
+    def _chat_with(self, tools: Toolset, question: str, *, described: bool) -> Outcome:
+        signature, inputs = self._remembering(Chat if described else Talk, question=question)
+        if described:
+            inputs["documents"] = describe(tools.documents.refs)
         agent = FleetAgent(
-            [*delegation.tools(), *documents.all(), *keeping],
-            signature=signature,
-            runner=ObservedTools(self._tree),
+            tools.tools(),
+            signature=hinted(signature, tools.hints()),
+            runner=ObservedTools(self._tree, tools.seconds),
         )
-        inputs |= {"documents": describe(refs)} if refs else {}
         try:
             prediction = agent(**inputs, history=history(self._past))
         except TreeStopped as stop:
             if stop.reason != "limit" or self._tree.budget.stopped.done():
                 raise
-            return self._cut_short(delegation, stop)
+            return self._cut_short(tools.delegation, stop)
         except (LMError, AdapterParseError, ValueError) as error:
             return Outcome("failed", error=self._info(error))
-        partial = next((o for o in delegation.outcomes if o.status == "limit"), None)
+        partial = next((o for o in tools.delegation.outcomes if o.status == "limit"), None)
         if partial is not None:
             return Outcome("limit", value=prediction.answer, limit=partial.limit)
         return Outcome("ok", value=prediction.answer)
@@ -164,7 +171,8 @@ class AgentRuntime:
 
     def _remembering(self, signature: Any, **inputs: str) -> tuple[Any, dict[str, str]]:
         """Signature and inputs with the session's core memory, where there is any."""
-        text = shown(self._memory.saved()) if self._memory is not None else ""
+        memory = self._kit.memory
+        text = shown(memory.saved()) if memory is not None else ""
         return (with_memory(signature), {"memory": text, **inputs}) if text else (signature, inputs)
 
     def _predict(self, signature: Any, **inputs: Any) -> Outcome:

@@ -46,6 +46,12 @@ class Direct(dspy.Signature):
     answer: str = dspy.OutputField(desc="The answer, in Markdown")
 
 
+@functools.lru_cache(maxsize=64)
+def hinted(signature: Any, hints: str) -> Any:
+    """The same with more sentences in its instructions. One object for each."""
+    return signature.with_instructions(f"{signature.instructions}\n{hints}") if hints else signature
+
+
 @functools.cache
 def with_memory(signature: Any) -> Any:
     """The same with the core memory before everything else. One object for each, so that prompts stay the same."""

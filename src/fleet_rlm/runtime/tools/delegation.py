@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dspy.adapters.types.tool import ToolCalls
 
-from fleet_rlm.errors import NotFound
 from fleet_rlm.runtime.agent.agent import run_one
 from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
@@ -17,22 +17,26 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.paths import tool_place
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.bounds import timed
+from fleet_rlm.runtime.tools.documents import Documents
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
 TOOL_WIDTH = 8
+UNTIMED = MappingProxyType({"submit": None, "delegate": None, "delegate_batched": None})
+"""A delegated task has the limits of its turn."""
 
 
 class AgentDelegation:
     """The agent's delegation tools. `outcomes` keeps what came back, for an agent that is cut short."""
 
-    def __init__(self, tree: TurnTree, refs: Sequence[ev.ContextRef]) -> None:
+    def __init__(self, tree: TurnTree, documents: Documents) -> None:
         self._tree = tree
-        self._refs = {ref.name: ref for ref in refs}
+        self._documents = documents
         self.outcomes: list[Outcome] = []
 
-    def tools(self) -> list[Callable[..., Any]]:
-        """What the agent is offered: without documents there is only one thing to say about a task."""
-        if self._refs:
+    def tools(self, *, growing: bool = False) -> list[Callable[..., Any]]:
+        """What the agent is offered: where no document is or will come (`growing`), there is only one thing to say."""
+        if self._documents.refs or growing:
             return [self.delegate, self.delegate_batched]
 
         def delegate(task: str) -> str:
@@ -59,16 +63,14 @@ class AgentDelegation:
 
     def _run(self, task: str, documents: list[str] | str | None, site: ev.CallSite, branch: str) -> str:
         names = [documents] if isinstance(documents, str) else documents
-        chosen = [self._named(name) for name in names] if names and self._refs else list(self._refs.values())
-        outcome = run_rlm(self._tree, Task(task, context_spec(chosen), None, site, branch), parent=SCOPE.get())
+        there = self._documents.refs
+        chosen = {name: self._documents.named(name) for name in names} if names and there else dict(there)
+        spec = context_spec(list(chosen.values()))
+        if len(chosen) > 1:
+            spec = {name: {"$context": ref.sha256} for name, ref in chosen.items()}
+        outcome = run_rlm(self._tree, Task(task, spec, None, site, branch), parent=SCOPE.get())
         self.outcomes.append(outcome)
         return told(outcome)
-
-    def _named(self, name: str) -> ev.ContextRef:
-        ref = self._refs.get(name)
-        if ref is None:
-            raise NotFound(f"there is no document {name!r}", hint="there are " + ", ".join(self._refs))
-        return ref
 
 
 def told(outcome: Outcome) -> str:
@@ -84,12 +86,14 @@ def told(outcome: Outcome) -> str:
 class ObservedTools:
     """Runs the tool calls of one agent step side by side and shows each as an event."""
 
-    def __init__(self, tree: TurnTree) -> None:
+    def __init__(self, tree: TurnTree, seconds: Mapping[str, float | None] = MappingProxyType({})) -> None:
         self._tree = tree
+        self._seconds = {**UNTIMED, **seconds}
 
     def run(
         self, calls: Sequence[ToolCalls.ToolCall], invoke: Callable[[ToolCalls.ToolCall], Any]
     ) -> list[tuple[Any, bool]]:
+        invoke = timed(invoke, self._seconds)
         scope = SCOPE.get()
         step = scope.places.next_step()
 
