@@ -47,7 +47,7 @@ def test_every_variable_reaches_its_setting(home):
         "FLEET_MODE": "rlm", "FLEET_MAX_CALLS": "7", "FLEET_MAX_TOKENS": "8", "FLEET_MAX_COST": "0.5", "FLEET_TIMEOUT": "9",
         "FLEET_MAX_DEPTH": "0", "FLEET_MAX_CHILDREN": "3", "FLEET_MAX_SANDBOXES": "4", "FLEET_HOST": "localhost",
         "FLEET_PORT": "0", "FLEET_UNSAFE_NO_SANDBOX": "1", "FLEET_ALLOW_DEGRADED": "1", "DAYTONA_API_KEY": "k2", "DAYTONA_API_URL": "https://d/api",
-        "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory",
+        "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory", "FLEET_CALL_WIDTH": "5",
     }  # fmt: skip
     assert set(values) == {setting.variable for setting in SETTINGS}
     settings = load_settings(home=home, environ=values)
@@ -61,7 +61,7 @@ def test_every_variable_reaches_its_setting(home):
     assert (limits.calls, limits.tokens, limits.cost_usd, limits.wall_s) == (7, 8, 0.5, 9.0)
     assert (limits.depth, limits.children, limits.sandboxes) == (0, 3, 4)
     assert (settings.host, settings.port, settings.unsafe_no_sandbox) == ("localhost", 0, True)
-    assert settings.allow_degraded and settings.tools == ("memory", "web")
+    assert settings.allow_degraded and settings.tools == ("memory", "web") and settings.call_width == 5
     assert settings.api_key == Secret("k1") and settings.daytona_api_key == Secret("k2")
     assert (settings.daytona_api_url, settings.daytona_target) == ("https://d/api", "eu")
     assert set(settings.sources.values()) == {"environment", "argument"}

@@ -95,6 +95,7 @@ SETTINGS: Final = (
     Setting("limits.depth", "FLEET_MAX_DEPTH", whole(0, 8), Limits().depth),
     Setting("limits.children", "FLEET_MAX_CHILDREN", _COUNT),
     Setting("limits.sandboxes", "FLEET_MAX_SANDBOXES", whole(1, 4096), Limits().sandboxes),
+    Setting("call_width", "FLEET_CALL_WIDTH", whole(1, 1024), 64),
     Setting("host", "FLEET_HOST", one_line, "127.0.0.1"),
     Setting("port", "FLEET_PORT", whole(0, 65535), DEFAULT_PORT),
     Setting("allow_degraded", "FLEET_ALLOW_DEGRADED", boolean, False),
@@ -111,7 +112,8 @@ class Settings:
     """Everything that can be set. `sources` says for each name (as in `SETTINGS`, and each key) where it came from.
 
     `api_base` and `api_key` belong to the model address of the person's own choice; `keys` are providers' keys by
-    variable name, `prices` the person's own by model string (see prices.py). Units: `limits` as in `events.Limits`.
+    variable name, `prices` the person's own by model string (see prices.py). Units: `limits` as in `events.Limits`;
+    `call_width` in calls in flight at one provider, at most.
     """
 
     home: Path
@@ -122,6 +124,7 @@ class Settings:
     mode: Mode = "auto"
     tools: tuple[str, ...] = TOOL_GROUPS
     limits: Limits = field(default_factory=Limits)
+    call_width: int = 64
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     allow_degraded: bool = False

@@ -254,6 +254,7 @@ class Workspace:
             sandboxes=self.sandboxes,
             redact=redactor(self.settings),
             kit=_module("agent.toolset").AgentKit(groups=self.settings.tools),
+            call_width=self.settings.call_width,
         )
 
     def _accept_lock(self, sid: str) -> threading.Lock:

@@ -26,7 +26,7 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.observer import TurnObserver
 from fleet_rlm.runtime.execution.requests import SandboxInfo, TurnRequest, TurnResult
-from fleet_rlm.runtime.execution.scheduler import Scheduler
+from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH, Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.failures import as_model_error, was_cut
 from fleet_rlm.runtime.models.metered import MeteredLM
@@ -74,6 +74,7 @@ class TurnRunner:
         sandboxes: SandboxRuntime,
         redact: Callable[[str], str],
         kit: AgentKit | None = None,
+        call_width: int = CALL_WIDTH,
     ) -> None:
         self._journal = journal
         self._blobs = blobs
@@ -81,6 +82,7 @@ class TurnRunner:
         self._sandboxes = sandboxes
         self._redact = redact
         self._kit = kit or AgentKit()
+        self._call_width = call_width
 
     def bind(self, request: TurnRequest, registry: ModelRegistry, default_sub: str | None) -> Models:
         """The models of a request. Errors: NotConfigured, InvalidInput (unknown model, unpriced with a cost limit)."""
@@ -125,7 +127,7 @@ class TurnRunner:
             on_warn=lambda unit, fraction: observer.emit(ev.BudgetWarned(unit=unit, fraction=fraction)),
             on_exhausted=lambda unit: observer.emit(ev.BudgetExhausted(unit=unit)),
         )
-        scheduler = Scheduler(budget, sandboxes=budget.limits.sandboxes)
+        scheduler = Scheduler(budget, turn=turn, call_width=self._call_width)
 
         def metered(model: BoundModel, role: ev.CallRole) -> MeteredLM:
             return MeteredLM(

@@ -209,6 +209,11 @@ class TreeBudget:
         return depth - self._first_level
 
     @property
+    def deepest_level(self) -> int:
+        """The deepest level of the recursion that can have a sandbox: each level above it holds one that waits."""
+        return min(max(self.limits.depth - 1, 0), self.limits.sandboxes - 1)
+
+    @property
     def exhausted(self) -> Unit | None:
         """The first limit that was reached anywhere in the tree."""
         with self._changed:
@@ -268,6 +273,10 @@ class TreeBudget:
             if parent is not None:
                 if self.level(depth) > max(lim.depth - 1, 0):
                     raise LimitReached("depth", f"the depth limit of {lim.depth} is reached")
+                if self.level(depth) > self.deepest_level:
+                    raise LimitReached(
+                        "sandboxes", f"the limit of {lim.sandboxes} live sandboxes leaves none for this depth"
+                    )
                 if lim.children is not None and self._children >= lim.children:
                     raise LimitReached("children", f"the limit of {lim.children} child runs is reached")
                 free = self._free_calls()
@@ -357,6 +366,16 @@ class TreeBudget:
         if self._on_warn is not None:
             for unit, fraction in warnings:
                 self._on_warn(unit, fraction)
+
+    def take_again(self, reservation: Reservation) -> bool:
+        """Count the try that failed, and keep the reservation for another. Used by Reservation.again."""
+        with self._changed:
+            free = self._free_calls()
+            if (free is not None and free < 1) or self._past_soft_deadline():
+                return False
+            self._spent.add(Cost(micro_usd=0))
+            reservation.lease.spent.add(Cost(micro_usd=0))
+            return True
 
     def give_back(self, reservation: Reservation) -> None:
         """Free a reservation. Used by Reservation.refund."""
@@ -451,6 +470,10 @@ class Reservation:
         if not self.done:
             self.done = True
             self.tree.account(self, cost)
+
+    def again(self) -> bool:
+        """One try was made in vain and counts as a call; keep what is reserved for another. False: none is left."""
+        return not self.done and self.tree.take_again(self)
 
     def refund(self) -> None:
         """The call was never made."""

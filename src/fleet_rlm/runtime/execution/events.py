@@ -26,6 +26,7 @@ TurnStatus = Literal["ok", "failed", "cancelled", "limit", "interrupted"]
 RunStatus = TurnStatus
 Mode = Literal["auto", "rlm", "direct"]
 CallRole = Literal["root", "sub", "judge", "reflection"]
+CallStatus = Literal["ok", "failed", "cancelled"]
 Unit = Literal["calls", "tokens", "cost", "wall", "depth", "children", "sandboxes", "iterations"]
 ApprovalKind = Literal["question", "tool", "host", "cost", "depth", "limit"]
 
@@ -346,14 +347,16 @@ class CallStarted(Data):
 class CallFinished(Data):
     """`queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache.
 
-    `shared` names the call that was in flight already and whose answer this one got; `replayed` calls got theirs from
-    the journal. `record` is the answer as data, for a replay; `response` as a person reads it.
+    `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose
+    answer this one got, so that none was sent; `replayed` calls got theirs from the journal. `record` is the answer as
+    data, for a replay; `response` as a person reads it.
     """
 
     type = "call.finished"
     id: str
-    status: Literal["ok", "failed", "cancelled"]
+    status: CallStatus
     ms: float
+    tries: int = 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0

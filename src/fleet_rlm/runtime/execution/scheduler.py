@@ -1,86 +1,107 @@
-"""One scheduler over the tree: how many calls are in flight and how many sandboxes live at once.
+"""One scheduler over the tree: which call is sent next, which sandbox may live, which requests are the same.
 
-Both gates are bounded and abandon their wait the moment the tree is stopped. Live sandboxes are counted per depth, so
-that a parent, which holds its sandbox while it waits for its children, can never keep them from getting theirs.
+The scheduler of a turn is a thin part of its own over what belongs to the process: the throttle of each provider
+(`throttle.py`), which all turns share fairly (`fair.py`). Its own are the live sandboxes of the tree
+(`sandbox_gate.py`) and the requests in flight (`flights.py`). Every wait is abandoned the moment its run is stopped.
+A run that waits for its children or for a retry holds no place.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.flights import Flights
+from fleet_rlm.runtime.execution.observer import RunScope
+from fleet_rlm.runtime.execution.sandbox_gate import SandboxGate
+from fleet_rlm.runtime.execution.throttle import PROVIDERS, Place, Providers, Throttle
 
 CALL_WIDTH = 64
-"""Language-model calls in flight per turn."""
+"""Language-model calls in flight at one provider, at most, unless the settings say otherwise."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Gate:
-    """At most `width` holders at once; waiters leave with TreeStopped when the tree ends."""
-
-    def __init__(self, width: int, tree: TreeBudget) -> None:
-        self._free = width
-        self._tree = tree
-        self._changed = threading.Condition()
-        tree.stopped.add_done_callback(lambda _: self._wake())
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    @contextmanager
-    def held(self) -> Generator[None]:
-        """Hold one place. Errors: TreeStopped while waiting."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free > 0 or self._tree.stopped.done())
-            self._tree.check()
-            self._free -= 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += 1
-                self._changed.notify()
-
-
 class Scheduler:
-    """The gates of one turn."""
+    """The scheduler of one turn.
 
-    def __init__(self, tree: TreeBudget, *, calls: int = CALL_WIDTH, sandboxes: int = 64) -> None:
+    Args:
+        turn: its id; turns share a provider fairly.
+        call_width: calls in flight at one provider, at most.
+    """
+
+    def __init__(
+        self,
+        tree: TreeBudget,
+        *,
+        turn: str = "",
+        call_width: int = CALL_WIDTH,
+        providers: Providers = PROVIDERS,
+    ) -> None:
         self._tree = tree
-        self._sandbox_width = sandboxes
-        self._calls = Gate(calls, tree)
-        self._sandboxes: dict[int, Gate] = {}
-        self._lock = threading.Lock()
+        self._turn = turn
+        self._providers = providers
+        self.call_width = call_width
+        self.flights = Flights()
+        self.sandboxes = SandboxGate(tree)
 
-    def call_slot(self) -> Gate:
-        """The gate that every language-model call of the turn passes."""
-        return self._calls
+    def throttle(self, endpoint: Hashable, owner: Any = None) -> Throttle:
+        """The gate of a provider, shared by the whole process."""
+        return self._providers.throttle(endpoint, self.call_width, owner=owner)
 
-    def sandbox_slot(self, depth: int) -> Gate:
-        """The gate for live sandboxes of runs at `depth`."""
-        with self._lock:
-            gate = self._sandboxes.get(depth)
-            if gate is None:
-                gate = self._sandboxes[depth] = Gate(self._sandbox_width, self._tree)
-            return gate
+    def enter(self, throttle: Throttle, scope: RunScope, *, drives: bool) -> Place:
+        """A place for one request, to be given back with `throttle.leave`. Waits for it; errors: TreeStopped.
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, width: int) -> list[R]:
+        `drives`: it is the next step of a run, and not one sub-call among many.
+        """
+        place = Place(self._turn, urgency(scope, drives=drives), path_of(scope))
+        throttle.enter(place)
+        try:
+            if not place.granted.done():
+                scope.stop.race(place.granted)
+            scope.stop.check()
+        except BaseException:
+            throttle.give_up(place)
+            raise
+        return place
+
+    def sandbox_place(self, scope: RunScope) -> AbstractContextManager[None]:
+        """A context manager that holds one of the tree's places for live sandboxes for a run. Errors: TreeStopped."""
+        return self.sandboxes.held(self._tree.level(scope.depth), scope.stop)
+
+    def map(self, work: Callable[[T], R], items: Iterable[T], *, width: int | None = None) -> list[R]:
         """`work` over all items side by side, results in order, each in a copy of the caller's context.
 
-        Errors: the first error in order of the items, raised after all have ended. TreeStopped wins over others.
+        `width` bounds the threads; None: as wide as calls may be. Errors: the first error in order of the items,
+        raised after all have ended. TreeStopped wins over others.
         """
         todo: Sequence[T] = list(items)
         if len(todo) <= 1:
             return [work(item) for item in todo]
-        with ThreadPoolExecutor(max_workers=min(width, len(todo)), thread_name_prefix="fleet-batch") as pool:
+        most = min(width or self.call_width, len(todo))
+        with ThreadPoolExecutor(max_workers=most, thread_name_prefix="fleet-batch") as pool:
             futures = [pool.submit(copy_context().run, work, item) for item in todo]
         self._tree.check()
         return [future.result() for future in futures]
+
+
+def urgency(scope: RunScope, *, drives: bool) -> int:
+    """0: a closing answer, or the root's next step: all wait for it; 1: the next step of a child; 2: a sub-call."""
+    if scope.final or (drives and scope.parent is None):
+        return 0
+    return 1 if drives else 2
+
+
+def path_of(scope: RunScope) -> tuple[str, ...]:
+    """The runs from the root down to this one."""
+    ids: list[str] = []
+    here: RunScope | None = scope
+    while here is not None:
+        ids.append(here.id)
+        here = here.parent
+    return tuple(reversed(ids))

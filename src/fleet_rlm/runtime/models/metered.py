@@ -1,9 +1,12 @@
 """The budgeted language model: every call of a tree, at any depth, in any thread, passes here.
 
-`MeteredLM` wraps any DSPy LM. Before a call it reserves from the current run's lease; after it, it settles with the
-usage that DSPy reports; in between it waits for the answer or for the end of the tree, whichever comes first. It emits
-`call.started` and `call.finished`. DSPy's sandbox facade wraps this object again, so sub-agents that model-written
-code builds are metered too.
+`MeteredLM` wraps any DSPy LM. Before a call it reserves from the current run's lease and takes a place at the provider;
+after it, it settles with the usage that DSPy reports; in between it waits for the answer or for the end of the tree,
+whichever comes first. It emits `call.started` and `call.finished`. DSPy's sandbox facade wraps this object again, so
+sub-agents that model-written code builds are metered too.
+
+What counts as a call is a request that was sent: each further try of one that failed for the moment is one more, and a
+request that got the answer of an identical one in flight (`flights.py`) is none.
 
 Usage is read from the history entry that DSPy hands to `update_history` in the context of the call: that hook sees
 usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another thread's.
@@ -12,13 +15,13 @@ usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
+import copy
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
@@ -28,12 +31,16 @@ from fleet_rlm.errors import FleetError, ModelError
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
+from fleet_rlm.runtime.execution.flights import Flight, may_share
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.scheduler import Scheduler
+from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import FREE, Price
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
+from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
+from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash
 
 CHARS_PER_TOKEN = 3
 """Pessimistic: English text has about four characters a token, code and numbers about three."""
@@ -42,6 +49,31 @@ COMPLETION_TOKENS = 2048
 
 _threads = DaemonThreads("fleet-call")
 _entries: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("fleet_lm_entries", default=None)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown."""
+
+    id: str
+    scope: RunScope
+    text: str
+    request: str
+    prompt: Any
+    messages: Any
+    kwargs: dict[str, Any]
+    began: float = field(default_factory=time.perf_counter)
+    told: bool = False
+    broke_off: bool = False
+    unstreamed: bool = False
+    tries: int = 0
+    queued_s: float = 0.0
+    entries: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+    @property
+    def drives(self) -> bool:
+        """Whether it is a run's next step: those have messages, while a sub-call is a bare prompt."""
+        return self.messages is not None
 
 
 class MeteredLM(dspy.BaseLM):
@@ -74,6 +106,10 @@ class MeteredLM(dspy.BaseLM):
         self.kwargs = dict(inner.kwargs)
         self._inner = inner.copy()
         self._inner.update_history = _collect  # pyright: ignore[reportAttributeAccessIssue]
+        self._retries = int(getattr(inner, "num_retries", 0))
+        self._inner.num_retries = 0  # pyright: ignore[reportAttributeAccessIssue] - retries are made here
+        self._endpoint, self._owner = endpoint_of(inner)
+        self._defaults = repr(sorted(self.kwargs.items(), key=str))
         self._role: ev.CallRole = role
         self._tree = tree
         self._scheduler = scheduler
@@ -100,7 +136,7 @@ class MeteredLM(dspy.BaseLM):
         return self._inner.supported_params
 
     def copy(self, **kwargs: Any) -> MeteredLM:
-        return MeteredLM(
+        twin = MeteredLM(
             self._inner.copy(**kwargs),
             role=self._role,
             tree=self._tree,
@@ -111,20 +147,75 @@ class MeteredLM(dspy.BaseLM):
             price=self._price,
             cut=self._cut,
         )
+        twin._retries = self._retries
+        twin._endpoint, twin._owner = self._endpoint, self._owner
+        return twin
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
-        scope = SCOPE.get()
-        scope.stop.check()
+        SCOPE.get().stop.check()
+        request = request_hash(str(self.model), prompt, messages, kwargs)
         text = prompt_text(prompt, messages)
-        reservations = self._reserve(scope, text, kwargs)
+        asked = _Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
+        if asked.scope.streams or not may_share(kwargs, self.kwargs):
+            return self._alone(asked)
+        flights = self._scheduler.flights
+        while True:
+            flight = flights.board((self._endpoint, self._defaults, request), asked.id)
+            if flight.call == asked.id:
+                return self._lead(asked, flight)
+            if self._landed(asked, flight):
+                return self._joined(asked, flight)
+
+    def _alone(self, asked: _Asked) -> Any:
         try:
-            with self._scheduler.call_slot().held():
-                return self._observed(scope, text, reservations, prompt, messages, kwargs)
+            reservations = self._reserve(asked.scope, asked.text, asked.kwargs)
+        except BaseException:
+            if asked.told:  # it had begun as one that waits for another's answer
+                self._tell_finished(asked, "cancelled", Cost(micro_usd=0))
+            raise
+        try:
+            return self._observed(asked, reservations)
         finally:
             for reservation in reservations:
                 reservation.refund()  # nothing to do for those that were settled
             self._observer.budget(self._tree)
+
+    def _lead(self, asked: _Asked, flight: Flight) -> Any:
+        """Make the call for all that ask the same meanwhile."""
+        try:
+            outputs = self._alone(asked)
+        except Exception as error:
+            self._scheduler.flights.land(flight, error=error)
+            raise
+        except BaseException:
+            self._scheduler.flights.call_off(flight)
+            raise
+        self._scheduler.flights.land(flight, outputs)
+        return outputs
+
+    def _landed(self, asked: _Asked, flight: Flight) -> bool:
+        """Wait for the other's answer; False when it was called off. Errors: TreeStopped."""
+        self._tell_started(asked)
+        waited = time.perf_counter()
+        asked.scope.stop.race(flight.landed)
+        asked.queued_s += time.perf_counter() - waited
+        if flight.landed.done():
+            return not flight.called_off
+        self._tell_finished(asked, "cancelled", Cost(micro_usd=0), shared=flight.call)
+        asked.scope.stop.check()
+        return True
+
+    def _joined(self, asked: _Asked, flight: Flight) -> Any:
+        """The other's outcome as one's own, at no charge."""
+        nothing = Cost(micro_usd=0)
+        try:
+            outputs = copy.deepcopy(flight.landed.result())
+        except Exception as error:
+            self._tell_finished(asked, "failed", nothing, error=self._error_info(error), shared=flight.call)
+            raise
+        self._tell_finished(asked, "ok", nothing, outputs=outputs, shared=flight.call)
+        return outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         raise NotImplementedError("the engine is synchronous and runs in worker threads; call it there")
@@ -146,34 +237,13 @@ class MeteredLM(dspy.BaseLM):
             raise
         return taken
 
-    def _observed(
-        self,
-        scope: RunScope,
-        text: str,
-        reservations: list[Reservation],
-        prompt: Any,
-        messages: Any,
-        kwargs: dict[str, Any],
-    ) -> Any:
-        call_id = new_id("cal")
-        started = time.perf_counter()
-        self._observer.emit(
-            ev.CallStarted(
-                id=call_id,
-                role=self._role,
-                model=self.name,
-                request=request_hash(str(self.model), prompt, messages, kwargs),
-                prompt=self._observer.text(text),
-            ),
-            scope,
-        )
-        entries: list[Mapping[str, Any]] = []
-        status: str = "cancelled"
+    def _observed(self, asked: _Asked, reservations: list[Reservation]) -> Any:
+        status: ev.CallStatus = "cancelled"
         error: ev.ErrorInfo | None = None
         outputs: Any = None
         try:
-            outputs = self._until_stopped(entries, prompt, messages, kwargs)
-            self._check_whole(text, entries)
+            outputs = self._tried(asked, reservations)
+            self._check_whole(asked)
             status = "ok"
             return outputs
         except Exception as exc:  # named as what it is, and raised again
@@ -183,50 +253,121 @@ class MeteredLM(dspy.BaseLM):
                 raise
             raise known from exc
         finally:
-            ms = (time.perf_counter() - started) * 1000
-            scope.model_ms += ms
-            cost = self._cost(entries, sent_in_vain=status == "failed")
-            self._settle(reservations, cost)
-            self._observer.emit(
-                ev.CallFinished(
-                    id=call_id,
-                    status=status,  # pyright: ignore[reportArgumentType]
-                    ms=round(ms, 3),
-                    prompt_tokens=cost.prompt_tokens,
-                    completion_tokens=cost.completion_tokens,
-                    cached_tokens=cost.cached_tokens,
-                    cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
-                    response=self._observer.text(output_text(outputs)) if status == "ok" else None,
-                    error=error,
-                ),
-                scope,
-            )
+            if asked.told:
+                asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
+                cost = self._cost(asked.entries, sent_in_vain=status == "failed")
+                self._settle(reservations, cost)
+                self._tell_finished(asked, status, cost, outputs=outputs, error=error)
 
-    def _check_whole(self, text: str, entries: list[Mapping[str, Any]]) -> None:
+    def _check_whole(self, asked: _Asked) -> None:
         """Errors: dspy.ContextWindowExceededError when the server dropped a part of the prompt and said nothing."""
-        if self._cut is None or len(entries) != 1:
+        if self._cut is None or len(asked.entries) != 1:
             return
-        read = tokens_of(entries[0].get("usage") or {})[0]
-        if self._cut(len(text), read):
-            message = f"the server cut the prompt of {len(text):,} characters to {read:,} tokens without a word"
+        read = tokens_of(asked.entries[0].get("usage") or {})[0]
+        if self._cut(len(asked.text), read):
+            message = f"the server cut the prompt of {len(asked.text):,} characters to {read:,} tokens without a word"
             raise dspy.ContextWindowExceededError(model=self.name, message=message)
 
-    def _until_stopped(
-        self, entries: list[Mapping[str, Any]], prompt: Any, messages: Any, kwargs: dict[str, Any]
-    ) -> Any:
-        """The inner call in a thread of its own, so that the end of the tree does not wait for a slow provider."""
+    def _tried(self, asked: _Asked, reservations: list[Reservation]) -> Any:
+        """Send it, and again where that is worth it. Between two tries it holds no place."""
+        throttle = self._scheduler.throttle(self._endpoint, self._owner)
+        while True:
+            asked.tries += 1
+            try:
+                return self._sent(asked, throttle)
+            except Exception as error:  # supervisor of a try: raised unless it is worth another
+                again_in = self._patience(asked, error)
+                if again_in is None or not all(reservation.again() for reservation in reservations):
+                    raise
+            waited = time.perf_counter()
+            wait((asked.scope.stop.future,), again_in)
+            asked.queued_s += time.perf_counter() - waited
+            asked.scope.stop.check()
+
+    def _patience(self, asked: _Asked, error: Exception) -> float | None:
+        """Seconds until another try, or None. What broke off while it was shown is asked once more, unstreamed."""
+        if asked.broke_off and not asked.unstreamed:
+            asked.unstreamed = True
+            return 0.0
+        return None if asked.unstreamed else patience(error, asked.tries, self._retries)
+
+    def _sent(self, asked: _Asked, throttle: Throttle) -> Any:
+        """One request, in its place at the provider."""
+        arrived = time.perf_counter()
+        place = self._scheduler.enter(throttle, asked.scope, drives=asked.drives)
+        asked.queued_s += time.perf_counter() - arrived
+        verdict: Verdict = "abandoned"
+        pause: float | None = None
+        try:
+            self._tell_started(asked)
+            outputs = self._until_stopped(asked)
+            verdict = "ok"
+            return outputs
+        except Exception as error:
+            verdict, pause = verdict_of(error), retry_after(error)
+            raise
+        finally:
+            used = self._cost(asked.entries, sent_in_vain=False) if verdict == "ok" else Cost()
+            tokens = used.prompt_tokens, used.completion_tokens
+            throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
+
+    def _tell_started(self, asked: _Asked) -> None:
+        if asked.told:
+            return
+        asked.told = True
+        self._observer.emit(
+            ev.CallStarted(
+                id=asked.id,
+                role=self._role,
+                model=self.name,
+                request=asked.request,
+                prompt=self._observer.text(asked.text),
+            ),
+            asked.scope,
+        )
+
+    def _tell_finished(
+        self,
+        asked: _Asked,
+        status: ev.CallStatus,
+        cost: Cost,
+        *,
+        outputs: Any = None,
+        error: ev.ErrorInfo | None = None,
+        shared: str | None = None,
+    ) -> None:
+        self._observer.emit(
+            ev.CallFinished(
+                id=asked.id,
+                status=status,
+                ms=round((time.perf_counter() - asked.began) * 1000, 3),
+                queued_ms=round(asked.queued_s * 1000, 3),
+                tries=max(1, asked.tries),
+                prompt_tokens=cost.prompt_tokens,
+                completion_tokens=cost.completion_tokens,
+                cached_tokens=cost.cached_tokens,
+                cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
+                response=self._observer.text(output_text(outputs)) if status == "ok" else None,
+                shared=shared,
+                error=error,
+            ),
+            asked.scope,
+        )
+
+    def _until_stopped(self, asked: _Asked) -> Any:
+        """The inner call in a thread of its own, so that the end of the run does not wait for a slow provider."""
         answer: Future[Any] = Future()
         abort: Future[None] = Future()
         # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
-        streams = messages is not None and _can_stream(self._inner)
+        streams = asked.drives and not asked.unstreamed and _can_stream(self._inner)
 
         def work() -> None:
-            token = _entries.set(entries)
+            token = _entries.set(asked.entries)
             try:
                 if streams:
-                    answer.set_result(self._streamed(messages, kwargs, abort))
+                    answer.set_result(self._streamed(asked, abort))
                 else:
-                    answer.set_result(self._in_one_piece(prompt, messages, kwargs, abort))
+                    answer.set_result(self._in_one_piece(asked, abort))
             except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 answer.set_exception(exc)
             finally:
@@ -234,41 +375,35 @@ class MeteredLM(dspy.BaseLM):
 
         context = copy_context()
         _threads.run(lambda: context.run(work))
-        stop = SCOPE.get().stop
-        stop.race(answer)
+        asked.scope.stop.race(answer)
         if not answer.done():
             abort.set_result(None)
-            stop.check()
+            asked.scope.stop.check()
         return answer.result()
 
-    def _streamed(self, messages: Any, kwargs: dict[str, Any], abort: Future[None]) -> Any:
-        """The same call on DSPy's asynchronous path, whose chunks go to a `CallStream`; `abort` closes the request.
-
-        DSPy tries a request again only while nothing of its answer was seen. One that breaks off later is made once
-        more here, unstreamed, so that showing an answer does not make it less likely.
-        """
-        sink = CallStream(self._observer, SCOPE.get())
+    def _streamed(self, asked: _Asked, abort: Future[None]) -> Any:
+        """The same call on DSPy's asynchronous path, whose chunks go to a `CallStream`; `abort` closes the request."""
+        sink = CallStream(self._observer, asked.scope)
 
         async def call() -> Any:
             with dspy.context(send_stream=sink):
-                return await self._inner.acall(messages=messages, **kwargs)
+                return await self._inner.acall(messages=asked.messages, **asked.kwargs)
 
         try:
             if not self._native:
                 return asyncio.run(call())  # an engine of the caller's own, which may block its loop
             return _until_aborted(call(), abort)
         except LMError as error:
-            if not sink.begun or abort.done() or not _broke_off(error):
-                raise
+            asked.broke_off = sink.begun and _broke_off(error)
+            raise
         finally:
             sink.close()
-        return self._in_one_piece(None, messages, kwargs, abort)
 
-    def _in_one_piece(self, prompt: Any, messages: Any, kwargs: dict[str, Any], abort: Future[None]) -> Any:
+    def _in_one_piece(self, asked: _Asked, abort: Future[None]) -> Any:
         """The same call unstreamed; `abort` closes the request of DSPy's own engines."""
         if not self._native:
-            return self._inner(prompt, messages=messages, **kwargs)
-        return _until_aborted(self._inner.acall(prompt, messages=messages, **kwargs), abort)
+            return self._inner(asked.prompt, messages=asked.messages, **asked.kwargs)
+        return _until_aborted(self._inner.acall(asked.prompt, messages=asked.messages, **asked.kwargs), abort)
 
     @property
     def _native(self) -> bool:
@@ -342,45 +477,3 @@ def _collect(entry: Mapping[str, Any]) -> None:
     entries = _entries.get()
     if entries is not None:
         entries.append(entry)
-
-
-def prompt_text(prompt: Any, messages: Any) -> str:
-    """The request as a person reads it: one block per message."""
-    if messages is None:
-        return prompt if isinstance(prompt, str) else repr(prompt)
-    blocks: list[str] = []
-    for message in messages:
-        content = message.get("content")
-        body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
-        calls = message.get("tool_calls")
-        if calls:
-            body += "\n" + json.dumps(calls, ensure_ascii=False, default=str)
-        blocks.append(f"[{message.get('role', '?')}]\n{body}")
-    return "\n\n".join(blocks)
-
-
-def output_text(outputs: Any) -> str:
-    """The answer as a person reads it."""
-    if isinstance(outputs, list):
-        parts: list[str] = []
-        for item in outputs:
-            if isinstance(item, dict):
-                text = item.get("text") or ""
-                calls = item.get("tool_calls")
-                parts.append(text + (("\n" if text else "") + json.dumps(calls, default=_plain) if calls else ""))
-            else:
-                parts.append(str(item))
-        return "\n\n".join(parts)
-    text = getattr(outputs, "text", None)
-    return text if isinstance(text, str) else str(outputs)
-
-
-def _plain(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else vars(value) if hasattr(value, "__dict__") else str(value)
-
-
-def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> str:
-    """SHA-256 over everything that determines an answer; the key under which a replay finds it."""
-    body = json.dumps([model, prompt, messages, dict(kwargs)], sort_keys=True, ensure_ascii=False, default=repr)
-    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()

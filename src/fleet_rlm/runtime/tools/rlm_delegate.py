@@ -106,7 +106,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     tree.opened(scope)
     tree.observer.run_started(scope, _started(tree, scope, task, value))
     try:
-        with entered(scope), tree.scheduler.sandbox_slot(scope.depth).held():
+        with entered(scope), tree.scheduler.sandbox_place(scope):
             outcome = _work(tree, scope, task, value)
         return outcome
     except TreeStopped as stop:
@@ -160,7 +160,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
 def _build(
     tree: TurnTree, scope: RunScope, task: Task, value: Any, recorder: CellRecorder, *, shown: int
 ) -> BoundedRLM:
-    deeper = tree.budget.level(scope.depth) + 1 < tree.budget.limits.depth
+    deeper = tree.budget.level(scope.depth) < tree.budget.deepest_level
     hooks = TurnRunHooks(tree, scope, task.task)
     tools: list[Callable[..., Any]] = [hooks.budget_tool()]
     if deeper:
@@ -264,6 +264,12 @@ class InterpreterFactory:
         places = self._scope.places
         path = places.child(places.branch("dspy.RLM", None))
         scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
+        gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
+        try:
+            gate.take(level, scope.stop)
+        except BaseException:
+            scope.lease.close()
+            raise
         site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
         tree.opened(scope)
         tree.observer.run_started(
@@ -276,6 +282,7 @@ class InterpreterFactory:
 
         def closed() -> None:
             SCOPE.reset(token)
+            gate.give_back(level)
             scope.await_children(UNWIND_S)
             scope.lease.close()
             tree.closed(scope)
@@ -284,7 +291,11 @@ class InterpreterFactory:
             self._scope.child_closed()
 
         recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(0))
-        return tree.interpreter(scope, recorder, on_closed=closed)
+        try:
+            return tree.interpreter(scope, recorder, on_closed=closed)
+        except BaseException:  # no interpreter, so no shutdown that would close the run
+            closed()
+            raise
 
 
 def _status_of(stop: Stop) -> tuple[ev.RunStatus, ev.Unit | None]:

@@ -13,7 +13,6 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import output_text
 
@@ -80,7 +79,7 @@ class TurnRunHooks:
         def llm_query_batched(prompts: list[str]) -> list[Any]:
             """Ask the sub-model many prompts side by side, answers in order; a failed one is a Failure."""
             work = [_prompt(prompt) for prompt in prompts]
-            return self._tree.scheduler.map(self._ask_or_fail, work, width=CALL_WIDTH)
+            return self._tree.scheduler.map(self._ask_or_fail, work)
 
         return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
 

@@ -223,11 +223,12 @@ export interface EventDataByType {
     request: string;
     prompt: Text;
   };
-  /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `shared` names the call that was in flight already and whose answer this one got; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
+  /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose answer this one got, so that none was sent; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
   "call.finished": {
     id: string;
     status: "ok" | "failed" | "cancelled";
     ms: number;
+    tries?: number;
     prompt_tokens?: number;
     completion_tokens?: number;
     cached_tokens?: number;

@@ -1,0 +1,50 @@
+"""Requests and answers as text: what a person reads in the journal, and the hash under which a replay finds a call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def prompt_text(prompt: Any, messages: Any) -> str:
+    """The request as a person reads it: one block per message."""
+    if messages is None:
+        return prompt if isinstance(prompt, str) else repr(prompt)
+    blocks: list[str] = []
+    for message in messages:
+        content = message.get("content")
+        body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+        calls = message.get("tool_calls")
+        if calls:
+            body += "\n" + json.dumps(calls, ensure_ascii=False, default=str)
+        blocks.append(f"[{message.get('role', '?')}]\n{body}")
+    return "\n\n".join(blocks)
+
+
+def output_text(outputs: Any) -> str:
+    """The answer as a person reads it."""
+    if isinstance(outputs, list):
+        parts: list[str] = []
+        for item in outputs:
+            if isinstance(item, dict):
+                text = item.get("text") or ""
+                calls = item.get("tool_calls")
+                parts.append(text + (("\n" if text else "") + json.dumps(calls, default=_plain) if calls else ""))
+            else:
+                parts.append(str(item))
+        return "\n\n".join(parts)
+    text = getattr(outputs, "text", None)
+    return text if isinstance(text, str) else str(outputs)
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else vars(value) if hasattr(value, "__dict__") else str(value)
+
+
+def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> str:
+    """SHA-256 over everything that determines an answer; the key under which a replay finds it."""
+    body = json.dumps([model, prompt, messages, dict(kwargs)], sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
