@@ -73,6 +73,17 @@ def test_a_level_that_could_never_have_a_sandbox_is_refused() -> None:
     assert refused.value.unit == "sandboxes"
 
 
+def test_the_agents_own_sandbox_leaves_one_for_whom_it_asks() -> None:
+    budget = TreeBudget(Limits(depth=2, sandboxes=2), root_is_agent=True)
+    gate, stop = SandboxGate(budget), Stop(budget.stopped)
+    gate.take(-1, stop)
+    gate.take(0, stop)
+    assert budget.deepest_level == 0 and gate.live == 2
+    alone = TreeBudget(Limits(depth=2, sandboxes=1), root_is_agent=True)
+    with pytest.raises(LimitReached):
+        SandboxGate(alone).take(-1, Stop(alone.stopped))
+
+
 def test_a_wait_for_a_place_ends_with_its_run() -> None:
     budget = TreeBudget(Limits(depth=1, sandboxes=1))
     gate, above = SandboxGate(budget), Stop(budget.stopped)

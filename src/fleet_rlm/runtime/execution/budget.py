@@ -210,8 +210,9 @@ class TreeBudget:
 
     @property
     def deepest_level(self) -> int:
-        """The deepest level of the recursion that can have a sandbox: each level above it holds one that waits."""
-        return min(max(self.limits.depth - 1, 0), self.limits.sandboxes - 1)
+        """The deepest level of the recursion that can have a sandbox: each level above it, the agent's own included,
+        may hold one that waits."""
+        return max(0, min(self.limits.depth - 1, self.limits.sandboxes - 1 - self._first_level))
 
     @property
     def exhausted(self) -> Unit | None:

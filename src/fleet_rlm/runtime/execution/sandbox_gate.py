@@ -19,12 +19,15 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import count
 
-from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.stops import Stop
 
 
 class SandboxGate:
-    """Places for live sandboxes, by level of the recursion (0 is the first RLM). Deeper levels are served first."""
+    """Places for live sandboxes, by level of the recursion. Deeper levels are served first.
+
+    Level 0 is the first RLM; the agent's own sandbox, which lives as long as its turn, is at level -1.
+    """
 
     def __init__(self, tree: TreeBudget) -> None:
         self._tree = tree
@@ -52,8 +55,13 @@ class SandboxGate:
     def take(self, level: int, stop: Stop) -> None:
         """Wait for a place at `level`.
 
-        A level below `TreeBudget.deepest_level` is refused with its lease and does not come here. Errors: TreeStopped.
+        A level below `TreeBudget.deepest_level` is refused with its lease and does not come here.
+
+        Errors: LimitReached where the limit is spent on the levels below, TreeStopped while waiting.
         """
+        limit = self._tree.limits.sandboxes
+        if limit <= self._tree.deepest_level - level:
+            raise LimitReached("sandboxes", f"the limit of {limit} live sandboxes leaves none for this")
         granted: Future[None] = Future()
         with self._lock:
             heapq.heappush(self._queue, (-level, next(self._order), level, granted))

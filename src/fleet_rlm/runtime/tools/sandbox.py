@@ -143,7 +143,7 @@ class SandboxTools:
         """The session's sandbox: the one that it has, or a new one."""
         self._scope.stop.check()
         if self._box is None:
-            self._held.enter_context(self._tree.scheduler.sandbox_slot(self._scope.depth).held())
+            self._held.enter_context(self._tree.scheduler.sandbox_place(self._scope))
             owned = SessionSandboxes(self._tree.sandboxes)
             try:
                 self._box = owned.resume(self._tree.sid)
