@@ -64,6 +64,8 @@ def sse_model(reply: Callable[[dict[str, Any]], list[Piece]]) -> Iterator[SseMod
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             model.asked.append(body)
             pieces = model.reply(body)
+            if pieces and isinstance(pieces[0], dict) and "refused" in pieces[0]:
+                return self.json(400, {"error": {"message": pieces[0]["refused"], "type": "invalid_request_error"}})
             if not body.get("stream"):
                 return self.whole(pieces)
             self.send_response(200)
@@ -111,16 +113,29 @@ def sse_model(reply: Callable[[dict[str, Any]], list[Piece]]) -> Iterator[SseMod
 
         def whole(self, pieces: list[Piece]) -> None:
             text = "".join(piece.get("content", "") for piece in pieces if isinstance(piece, dict))
+            calls: dict[int, dict[str, Any]] = {}
+            for part in (part for piece in pieces if isinstance(piece, dict) for part in piece.get("tool_calls", [])):
+                whole = calls.setdefault(
+                    part["index"], {"id": part.get("id"), "type": "function", "function": {"name": "", "arguments": ""}}
+                )
+                whole["function"]["name"] += part["function"].get("name", "")
+                whole["function"]["arguments"] += part["function"].get("arguments", "")
+            message: dict[str, Any] = {"role": "assistant", "content": text or None}
+            if calls:
+                message["tool_calls"] = list(calls.values())
             answer = {
                 "id": "c",
                 "object": "chat.completion",
                 "created": 1,
                 "model": "tiny",
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}],
                 "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
             }
+            self.json(200, answer)
+
+        def json(self, status: int, answer: dict[str, Any]) -> None:
             raw = json.dumps(answer).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()

@@ -115,6 +115,11 @@ def test_a_stopped_turn_ends_the_agents_code(workspace: Workspace) -> None:
     check_journal(events_of(workspace, result.session))
 
 
+def test_a_limit_of_one_sandbox_leaves_it_to_the_delegated_tasks(workspace: Workspace) -> None:
+    said, _ = work(workspace, [("run_python", {"code": "1"})], limits=ev.Limits(sandboxes=1))
+    assert "leaves none" in said[0]
+
+
 def test_contexts_are_read_listed_and_searched_in_pieces(workspace: Workspace, tmp_path: Path) -> None:
     lines = [f"line {n} " + "y" * 90 for n in range(1, 30_001)]
     lines[24_999] = "the NEEDLE is here"

@@ -280,16 +280,7 @@ class Workspace:
 
     def _past(self, sid: str) -> list[Any]:
         """Earlier questions of the session with their answers, oldest first."""
-        past: list[Any] = []
-        past_turn = _module("agent.runtime").PastTurn
-        for row in self.sessions.turns_of(sid)[-20:]:
-            found = self.journal.read(sid, row.accepted_seq - 1, 1, row.tid)
-            ended = self.journal.read(sid, row.finished_seq - 1, 1, row.tid) if row.finished_seq else []
-            if found and ended and isinstance(found[0].data, ev.TurnAccepted):
-                answer = ended[0].data.answer if isinstance(ended[0].data, ev.TurnFinished) else None
-                if answer:
-                    past.append(past_turn(found[0].data.question, answer))
-        return past
+        return _module("agent.history").past_turns(self.journal, sid, self.sessions.turns_of(sid))
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:

@@ -108,7 +108,11 @@ class TurnRunner:
         cancel.arm(tree)
         observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
         try:
-            kit = replace(self._kit, memory=turn_memory(tree, self._journal))
+            kit = replace(
+                self._kit,
+                memory=turn_memory(tree, self._journal),
+                window=models.root.spec.context_window if models.root.spec is not None else None,
+            )
             agent = AgentRuntime(tree, past=past, kit=kit)
             answer = agent.run_turn(request.question, request.contexts, request.mode)
         except FleetError as error:

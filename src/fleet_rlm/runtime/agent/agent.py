@@ -15,6 +15,7 @@ from dspy.adapters.types.tool import ToolCallResults, ToolCalls
 from dspy.predict.react_v2 import ReActV2
 from dspy.utils.exceptions import AdapterParseError
 
+from fleet_rlm.runtime.agent.compaction import Fitting
 from fleet_rlm.runtime.agent.signatures import Chat
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
 
@@ -46,6 +47,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
     Args:
         tools: functions that the agent may call.
         runner: how the tool calls of a step are run.
+        fitting: keeps the history within the model's window.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         *,
         signature: type[dspy.Signature] = Chat,
         runner: ToolRunner | None = None,
+        fitting: Fitting | None = None,
         max_steps: int = MAX_STEPS,
     ) -> None:
         super().__init__(signature, tools=list(tools), max_iters=max_steps)
@@ -63,6 +66,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         self.tools = {"submit": submit, **self.tools}
         self.react = dspy.Predict(self._make_react_signature())
         self._runner = runner or InOrder()
+        self._fitting = fitting or Fitting()
         self._answer_field = next(iter(signature.output_fields))
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
@@ -75,7 +79,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         signature = with_typed_calls(self.react.signature, tools) if typed else self.react.signature
         for _ in range(steps):
             try:
-                step = self.react(signature=signature, history=history, tools=tools, **pending)
+                step = self._ask(history, signature=signature, tools=tools, **pending)
             except AdapterParseError as error:
                 return self._plain_answer(error, history, pending)
             calls = final_first(as_tool_calls(step.tool_calls))
@@ -89,11 +93,14 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
                 return dspy.Prediction(**answer, history=history, termination_reason="submit")
         return self._last_word(signature, tools, history, pending)
 
+    def _ask(self, history: dspy.History, **options: Any) -> dspy.Prediction:
+        return self._fitting.call(lambda: self.react(history=history, **options), history)
+
     def _last_word(self, signature: Any, tools: list[Any], history: Any, pending: dict[str, Any]) -> dspy.Prediction:
         """One more call that must submit; what a model says instead of it is its answer."""
         must = {"tool_choice": {"type": "function", "function": {"name": "submit"}}}
         try:
-            step = self.react(signature=signature, history=history, tools=tools, config=must, **pending)
+            step = self._ask(history, signature=signature, tools=tools, config=must, **pending)
         except AdapterParseError as error:
             return self._plain_answer(error, history, pending)
         calls = final_first(as_tool_calls(step.tool_calls))

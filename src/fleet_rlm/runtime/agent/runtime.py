@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.adapters.types.tool import ToolCalls
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from fleet_rlm.errors import FleetError, InvalidInput, TreeStopped
 from fleet_rlm.runtime.agent.agent import MAX_STEPS, FleetAgent
+from fleet_rlm.runtime.agent.compaction import Compacted, Fitting
+from fleet_rlm.runtime.agent.history import PastTurn, history, plain_history
 from fleet_rlm.runtime.agent.memory import shown
 from fleet_rlm.runtime.agent.signatures import Chat, Direct, Reply, Talk, hinted, with_memory
 from fleet_rlm.runtime.agent.toolset import AgentKit, Toolset
@@ -32,15 +33,6 @@ from fleet_rlm.runtime.tools.rlm_delegate import UNWIND_S, Outcome, Task, run_rl
 
 DIRECT_CHARS = 400_000
 """Documents up to this size may go into one prompt (about 100,000 tokens); more is for the other modes."""
-HISTORY_TURNS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class PastTurn:
-    """An earlier question of the session and its answer."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ class AgentRuntime:
     def __init__(self, tree: TurnTree, *, past: Sequence[PastTurn] = (), kit: AgentKit | None = None) -> None:
         self._tree = tree
         self._kit = kit or AgentKit()
-        self._past = list(past)[-HISTORY_TURNS:]
+        self._past = list(past)
 
     def run_turn(self, question: str, refs: Sequence[ev.ContextRef], mode: ev.Mode) -> Answer:
         """Answer `question` over the contexts. Blocks until the whole tree has ended."""
@@ -137,6 +129,7 @@ class AgentRuntime:
             tools.tools(),
             signature=hinted(signature, tools.hints()),
             runner=ObservedTools(self._tree, tools.seconds),
+            fitting=self._fitting(),
         )
         try:
             prediction = agent(**inputs, history=history(self._past))
@@ -165,9 +158,20 @@ class AgentRuntime:
             return self._chat(question, refs)
         # Without documents there is little to delegate, and a model that cannot call tools, given some, calls them
         # for everything it could simply say.
-        past = [{"question": turn.question, "answer": turn.answer} for turn in self._past]
         signature, inputs = self._remembering(Reply, question=question)
-        return self._predict(signature, **inputs, history=dspy.History(messages=past))
+        return self._predict(signature, **inputs, history=plain_history(self._past))
+
+    def _fitting(self) -> Fitting:
+        """Keeps a history within the root model's window and tells when something left it."""
+        scope = SCOPE.get()
+
+        def tell(done: Compacted) -> None:
+            event = ev.HistoryCompacted(
+                dropped=done.dropped, before_chars=done.before_chars, after_chars=done.after_chars
+            )
+            self._tree.observer.emit(event, scope)
+
+        return Fitting(self._kit.window, tell)
 
     def _remembering(self, signature: Any, **inputs: str) -> tuple[Any, dict[str, str]]:
         """Signature and inputs with the session's core memory, where there is any."""
@@ -178,7 +182,7 @@ class AgentRuntime:
     def _predict(self, signature: Any, **inputs: Any) -> Outcome:
         """One call of the root model; a reply without field markers is taken as the answer that it is."""
         try:
-            prediction = dspy.Predict(signature)(**inputs)
+            prediction = self._fitting().call(lambda: dspy.Predict(signature)(**inputs), inputs.get("history"))
         except TreeStopped as stop:
             if stop.reason != "limit" or self._tree.budget.stopped.done():
                 raise
@@ -232,21 +236,6 @@ def partial_text(text: str | None, unit: ev.Unit) -> str:
     """A partial answer that says what cut it short."""
     note = f"Partial answer: the {unit} limit was reached."
     return f"{note}\n\n{text}" if text else f"{note} Nothing was found before that."
-
-
-def history(past: Sequence[PastTurn]) -> dspy.History:
-    """Earlier turns as the agent's own history: each a question and the `submit` that answered it."""
-    messages: list[dict[str, object]] = []
-    for number, turn in enumerate(past):
-        submit = {"name": "submit", "args": {"answer": turn.answer}, "id": f"past_{number}"}
-        messages.append(
-            {
-                "question": turn.question,
-                "tool_calls": ToolCalls.from_dict_list([submit]),
-                "answer": turn.answer,
-            }
-        )
-    return dspy.History(messages=messages)
 
 
 def _as_text(value: object) -> str | None:

@@ -34,10 +34,14 @@ HINTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class AgentKit:
-    """What the settings give the agent. `memory` None: there is no session to remember anything for."""
+    """What the settings give the agent.
+
+    `memory` None: there is no session to remember anything for. `window`: of the root model, in tokens, where known.
+    """
 
     groups: tuple[str, ...] = TOOL_GROUPS
     memory: SessionMemory | None = None
+    window: int | None = None
     fetcher: Fetcher = field(default_factory=Fetcher)
     permission: Callable[[TurnTree], Permission] = AskThePerson
 
