@@ -64,6 +64,7 @@ def a_turn_with_everything() -> list[Draft]:
                 error=ev.CellError(name="ZeroDivisionError", message="division by zero", line=1),
                 changed=[ev.VariableChange(name="x", type="list", preview="[1]", size=1)],
                 truncated=True,
+                batched=2,
             ),
             *child,
         ),

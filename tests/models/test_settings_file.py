@@ -47,7 +47,7 @@ def test_every_variable_reaches_its_setting(home):
         "FLEET_MODE": "rlm", "FLEET_MAX_CALLS": "7", "FLEET_MAX_TOKENS": "8", "FLEET_MAX_COST": "0.5", "FLEET_TIMEOUT": "9",
         "FLEET_MAX_DEPTH": "0", "FLEET_MAX_CHILDREN": "3", "FLEET_MAX_SANDBOXES": "4", "FLEET_HOST": "localhost",
         "FLEET_PORT": "0", "FLEET_UNSAFE_NO_SANDBOX": "1", "FLEET_ALLOW_DEGRADED": "1", "DAYTONA_API_KEY": "k2", "DAYTONA_API_URL": "https://d/api",
-        "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory", "FLEET_CALL_WIDTH": "5",
+        "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory", "FLEET_CALL_WIDTH": "5", "FLEET_VARIABLE_MODE": "always",
     }  # fmt: skip
     assert set(values) == {setting.variable for setting in SETTINGS}
     settings = load_settings(home=home, environ=values)

@@ -29,6 +29,7 @@ import platformdirs
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config_values import (
     Secret,
+    VariableMode,
     address,
     boolean,
     mode,
@@ -37,6 +38,7 @@ from fleet_rlm.runtime.config_values import (
     positive,
     secret,
     tool_groups,
+    variable_mode,
     whole,
 )
 from fleet_rlm.runtime.execution.events import Limits, Mode
@@ -88,6 +90,7 @@ SETTINGS: Final = (
     Setting("api_key", "FLEET_API_KEY", secret),
     Setting("mode", "FLEET_MODE", mode, "auto"),
     Setting("tools", "FLEET_TOOLS", tool_groups, TOOL_GROUPS),
+    Setting("variable_mode", "FLEET_VARIABLE_MODE", variable_mode, "auto"),
     Setting("limits.calls", "FLEET_MAX_CALLS", _COUNT, 1000),
     Setting("limits.tokens", "FLEET_MAX_TOKENS", _COUNT),
     Setting("limits.cost_usd", "FLEET_MAX_COST", positive),
@@ -123,6 +126,7 @@ class Settings:
     api_key: Secret | None = None
     mode: Mode = "auto"
     tools: tuple[str, ...] = TOOL_GROUPS
+    variable_mode: VariableMode = "auto"
     limits: Limits = field(default_factory=Limits)
     call_width: int = 64
     host: str = "127.0.0.1"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 from fleet_rlm.runtime.execution.events import Mode
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
+
+VariableMode: TypeAlias = Literal["auto", "always", "never"]
+"""When a run works through REPL variables: above a size of its input, always, or never."""
 
 
 class Secret:
@@ -86,6 +89,13 @@ def tool_groups(value: object) -> tuple[str, ...]:
         if name not in TOOL_GROUPS:
             raise ValueError(f"expected some of {', '.join(TOOL_GROUPS)}, or none, got {name!r}")
     return tuple(name for name in TOOL_GROUPS if name in names)
+
+
+def variable_mode(value: object) -> VariableMode:
+    """One of the variable modes."""
+    if value not in get_args(VariableMode):
+        raise ValueError(f"expected one of {', '.join(get_args(VariableMode))}, got {value!r}")
+    return cast("VariableMode", value)
 
 
 def boolean(value: object) -> bool:

@@ -255,6 +255,7 @@ class Workspace:
             redact=redactor(self.settings),
             kit=_module("agent.toolset").AgentKit(groups=self.settings.tools),
             call_width=self.settings.call_width,
+            variable_mode=self.settings.variable_mode,
         )
 
     def _accept_lock(self, sid: str) -> threading.Lock:

@@ -16,6 +16,7 @@ from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
 from fleet_rlm.runtime.agent.toolset import AgentKit
+from fleet_rlm.runtime.config_values import VariableMode
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.citations import find_citations
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -75,7 +76,9 @@ class TurnRunner:
         redact: Callable[[str], str],
         kit: AgentKit | None = None,
         call_width: int = CALL_WIDTH,
+        variable_mode: VariableMode = "auto",
     ) -> None:
+        self._variable_mode: VariableMode = variable_mode
         self._journal = journal
         self._blobs = blobs
         self._contexts = contexts
@@ -157,6 +160,9 @@ class TurnRunner:
             sub_lm=metered(models.sub, "sub"),
             sandboxes=self._sandboxes,
             contexts=self._contexts,
+            blobs=self._blobs,
+            published=lambda: self._journal.artifacts(sid),
+            variable_mode=self._variable_mode,
             failure=lambda error: _model_error(error, models.root),
         )
 
@@ -192,6 +198,8 @@ class TurnRunner:
             runs=finished.runs,
             max_depth_reached=finished.max_depth_reached,
             citations=tuple(citations),
+            artifacts=tree.artifacts.of_turn(),
+            coverage=tree.coverage.of_turn(),
             sandbox=SandboxInfo(tree.provider, tree.isolation),
             model=models.root.name,
         )

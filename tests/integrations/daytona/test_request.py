@@ -33,12 +33,12 @@ def test_tools_and_fields_are_sent_when_they_changed() -> None:
 
     writer, tools = RequestWriter(), {"plain": plain, "handles": handles}
     first = sent(writer, {}, tools=tools, fields=[{"name": "a"}])
-    assert first["tools"] == [["plain", False], ["handles", True]] and first["fields"] == [{"name": "a"}]
+    assert first["tools"] == [["plain", ""], ["handles", "handles"]] and first["fields"] == [{"name": "a"}]
     assert not {"tools", "fields"} & set(sent(writer, {}, tools=tools, fields=[{"name": "a"}]))
     assert sent(writer, {}, tools={"plain": plain}, fields=None) | {"cell": 0} == {
         "cell": 0,
         "code": "code",
-        "tools": [["plain", False]],
+        "tools": [["plain", ""]],
         "fields": None,
         "vars": {},
         "bind": {},

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-from fleet_rlm.integrations.daytona.offer import GUEST_OFFERS, Offer, instructions, offer_of
+from fleet_rlm.integrations.daytona.offer import BY_NAME, OFFERS, instructions, line_of, offered
 from fleet_rlm.integrations.daytona.transport import boot_line, boot_marker
 from fleet_rlm.integrations.daytona.worker import worker_sha256, worker_source
+from fleet_rlm.integrations.daytona.worker.slices import Helpers
 
 
 def test_the_parts_do_not_overwrite_each_other() -> None:
@@ -56,21 +60,24 @@ def test_the_boot_line_is_shell_and_python() -> None:
     assert subprocess.run(["sh", "-n", "-c", boot_line("00112233").decode()], check=False).returncode == 0
 
 
-def test_every_offer_of_the_table_is_in_the_instructions_and_in_the_guest() -> None:
+def test_the_table_is_what_the_guest_has_and_what_the_model_is_told() -> None:
     text = DaytonaInterpreter.execution_instructions
     assert text == instructions()
-    for offer in GUEST_OFFERS:
-        assert f"`{offer.name}{offer.signature}`" in text and offer.help and offer.help in text
-        assert f'"{offer.name}"'.encode() in worker_source()
-    assert "- `grep(pattern, text=None, ignore_case=True, limit=200)` - Lines that match" in text
+    for offer in OFFERS:
+        assert offer.help and "\n" not in offer.help
+        assert (line_of(offer) in text) == (offer.side == "guest")
+        assert offer.side == "host" or f'"{offer.name}"'.encode() in worker_source()
+    for helper in (Helpers.chunks, Helpers.grep, Helpers.context_info):
+        parameters = [
+            p.replace(annotation=p.empty) for p in inspect.signature(helper).parameters.values() if p.name != "self"
+        ]
+        assert BY_NAME[helper.__name__].signature == str(inspect.Signature(parameters))
 
 
-def test_hosts_add_their_own_offers() -> None:
-    def ask(question: str, *, urgent: bool = False) -> str:
-        """Ask a person.
+def test_a_host_function_takes_its_help_from_the_table() -> None:
+    def budget() -> None:
+        """Something else."""
 
-        More that the model is not told.
-        """
-        return question
-
-    assert offer_of(ask, "host") == Offer("ask", "(question, *, urgent=False)", "Ask a person.", "host")
+    assert offered(budget).__doc__ == BY_NAME["budget"].help
+    with pytest.raises(KeyError):
+        offered(test_it_is_named_by_its_bytes)

@@ -178,6 +178,14 @@ class JournalStore:
         async with self.database.read() as connection:
             return [Stored(*row) for row in await connection.execute(query)]
 
+    async def of_type(self, sid: str, type_: str) -> list[Stored]:
+        """A session's events of one type, in order."""
+        query = select(events.c.seq, events.c.type, events.c.turn, events.c.raw).where(
+            events.c.sid == sid, events.c.type == type_
+        )
+        async with self.database.read() as connection:
+            return [Stored(*row) for row in await connection.execute(query.order_by(events.c.seq))]
+
     async def latest(self, turn: str, type_: str) -> str | None:
         """The JSON of a turn's newest event of a type."""
         query = select(events.c.raw).where(events.c.turn == turn, events.c.type == type_)

@@ -13,6 +13,7 @@ import msgspec
 
 from fleet_rlm.integrations.daytona.listener import CellError, CellResult, StreamName, VariableChange
 from fleet_rlm.integrations.daytona.worker.frames import CH_STDERR, CH_STDOUT
+from fleet_rlm.integrations.daytona.worker.reads import MAX_SPANS
 
 EMIT_EVERY_S = 0.05  # at most 20 pieces of output a second and stream reach the listener
 
@@ -49,6 +50,9 @@ class Outcome(msgspec.Struct, frozen=True):
     syntax: bool = False
     error: GuestError | None = None
     changed: list[GuestChange] = []
+    handles: Any = None
+    reads: dict[str, list[tuple[int, int]]] = {}
+    batched: int = 0
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -178,6 +182,9 @@ def result_of(outcome: Outcome, log: OutputLog) -> CellResult:
         changed=tuple(VariableChange(c.name, c.type, c.size, c.preview, c.text) for c in outcome.changed),
         ms=outcome.ms,
         truncated=log.truncated,
+        reads={sha: tuple(spans[:MAX_SPANS]) for sha, spans in outcome.reads.items()},
+        batched=max(0, outcome.batched),
+        handles=outcome.handles,
     )
 
 

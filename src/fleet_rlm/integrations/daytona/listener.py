@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 CellStatus = Literal["ok", "error", "submitted", "interrupted", "lost"]
 StreamName = Literal["stdout", "stderr"]
@@ -51,7 +52,12 @@ class VariableChange:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """How a cell ended. `value` is the repr of its last expression; `ms` is time inside the sandbox."""
+    """How a cell ended. `value` is the repr of its last expression; `ms` is time inside the sandbox.
+
+    `reads`: by context, the characters [start, end) that the code looked at. `batched` sub-calls of loops were made
+    side by side. `handles`: the submitted outputs with `$slice` in place of each piece of a context, if there are any.
+    They come from the sandbox and are not to be trusted.
+    """
 
     status: CellStatus
     stdout: str = ""
@@ -61,6 +67,9 @@ class CellResult:
     changed: tuple[VariableChange, ...] = ()
     ms: float = 0.0
     truncated: bool = False
+    reads: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict[str, tuple[tuple[int, int], ...]])
+    batched: int = 0
+    handles: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,51 +1,105 @@
 """What model-written code finds in a sandbox: one table, from which its instructions are generated.
 
-The guest's own functions are described by their signature and first docstring line in the worker; whoever
-offers host tools adds entries of their own.
+`OFFERS` has every name with its signature and its one line of help. The guest's functions are in the worker; the
+host's take their help text from here by `offered`, so that the manual and the functions cannot drift apart.
+docs/repl.md shows the same table.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from fleet_rlm.integrations.daytona.worker.slices import Helpers
-from fleet_rlm.integrations.daytona.worker.values import Failure
+from fleet_rlm.integrations.daytona.worker.calls import FILE, HANDLES
 
-_HANDLES = "__fleet_takes_handles__"
+_MODE = "__fleet_argument_mode__"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One name that model-written code can use. `help` is one line."""
+    """One name that model-written code can use. `help` is one line; `when` says where the name is missing."""
 
     name: str
     signature: str
     help: str
     side: Literal["guest", "host"]
+    when: str = ""
 
 
-def offer_of(function: Callable[..., Any], side: Literal["guest", "host"], name: str | None = None) -> Offer:
-    """The entry of a function, from its signature (without types and `self`) and its first docstring line."""
-    parameters = [
-        parameter.replace(annotation=inspect.Parameter.empty)
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.name != "self"
-    ]
-    signature = str(inspect.Signature(parameters))
-    help_line = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Offer(name or function.__name__, signature, help_line, side)
-
-
-GUEST_OFFERS: tuple[Offer, ...] = (
-    offer_of(Helpers.chunks, "guest"),
-    offer_of(Helpers.grep, "guest"),
-    offer_of(Helpers.context_info, "guest"),
-    Offer("Failure", "", (Failure.__doc__ or "").partition("\n")[0], "guest"),
+OFFERS: tuple[Offer, ...] = (
+    Offer(
+        "context_info",
+        "()",
+        "Name -> kind, characters, lines and files of every context variable, without loading it.",
+        "guest",
+    ),
+    Offer(
+        "chunks",
+        "(text, size, overlap=0)",
+        "Cut a text (or each text of a list or dict) into pieces of `size` characters that know their place.",
+        "guest",
+    ),
+    Offer(
+        "grep",
+        "(pattern, text=None, ignore_case=True, limit=200)",
+        "Lines that match a regular expression in a text (default: all context variables), with .path .line .text.",
+        "guest",
+    ),
+    Offer("llm_query", "(prompt)", "Ask the sub-model one prompt; gives its text.", "host", "depth 1 and more"),
+    Offer(
+        "llm_query_batched",
+        "(prompts)",
+        "Ask the sub-model many prompts side by side, answers in order; a failed one is a Failure.",
+        "host",
+        "depth 1 and more",
+    ),
+    Offer(
+        "rlm_query",
+        "(task, context=None, schema=None)",
+        "Run a task in a child sandbox with its own REPL; context may be any value, best a slice of yours. `schema` "
+        "(a word such as 'int' or 'list[str]', a JSON Schema, or {'name': 'str'}) types the result.",
+        "host",
+        "depth 2 and more",
+    ),
+    Offer(
+        "rlm_query_batched",
+        "(tasks, contexts=None, schema=None)",
+        "Run many tasks side by side, one child each, results in order, a failed one a Failure; `tasks` may be one "
+        "text for all contexts.",
+        "host",
+        "depth 2 and more",
+    ),
+    Offer(
+        "budget",
+        "()",
+        "What is left of the budget of the whole task, in every unit (None = no limit).",
+        "host",
+    ),
+    Offer(
+        "save_artifact",
+        "(path_or_value, name=None)",
+        "Give the person a file: the path of one, or text, bytes, rows (name.csv) or any JSON value (name.json).",
+        "host",
+    ),
+    Offer(
+        "ask_user",
+        "(question, choices=None)",
+        "Ask the person and wait for the answer; only for what neither the task nor the context can tell.",
+        "host",
+        "where the policy allows it",
+    ),
+    Offer(
+        "Failure",
+        "",
+        "An item that could not be done: false in a condition, with `.error` (class name) and `.message`.",
+        "guest",
+    ),
+    Offer("SUBMIT", "(...)", "End the run with its outputs, by name or in order.", "guest"),
 )
+BY_NAME = {offer.name: offer for offer in OFFERS}
+GUEST_OFFERS = tuple(offer for offer in OFFERS if offer.side == "guest")
 
 ENVIRONMENT = (
     "Code runs as Python in an isolated sandbox without network, in one persistent session: variables, imports and "
@@ -56,16 +110,32 @@ ENVIRONMENT = (
 
 def instructions(offers: Iterable[Offer] = GUEST_OFFERS) -> str:
     """The text for the model: the environment, then each name with its one line."""
-    lines = [f"- `{offer.name}{offer.signature}` - {offer.help}" for offer in offers]
-    return "\n".join([ENVIRONMENT, *lines])
+    return "\n".join([ENVIRONMENT, *(line_of(offer) for offer in offers)])
+
+
+def line_of(offer: Offer) -> str:
+    """One name as the model reads it."""
+    return f"- `{offer.name}{offer.signature}` - {offer.help}"
+
+
+def offered(function: F) -> F:
+    """Give a host function the help text of its name. KeyError for a name that is not in the table."""
+    function.__doc__ = BY_NAME[function.__name__].help
+    return function
 
 
 def takes_handles(function: F) -> F:
     """Mark a host tool: Slices in its arguments arrive as `{"$slice": [sha256, start, end]}`, not as text."""
-    setattr(function, _HANDLES, True)
+    setattr(function, _MODE, HANDLES)
     return function
 
 
-def wants_handles(function: Callable[..., Any]) -> bool:
-    """Whether `takes_handles` marked this tool (wrappers that copy `__dict__` keep the mark)."""
-    return bool(getattr(function, _HANDLES, False))
+def takes_file(function: F) -> F:
+    """Mark a host tool `(path_or_value, name)`: the first arrives as the file's or value's bytes, in base64."""
+    setattr(function, _MODE, FILE)
+    return function
+
+
+def argument_mode(function: Callable[..., Any]) -> str:
+    """How a tool takes its arguments (wrappers that copy `__dict__` keep the mark)."""
+    return str(getattr(function, _MODE, ""))

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from fleet_rlm.integrations.daytona.binding import BIND_FUNCTION, ContextValue
-from fleet_rlm.integrations.daytona.offer import wants_handles
+from fleet_rlm.integrations.daytona.offer import argument_mode
+from fleet_rlm.integrations.daytona.worker.ahead import AHEAD
+from fleet_rlm.integrations.daytona.worker.readers import SEEN
 from fleet_rlm.integrations.daytona.worker.values import to_json
 
 Tools = Mapping[str, Callable[..., Any]]
@@ -16,7 +18,7 @@ Fields = Sequence[Mapping[str, Any]] | None
 
 SAVE_FUNCTION, RESTORE_FUNCTION = "__fleet_save__", "__fleet_restore__"
 OWN_FUNCTIONS = (BIND_FUNCTION, SAVE_FUNCTION, RESTORE_FUNCTION)
-RESERVED = frozenset({"SUBMIT", "__builtins__", *OWN_FUNCTIONS})
+RESERVED = frozenset({"SUBMIT", "__builtins__", AHEAD, SEEN, *OWN_FUNCTIONS})
 FACADE_MARK = "__dspy_host_token"  # dspy sends it with the code of its sandbox facade
 MAX_REQUEST_BYTES = 128 << 20
 RAW_PREFIX = "_raw_"  # dspy's names for the payloads of SandboxSerializable inputs
@@ -39,14 +41,14 @@ class RequestWriter:
     def __init__(self, limit: int = MAX_REQUEST_BYTES) -> None:
         self._limit = limit
         self._sent: dict[str, Any] = {}  # name -> the immutable value itself, or a digest
-        self._tools: list[tuple[str, bool]] = []
+        self._tools: list[tuple[str, str]] = []
         self._fields: Fields = None
 
     def write(self, cell: str, code: str, variables: Mapping[str, Any], tools: Tools, fields: Fields) -> bytes:
         """The bytes of one cell for the worker. BadRequest names what cannot be sent."""
         check_names(variables, tools, fields)
         parts: list[tuple[str, bytes]] = [("cell", to_json(cell)), ("code", to_json(code))]
-        offered = [(name, wants_handles(tool)) for name, tool in tools.items()]
+        offered = [(name, argument_mode(tool)) for name, tool in tools.items()]
         if offered != self._tools:
             parts.append(("tools", to_json(offered)))
             self._tools = offered

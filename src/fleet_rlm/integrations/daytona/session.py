@@ -37,8 +37,8 @@ from fleet_rlm.integrations.daytona.channel import Channel, ChannelOptions
 from fleet_rlm.integrations.daytona.listener import CellLimits
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.integrations.daytona.transport import Transport, TransportError
+from fleet_rlm.integrations.daytona.worker.calls import MAX_LIVE_CALLS
 from fleet_rlm.integrations.daytona.worker.frames import CH_CALL, CH_CUT, CH_EXEC, CH_INTERRUPT, CH_LOST
-from fleet_rlm.integrations.daytona.worker.repl import MAX_LIVE_CALLS
 from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
 
 PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does

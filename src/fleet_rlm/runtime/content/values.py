@@ -6,7 +6,8 @@ anywhere in a JSON value. Text never crosses: the sandbox reads it from its moun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from fleet_rlm.errors import InvalidInput
@@ -56,6 +57,15 @@ def handles_in(value: Any) -> Iterator[str]:
             stack.extend((inner, depth + 1) for inner in cast("Sequence[Any]", item))
 
 
+def input_chars(task: str, value: Any) -> int:
+    """How much a run is given, in characters: its task and its context."""
+    if value is None:
+        return len(task)
+    if isinstance(value, ContextInput):
+        return len(task) + value.chars
+    return len(task) + len(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
 def context_value(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore) -> Any:
     """What an RLM gets as its `context`: plain data as it is, a ContextInput when there are handles in it."""
     first = next(handles_in(spec), None)
@@ -63,6 +73,30 @@ def context_value(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore
         return spec
     preview = f"{_preview(spec, refs)}\n{_beginning(spec, refs, store)}"
     return ContextInput(spec, preview, guest_type=_guest_type(spec, refs), chars=_chars(spec, refs))
+
+
+def kept_handles(value: Any, handles: Any, allowed: Collection[str], store: ContextStore) -> Any:
+    """The value with `$slice` in place of each text of it that `handles` (of the same form) says is a piece.
+
+    `handles` comes from a sandbox: a handle is believed only of a context in `allowed` whose characters are the text.
+    """
+    if isinstance(value, str):
+        try:
+            handle = _handle(handles)
+        except InvalidInput:
+            return value
+        if handle is None or handle[0] not in allowed or handle[1] is None or handle[2] is None:
+            return value
+        same = handle[2] - handle[1] == len(value) and store.read(handle[0], handle[1], handle[2]) == value
+        return {"$slice": list(handle)} if same else value
+    if isinstance(value, Mapping) and isinstance(handles, Mapping):
+        mine, theirs = cast("Mapping[str, Any]", value), cast("Mapping[str, Any]", handles)
+        return {key: kept_handles(item, theirs.get(key), allowed, store) for key, item in mine.items()}
+    if isinstance(value, list) and isinstance(handles, list):
+        items, places = cast("list[Any]", value), cast("list[Any]", handles)
+        if len(items) == len(places):
+            return [kept_handles(item, place, allowed, store) for item, place in zip(items, places, strict=True)]
+    return value
 
 
 def _handle(item: Any) -> tuple[str, int | None, int | None] | None:

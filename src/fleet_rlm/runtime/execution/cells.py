@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 
 PARTIAL_NAME = "answer"
@@ -19,10 +20,15 @@ class CellRecorder:
     `shown_chars` is how much of a cell's output the model will see in its next turn.
     """
 
-    def __init__(self, observer: TurnObserver, scope: RunScope, *, shown_chars: int) -> None:
+    def __init__(
+        self, observer: TurnObserver, scope: RunScope, *, shown_chars: int, coverage: Coverage | None = None
+    ) -> None:
         self._observer = observer
         self._scope = scope
         self._shown = shown_chars
+        self._coverage = coverage
+        self.submitted: Any = None
+        """The outputs that ended the run, with handles in place of pieces of contexts; None when there are none."""
         self.isolation: str | None = None
         self.provider: str | None = None
 
@@ -56,6 +62,10 @@ class CellRecorder:
         for change in result.changed:
             if change.name == PARTIAL_NAME:
                 self._scope.partial = change.preview if change.text is None else change.text
+        self.submitted = result.handles
+        if self._coverage is not None:
+            for sha256, spans in result.reads.items():
+                self._coverage.note(self._scope, sha256, spans)
         self._observer.emit(self._finished(cell, result), self._scope)
 
     def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
@@ -89,4 +99,5 @@ class CellRecorder:
                 for change in result.changed
             ],
             truncated=result.truncated,
+            batched=result.batched,
         )

@@ -319,7 +319,10 @@ class CellOutput(Data):
 
 
 class CellFinished(Data):
-    """`shown` = characters of the output that the model sees in its next turn; `output_chars` = all there were."""
+    """`shown` = characters of the output that the model sees in its next turn; `output_chars` = all there were.
+
+    `batched`: sub-calls of loops in the code that were made side by side without being asked to.
+    """
 
     type = "cell.finished"
     id: str
@@ -331,6 +334,7 @@ class CellFinished(Data):
     error: CellError | None = None
     changed: list[VariableChange] = []
     truncated: bool = False
+    batched: int = 0
 
 
 class CallStarted(Data):

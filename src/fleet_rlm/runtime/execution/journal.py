@@ -24,7 +24,7 @@ import msgspec
 from fleet_rlm.errors import Conflict, FleetError, InternalError, NotFound, StorageError
 from fleet_rlm.integrations.database import Batch, Head, JournalStore, Outcome, Stored
 from fleet_rlm.integrations.database.store import now_ms
-from fleet_rlm.runtime.execution.events import Draft, Event, decode_event, encode_event, place
+from fleet_rlm.runtime.execution.events import ArtifactPublished, Draft, Event, decode_event, encode_event, place
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -337,6 +337,15 @@ class Journal:
         """A turn's newest event of a type, such as "budget.updated"; None when there is none."""
         raw = await self._database.arun(self._store.latest(turn, type_))
         return None if raw is None else decode_event(raw)
+
+    def artifacts(self, sid: str) -> list[ArtifactPublished]:
+        """The committed artifacts of a session, in order."""
+        rows = self._database.run(self._store.of_type(sid, ArtifactPublished.type))
+        return [cast("ArtifactPublished", decode_event(row.raw).data) for row in rows]
+
+    async def aof_type(self, sid: str, type_: str) -> list[Event]:
+        """The committed events of one type of a session, in order."""
+        return [decode_event(row.raw) for row in await self._database.arun(self._store.of_type(sid, type_))]
 
     def head(self, sid: str) -> Head:
         """Epoch and newest committed seq. Errors: NotFound."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet_rlm.runtime.execution.artifacts import Artifact
+from fleet_rlm.runtime.execution.coverage import Covered
 from fleet_rlm.runtime.execution.events import (
     Citation,
     ContextRef,
@@ -61,7 +63,10 @@ class SandboxInfo:
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """How a turn ended. `runs` counts the nodes of the tree, the root included."""
+    """How a turn ended. `runs` counts the nodes of the tree, the root included.
+
+    `artifacts`: the files that it published; `coverage`: how much of each context its runs have read.
+    """
 
     session: str
     turn: str
@@ -75,3 +80,5 @@ class TurnResult:
     citations: tuple[Citation, ...]
     sandbox: SandboxInfo
     model: str
+    artifacts: tuple[Artifact, ...] = ()
+    coverage: tuple[Covered, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -12,11 +12,14 @@ import dspy
 from fleet_rlm.errors import Conflict, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from fleet_rlm.runtime.config_values import VariableMode
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import Approvals
+from fleet_rlm.runtime.execution.artifacts import ArtifactShelf, Blobs
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
+from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
@@ -26,7 +29,10 @@ from fleet_rlm.runtime.models.metered import MeteredLM
 
 @dataclass(slots=True)
 class TurnTree:
-    """The shared services of one turn. `failure` maps whatever a provider raised to one of our ModelErrors."""
+    """The shared services of one turn. `failure` maps whatever a provider raised to one of our ModelErrors.
+
+    `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
+    """
 
     sid: str
     turn: str
@@ -38,10 +44,16 @@ class TurnTree:
     sandboxes: SandboxRuntime
     contexts: ContextStore
     failure: Callable[[BaseException], ModelError]
+    blobs: Blobs
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     isolation: str | None = None
     provider: str | None = None
+    published: Callable[[], Iterable[ev.ArtifactPublished]] = tuple
+    variable_mode: VariableMode = "auto"
+    asks_person: bool = False
     approvals: Approvals = field(init=False)
+    artifacts: ArtifactShelf = field(init=False)
+    coverage: Coverage = field(init=False)
     _runs: dict[str, RunScope] = field(default_factory=dict[str, RunScope])
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
@@ -49,6 +61,8 @@ class TurnTree:
 
     def __post_init__(self) -> None:
         self.approvals = Approvals(self.budget, self.observer)
+        self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
+        self.coverage = Coverage(self.observer, self.refs)
 
     def opened(self, scope: RunScope) -> None:
         """A run begins; until `closed` it can be stopped by its id."""

@@ -152,6 +152,7 @@ class CellView(View):
     error: ev.CellError | None = None
     changed: list[ev.VariableChange] = []
     truncated: bool = False
+    batched: int = 0
 
 
 class CallView(View):

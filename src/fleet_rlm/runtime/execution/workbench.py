@@ -224,7 +224,7 @@ def _cell_done(s: Workbench, _e: ev.Event, d: ev.CellFinished) -> None:
     if cell := s.cells.get(d.id):
         cell.status, cell.ms, cell.output_chars, cell.shown = d.status, d.ms, d.output_chars, d.shown
         cell.value, cell.error, cell.truncated = d.value, d.error, d.truncated
-        cell.changed = list(d.changed)
+        cell.changed, cell.batched = list(d.changed), d.batched
 
 
 @_on(ev.CallStarted)

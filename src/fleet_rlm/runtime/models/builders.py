@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 from dspy.signatures.signature import make_signature
 
-from fleet_rlm.errors import InvalidInput
+from fleet_rlm.runtime.config_values import VariableMode
+from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
 from fleet_rlm.runtime.models.rlm import BoundedRLM, RunHooks
 
 MAX_ITERATIONS = 20
@@ -25,54 +26,38 @@ CONTEXT_INSTRUCTIONS = """\
 Do the task. The context is a variable of the REPL and not part of this prompt: look at it with code, in pieces.
 Split what is too long for one look with `chunks` and work on the pieces side by side with the batched functions.
 Name the places your answer rests on as `path:line`. If the context does not hold the answer, say so."""
-
-_TYPE_WORDS = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "list": list[Any],
-    "dict": dict[str, Any],
-    "list[str]": list[str],
-    "list[int]": list[int],
-    "list[float]": list[float],
-    "list[dict]": list[dict[str, Any]],
-    "dict[str, str]": dict[str, str],
-    "dict[str, int]": dict[str, int],
-}
+VARIABLE_INSTRUCTIONS = f"""\
+Work through variables: keep what sub-calls and children give in variables, have them give typed values (`schema`), \
+and hand pieces of the context on as they are. Print only what you must see: of what a cell prints you are shown \
+{OUTPUT_CHARS_VARIABLE_MODE:,} characters."""
 
 
-def answer_type(schema: str | None) -> Any:
-    """The Python type that a schema word names; `str` for None.
-
-    Errors: InvalidInput for a word that is not in the table, with the table in the hint.
-    """
-    if schema is None:
-        return str
-    word = schema.replace(" ", "").replace(",", ", ")
-    found = _TYPE_WORDS.get(word)
-    if found is None:
-        raise InvalidInput(f"unknown schema {schema!r}", hint="use one of " + " | ".join(_TYPE_WORDS))
-    return found
+def works_in_variables(input_chars: int, mode: VariableMode = "auto") -> bool:
+    """Whether a run with this much input works through REPL variables."""
+    return mode == "always" or (mode == "auto" and input_chars > VARIABLE_MODE_CHARS)
 
 
-def output_chars(input_chars: int) -> int:
-    """How many characters of a cell's output the model sees, by the size of the run's input."""
-    return OUTPUT_CHARS_VARIABLE_MODE if input_chars > VARIABLE_MODE_CHARS else OUTPUT_CHARS
+def output_chars(variables: bool) -> int:
+    """How many characters of a cell's output the model sees."""
+    return OUTPUT_CHARS_VARIABLE_MODE if variables else OUTPUT_CHARS
 
 
-@functools.cache
-def task_signature(*, with_context: bool, schema: str | None = None) -> Any:
+def task_signature(*, with_context: bool, schema: Schema = None, variables: bool = False) -> Any:
     """`task[, context] -> answer` with the instructions of a run. One object for each shape.
 
     Errors: InvalidInput for an unknown schema.
     """
+    return _task_signature(with_context, schema_key(schema), variables)
+
+
+@functools.lru_cache(256)
+def _task_signature(with_context: bool, schema: str | None, variables: bool) -> Any:
     fields: dict[str, Any] = {"task": (str, dspy.InputField(desc="What to find out or do"))}
     if with_context:
         fields["context"] = (Any, dspy.InputField(desc="The input, in the REPL only"))
-    answer = answer_type(schema)
-    fields["answer"] = (answer, dspy.OutputField(desc="The result"))
-    return make_signature(fields, CONTEXT_INSTRUCTIONS if with_context else INSTRUCTIONS)
+    fields["answer"] = (answer_type(schema), dspy.OutputField(desc="The result"))
+    told = CONTEXT_INSTRUCTIONS if with_context else INSTRUCTIONS
+    return make_signature(fields, f"{told}\n{VARIABLE_INSTRUCTIONS}" if variables else told)
 
 
 def build_recursive_subquery_rlm(

@@ -2,8 +2,8 @@
 
 What must hold for the whole tree lives in the metered LM and in the interpreter, because sub-agents that model-written
 code builds are plain `dspy.RLM`s. This subclass only adds what a run of ours shows and offers: iteration events,
-sub-calls that fail one by one, true sizes of contexts in the prompt, a salvaged action when a reply does not parse,
-and a final answer from the trajectory when a limit strikes.
+sub-calls that fail one by one, code mended before it costs a turn, our offer and true sizes of contexts in the prompt,
+a salvaged action when a reply does not parse, and a final answer from the trajectory when a limit strikes.
 `tests/engine/test_dspy_internals.py` fails when one of these names moves.
 """
 
@@ -16,18 +16,31 @@ from typing import Any, Protocol
 
 import dspy
 from dspy.predict.rlm import RLM, SUB_AGENT_INSTRUCTIONS
-from dspy.primitives.code_interpreter import resolve_interpreter_factory
+from dspy.primitives.code_interpreter import CodeExecutionError, resolve_interpreter_factory
 from dspy.primitives.repl_types import REPLHistory, REPLVariable
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, format_error_for_lm
 
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
+from fleet_rlm.runtime.models.repair import Repair, by_rule
 
 _INITIAL = ("_initial_execution_instructions", "_initial_sub_agent_rules", "_initial_interpreter_rules")
 _KEPT_SIGNATURES = 64
 _signatures: dict[Any, tuple[tuple[Any, Any], dict[str, Any]]] = {}
 _signatures_lock = threading.Lock()
+_MAX_SUB_CALLS = re.compile(r"You have max \d+ sub-LLM calls\. ")
 _CODE_BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+
+
+DSPY_SUB_CALL_LINES = (
+    "- `llm_query(prompt)` - query a sub-LLM (~500K char capacity) for semantic analysis\n",
+    "- `llm_query_batched(prompts)` - query multiple prompts concurrently (much faster for multiple queries)\n",
+)
+DSPY_SUB_CALL_RULES = (
+    "4. USE llm_query FOR SEMANTICS - String matching finds WHERE things are; llm_query understands WHAT things mean.",
+    "4. READ - String matching finds WHERE things are; print what it found to understand WHAT it means.",
+)
 
 
 class RunHooks(Protocol):
@@ -46,7 +59,11 @@ class RunHooks(Protocol):
         ...
 
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
-        """`llm_query` and `llm_query_batched`."""
+        """`llm_query` and `llm_query_batched`; none where the depth limit forbids sub-calls."""
+        ...
+
+    def repair(self, code: str, fault: str) -> Repair | None:
+        """Code that did not compile, as it may be run; None when the model has to see the fault."""
         ...
 
 
@@ -54,8 +71,9 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
     """A `dspy.RLM` that reports its iterations and can answer from what it has."""
 
     def __init__(self, signature: Any, *, hooks: RunHooks | None = None, **options: Any) -> None:
-        super().__init__(signature, **options)
         self._hooks = hooks
+        self._sub_calls = hooks is None or bool(hooks.sub_call_tools())
+        super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
         self._facade: tuple[Any, ...] | None = None
         self.generate_action = ActionPredict(self._action_signature, hooks)
@@ -64,11 +82,12 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         """As DSPy does, but once for all runs of the same shape: building them costs as much as a whole iteration."""
         factory = self._get_execution_instructions(resolve_interpreter_factory(self._interpreter_factory))
         tools = tuple((tool.name, tool.desc) for tool in self._user_tools.values())
-        shape = (self.signature, tools, self.max_llm_calls, factory)
+        shape = (self.signature, tools, self.max_llm_calls, factory, self._sub_calls)
         with _signatures_lock:
             built = _signatures.get(shape)
         if built is None:
             pair = super()._build_signatures()
+            pair = _with_our_words(pair[0], sub_calls=self._sub_calls), pair[1]
             built = pair, {name: getattr(self, name) for name in _INITIAL}
             with _signatures_lock:
                 if len(_signatures) >= _KEPT_SIGNATURES:
@@ -91,16 +110,40 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
 
     def _setup_facade(self, repl: Any, *rest: Any) -> str:
         """Put off until code speaks of dspy: most never does, and it costs a cell before the first model call."""
+        if not self._sub_calls:
+            return ""  # sub-agents are sub-calls too
         if not isinstance(repl, DaytonaInterpreter):
             return super()._setup_facade(repl, *rest)
         self._facade = (repl, *rest)
         return SUB_AGENT_INSTRUCTIONS
 
+    def _format_tool_docs(self, tools: dict[str, dspy.Tool]) -> str:
+        """Names of our offer in the words of its table; others as DSPy does."""
+        ours = [line_of(BY_NAME[name]) for name in tools if name in BY_NAME]
+        others = super()._format_tool_docs({name: tool for name, tool in tools.items() if name not in BY_NAME})
+        return ("\nAlso available:\n" + "\n".join(ours) if ours else "") + others
+
     def _execute_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
+        """As DSPy does; code that does not compile is mended first, where that can be done without the model."""
         if self._facade is not None and "dspy" in code:
             facade, self._facade = self._facade, None
             super()._setup_facade(*facade)
-        return super()._execute_code(repl, code, input_args)
+        if not isinstance(repl, DaytonaInterpreter):  # others may raise SyntaxError after some of the code has run
+            return super()._execute_code(repl, code, input_args)
+        try:
+            return repl.execute(code, variables=dict(input_args))
+        except CodeExecutionError as error:
+            return f"[Error] {format_error_for_lm(error)}"
+        except SyntaxError as error:
+            fault = format_error_for_lm(error)
+        repair = by_rule(code) if self._hooks is None else self._hooks.repair(code, fault)
+        if repair is None:
+            return f"[Error] {fault}"
+        result = super()._execute_code(repl, repair.code, input_args)
+        note = f"(Your code did not compile: {fault}. It was run after a repair: {repair.done}.)"
+        if result is None or isinstance(result, str):
+            return f"{result}\n{note}" if result else note
+        return result
 
     def _build_variables(self, **input_args: Any) -> list[REPLVariable]:
         """As DSPy does, but a context shows its own type and true length instead of its preview's."""
@@ -150,6 +193,17 @@ class ActionPredict(dspy.Predict):
                 return action
         with dspy.context(adapter=dspy.JSONAdapter(use_native_function_calling=False)):
             return super().forward(**inputs)
+
+
+def _with_our_words(signature: Any, *, sub_calls: bool) -> Any:
+    """DSPy's action prompt with the table's lines for sub-calls, or without them where there are none."""
+    text = signature.instructions
+    for name, line in zip(("llm_query", "llm_query_batched"), DSPY_SUB_CALL_LINES, strict=True):
+        text = text.replace(line, f"{line_of(BY_NAME[name])}\n" if sub_calls else "")
+    if not sub_calls:
+        text = text.replace(*DSPY_SUB_CALL_RULES)
+        text = _MAX_SUB_CALLS.sub("", text)
+    return signature.with_instructions(text)
 
 
 def salvage(reply: str | None) -> dspy.Prediction | None:

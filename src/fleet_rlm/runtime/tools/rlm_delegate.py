@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from dspy.adapters.utils import parse_value
 from dspy.primitives.code_interpreter import CodeInterpreterError
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from fleet_rlm.errors import FleetError, InvalidInput, SandboxError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-from fleet_rlm.integrations.daytona.offer import takes_handles
-from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in
+from fleet_rlm.integrations.daytona.offer import offered, takes_handles
+from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in, input_chars, kept_handles
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Lease, LimitReached
 from fleet_rlm.runtime.execution.cells import CellRecorder
@@ -29,29 +30,41 @@ from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
-from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm, output_chars, task_signature
+from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
+from fleet_rlm.runtime.models.builders import (
+    build_recursive_subquery_rlm,
+    output_chars,
+    task_signature,
+    works_in_variables,
+)
 from fleet_rlm.runtime.models.rlm import BoundedRLM
+from fleet_rlm.runtime.tools.repl_functions import ReplFunctions
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 
 MAX_BATCH = 10_000
 CANCELLED = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
+SIGNATURE_CHARS = 500
 UNWIND_S = 10.0
 """How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `value` is the typed answer; on a limit the best partial one, or None."""
+    """How a run ended. `value` is the typed answer; on a limit the best partial one, or None.
+
+    `passed` is the same with handles in place of pieces of contexts, for code that may hold them.
+    """
 
     status: ev.RunStatus
     value: Any = None
     limit: ev.Unit | None = None
     error: ev.ErrorInfo | None = None
+    passed: Any = None
 
     def guest_value(self) -> Any:
         """What model-written code gets: the value, or a failure that is false and says why."""
         if self.status == "ok" or (self.status == "limit" and self.value is not None):
-            return self.value
+            return self.value if self.passed is None else self.passed
         if self.error is not None:
             return failure(self.error.code, self.error.message)
         return failure("limit", f"stopped by the {self.limit} limit before there was an answer")
@@ -71,7 +84,7 @@ class Task:
 
     task: str
     context: Any = None
-    schema: str | None = None
+    schema: Schema = None
     site: ev.CallSite | None = None
     branch: str = ""
 
@@ -131,9 +144,9 @@ def _open_lease(parent: RunScope | None) -> Lease:
 
 
 def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
-    chars = value.chars if isinstance(value, ContextInput) else len(value) if isinstance(value, str) else 0
-    recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(chars))
-    rlm = _build(tree, scope, task, value, recorder, shown=output_chars(chars))
+    variables = works_in_variables(input_chars(task.task, value), tree.variable_mode)
+    recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables), coverage=tree.coverage)
+    rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
     try:
         with tree.settings(scope.depth):
@@ -141,7 +154,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     except TreeStopped as stop:
         if stop.reason != "limit" or scope.stop.done:
             raise
-        return _answer_at_limit(tree, scope, rlm, stop)
+        return _answer_at_limit(tree, scope, rlm, task, stop)
     except (LMError, AdapterParseError) as error:
         mapped = tree.failure(error)
         return Outcome("failed", error=_info(tree, mapped))
@@ -154,30 +167,39 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     if prediction.final_reasoning == "Extract forced final output":
         tree.budget.note_exhausted("iterations")
         return Outcome("limit", value=prediction.answer, limit="iterations")
-    return Outcome("ok", value=prediction.answer)
+    return Outcome("ok", value=prediction.answer, passed=_passed(tree, scope, recorder, prediction.answer))
+
+
+def _passed(tree: TurnTree, scope: RunScope, recorder: CellRecorder, value: Any) -> Any:
+    """The answer for the parent's code: pieces of contexts in it go by handle, so that they keep their place."""
+    if not isinstance(recorder.submitted, dict):
+        return None
+    handles = cast("dict[str, Any]", recorder.submitted).get("answer")
+    return kept_handles(value, handles, scope.contexts, tree.contexts)
 
 
 def _build(
-    tree: TurnTree, scope: RunScope, task: Task, value: Any, recorder: CellRecorder, *, shown: int
+    tree: TurnTree, scope: RunScope, task: Task, value: Any, recorder: CellRecorder, *, variables: bool
 ) -> BoundedRLM:
     deeper = tree.budget.level(scope.depth) < tree.budget.deepest_level
     hooks = TurnRunHooks(tree, scope, task.task)
-    tools: list[Callable[..., Any]] = [hooks.budget_tool()]
+    tools: list[Callable[..., Any]] = []
     if deeper:
         door = RlmDelegate(tree)
         tools += [door.rlm_query, door.rlm_query_batched]
+    tools += ReplFunctions(tree).all()
     return build_recursive_subquery_rlm(
-        task_signature(with_context=value is not None, schema=task.schema),
+        task_signature(with_context=value is not None, schema=task.schema, variables=variables),
         interpreter_factory=InterpreterFactory(tree, scope, recorder),
         sub_lm=tree.sub_lm,
         tools=tools,
         hooks=hooks,
-        max_output_chars=shown,
+        max_output_chars=output_chars(variables),
         max_llm_calls=tree.budget.limits.calls or 1_000,
     )
 
 
-def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, stop: TreeStopped) -> Outcome:
+def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, task: Task, stop: TreeStopped) -> Outcome:
     """The held-back call for a best partial answer; without one, the last value of the variable `answer`."""
     unit: ev.Unit = stop.limit or "calls"  # pyright: ignore[reportAssignmentType]
     scope.final = True
@@ -193,7 +215,17 @@ def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, stop: Tre
         tree.observer.emit(
             ev.Warning(code="partial_answer", message=tree.failure(error).message, where=scope.id), scope
         )
-    return Outcome("limit", value=scope.partial, limit=unit)
+    return Outcome("limit", value=typed_partial(scope.partial, task.schema), limit=unit)
+
+
+def typed_partial(partial: str | None, schema: Schema) -> Any:
+    """The last value of the variable `answer` as a result of this type; None when it is none."""
+    if partial is None or schema is None:
+        return partial
+    try:
+        return parse_value(partial, answer_type(schema))
+    except (ValueError, TypeError):  # pydantic's error is a ValueError
+        return None
 
 
 def _stopped(scope: RunScope, stop: TreeStopped) -> Outcome:
@@ -218,7 +250,7 @@ def _started(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> ev.RunS
     return ev.RunStarted(
         kind="rlm",
         task=tree.observer.clean(task.task)[:2000],
-        signature=signature + (f": {task.schema}" if task.schema else ""),
+        signature=signature + (f": {(schema_key(task.schema) or '')[:SIGNATURE_CHARS]}" if task.schema else ""),
         model=tree.lm_for(scope.depth).name,
         contexts=[tree.refs[sha] for sha in sorted(scope.contexts)],
         site=task.site,
@@ -290,7 +322,7 @@ class InterpreterFactory:
             tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
             self._scope.child_closed()
 
-        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(0))
+        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables=False))
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)
         except BaseException:  # no interpreter, so no shutdown that would close the run
@@ -316,8 +348,9 @@ class RlmDelegate:
     def rlm_query(self) -> Callable[..., Any]:
         """The function `rlm_query` with its help text."""
 
-        def rlm_query(task: str, context: Any = None, schema: str | None = None) -> Any:
-            """Run a task in a child sandbox with its own REPL; context may be any value, best a slice of yours."""
+        @offered
+        def rlm_query(task: str, context: Any = None, schema: Any = None) -> Any:
+            answer_type(schema)
             branch = SCOPE.get().places.branch("rlm_query", [task, context, schema])
             return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch))
 
@@ -327,13 +360,14 @@ class RlmDelegate:
     def rlm_query_batched(self) -> Callable[..., Any]:
         """The function `rlm_query_batched` with its help text."""
 
-        def rlm_query_batched(tasks: Any, contexts: list[Any] | None = None, schema: str | None = None) -> list[Any]:
-            """Run many tasks side by side, one child each, in order; `tasks` may be one text for all contexts."""
+        @offered
+        def rlm_query_batched(tasks: Any, contexts: list[Any] | None = None, schema: Any = None) -> list[Any]:
             return self._many(tasks, contexts, schema)
 
         return takes_handles(rlm_query_batched)
 
-    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: str | None) -> list[Any]:
+    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: Schema) -> list[Any]:
+        answer_type(schema)
         pairs = pair_up(tasks, contexts)
         cell, name, of = SCOPE.get().cell, "rlm_query_batched", len(pairs)
         branch = SCOPE.get().places.branch(name, [pairs, schema])

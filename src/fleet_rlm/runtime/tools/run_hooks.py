@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from dspy.utils.exceptions import LMError
 
-from fleet_rlm.errors import InvalidInput
+from fleet_rlm.errors import FleetError, InvalidInput
+from fleet_rlm.integrations.daytona.offer import offered
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
-from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import output_text
+from fleet_rlm.runtime.models.repair import Repair
+from fleet_rlm.runtime.tools.mending import Mender
 
 TASK_CHARS = 1_000
+MAX_BATCH = 10_000
 
 
 class TurnRunHooks:
@@ -26,6 +30,7 @@ class TurnRunHooks:
         self._tree = tree
         self._task = task if len(task) <= TASK_CHARS else f"{task[:TASK_CHARS]} ... (the whole is in `task`)"
         self._scope = scope
+        self._mender = Mender(tree, scope)
         self._iteration_id = ""
         self._began = 0.0
         self._sandbox_before = 0.0
@@ -72,49 +77,43 @@ class TurnRunHooks:
         if self._tree.budget.level(self._scope.depth) >= self._tree.budget.limits.depth:
             return {}
 
+        @offered
         def llm_query(prompt: str) -> str:
-            """Ask the sub-model one prompt."""
             return self._ask(_prompt(prompt))
 
+        @offered
         def llm_query_batched(prompts: list[str]) -> list[Any]:
-            """Ask the sub-model many prompts side by side, answers in order; a failed one is a Failure."""
-            work = [_prompt(prompt) for prompt in prompts]
-            return self._tree.scheduler.map(self._ask_or_fail, work)
+            return self._tree.scheduler.map(self._ask_or_fail, _prompts(prompts))
 
         return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
 
-    def budget_tool(self) -> Callable[[], dict[str, Any]]:
-        """The function `budget` with its help text."""
-
-        def budget() -> dict[str, Any]:
-            """What is left of the budget of the whole task, in every unit (None = no limit)."""
-            state = self._tree.budget.snapshot()
-            level = self._tree.budget.level(SCOPE.get().depth)
-            return {
-                "calls_left": state.left_calls,
-                "tokens_left": state.left_tokens,
-                "cost_usd_left": state.left_cost_usd,
-                "seconds_left": state.left_wall_s,
-                "children_left": None
-                if state.limits.children is None
-                else max(0, state.limits.children - state.children),
-                "depth_left": max(0, state.limits.depth - level),
-            }
-
-        return budget
+    def repair(self, code: str, fault: str) -> Repair | None:
+        """See Mender.mend."""
+        return self._mender.mend(code, fault)
 
     def _ask(self, prompt: str) -> str:
         return output_text(self._tree.sub_lm(prompt))
 
-    def _ask_or_fail(self, prompt: str) -> Any:
+    def _ask_or_fail(self, prompt: Any) -> Any:
         try:
-            return self._ask(prompt)
+            return self._ask(_prompt(prompt))
         except LMError as error:
             mapped = self._tree.failure(error)
-            return {"$failure": {"error": mapped.code, "message": self._tree.observer.clean(mapped.message)}}
+        except FleetError as error:  # this prompt is empty or no text
+            mapped = error
+        return {"$failure": {"error": mapped.code, "message": self._tree.observer.clean(mapped.message)}}
 
 
 def _prompt(prompt: Any) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidInput("a prompt must be a text that is not empty")
     return prompt
+
+
+def _prompts(prompts: Any) -> list[Any]:
+    if not isinstance(prompts, list | tuple):
+        raise InvalidInput("llm_query_batched takes a list of prompts", hint="for one prompt there is llm_query")
+    found = list(cast("Sequence[Any]", prompts))
+    if len(found) > MAX_BATCH:
+        raise InvalidInput(f"{len(found)} prompts in one batch", hint=f"at most {MAX_BATCH}")
+    return found

@@ -203,7 +203,7 @@ export interface EventDataByType {
     stream: "stdout" | "stderr";
     text: string;
   };
-  /** `shown` = characters of the output that the model sees in its next turn; `output_chars` = all there were. */
+  /** `shown` = characters of the output that the model sees in its next turn; `output_chars` = all there were. `batched`: sub-calls of loops in the code that were made side by side without being asked to. */
   "cell.finished": {
     id: string;
     status: "ok" | "error" | "submitted" | "interrupted" | "lost";
@@ -214,6 +214,7 @@ export interface EventDataByType {
     error?: CellError | null;
     changed?: VariableChange[];
     truncated?: boolean;
+    batched?: number;
   };
   /** One language-model request. `request` is the hash of everything that determines the answer. */
   "call.started": {
@@ -482,6 +483,7 @@ export interface CellView {
   error: CellError | null;
   changed: VariableChange[];
   truncated: boolean;
+  batched: number;
 }
 /** One language-model request. */
 export interface CallView {

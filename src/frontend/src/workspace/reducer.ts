@@ -237,6 +237,7 @@ const handlers: Handlers = {
       error: null,
       changed: [],
       truncated: false,
+      batched: 0,
     });
     const run = d.edit("runs", e.run);
     if (run) run.steps = d.push(run.steps, { kind: "cell", id: data.id });
@@ -256,6 +257,7 @@ const handlers: Handlers = {
     cell.error = data.error ?? null;
     cell.changed = data.changed ?? [];
     cell.truncated = data.truncated ?? false;
+    cell.batched = data.batched ?? 0;
   },
   "call.started": (d, e, data) => {
     d.put("calls", data.id, {

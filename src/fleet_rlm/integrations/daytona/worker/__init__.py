@@ -9,7 +9,9 @@ import hashlib
 import re
 from pathlib import Path
 
-_PARTS = ("frames", "values", "slices", "checkpoint", "repl", "main")
+_PARTS = (
+    "frames", "values", "reads", "slices", "files", "calls", "ahead", "readers", "checkpoint", "repl", "main",
+)  # fmt: skip
 _INTERNAL_IMPORT = re.compile(r"^from \.\w+ import (?:\([^)]*\)|[^\n]*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"
 

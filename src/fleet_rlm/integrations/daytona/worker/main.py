@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from .calls import MESSAGE_HEAD
 from .frames import (
     BYE,
     CH_CUT,
@@ -41,7 +42,7 @@ from .frames import (
     Inbox,
     Link,
 )
-from .repl import MESSAGE_HEAD, child_main
+from .repl import child_main
 from .values import from_json, to_json
 
 READ_BYTES = 64 * 1024

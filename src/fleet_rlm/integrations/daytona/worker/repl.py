@@ -7,31 +7,25 @@ It has no terminal and no key. It talks to the parent by a socket pair, in messa
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
-import itertools
 import keyword
 import linecache
-import os
-import queue
 import signal
 import socket
-import struct
 import sys
-import threading
 import time
 import traceback
 import types
-from collections.abc import Callable
 from typing import Any
 
+from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
+from .calls import Control, make_tool
 from .checkpoint import load, save
-from .frames import CH_CALL, CH_EXEC, CH_SETUP
-from .slices import Contexts, Helpers, with_handles
+from .frames import CH_EXEC, CH_SETUP
+from .readers import SEEN, tells_reads
+from .slices import Contexts, Helpers, note_reads, with_handles
 from .values import Failure, bounded_repr, bounded_text, from_json, plain, to_json
 
-MESSAGE_HEAD = struct.Struct(">II")
-MAX_LIVE_CALLS = 256  # host tool calls at the same time; more of them wait in the guest
 VALUE_CHARS = 20_000
 TRACE_CHARS = 8_000
 KEPT_CELL_SOURCES = 200
@@ -44,115 +38,6 @@ class Submission(BaseException):
     """Ends the cell through `except Exception`; the values are in Repl.submitted."""
 
 
-class Control:
-    """The child's end of the socket pair. A thread takes replies to their callers and cells to the main thread."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._write_lock = threading.Lock()
-        self._calls: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
-        self._ids = itertools.count(1)
-        self._pid = os.getpid()
-        self._slots = threading.BoundedSemaphore(MAX_LIVE_CALLS)
-        self.limit = 64 << 20
-        self._main_sends = False
-        self._interrupt_waits = False
-        self.commands: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True, name="fleet-control").start()
-
-    def send(self, channel: int, payload: bytes) -> None:
-        if len(payload) > self.limit:
-            most = f"{self.limit >> 20} MiB at most"
-            raise ValueError(f"value of {len(payload):,} bytes is too large to leave the sandbox ({most})")
-        if os.getpid() != self._pid:
-            os._exit(0)  # a fork of the guest's has run out of its cell; it must not answer for the interpreter
-        main = threading.current_thread() is threading.main_thread()
-        with self._write_lock:
-            self._main_sends = main or self._main_sends
-            try:
-                self._socket.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
-            finally:
-                self._main_sends = self._main_sends and not main
-        if main and self._interrupt_waits:
-            self._interrupt_waits = False
-            raise KeyboardInterrupt
-
-    def put_off_interrupt(self) -> bool:
-        """True when the main thread is in the middle of a message; it is interrupted when that is sent."""
-        self._interrupt_waits = self._main_sends
-        return self._main_sends
-
-    def call(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
-        """Ask the host to run one of its tools; waits for its reply."""
-        if os.getpid() != self._pid:
-            raise RuntimeError(f"{name}() can only be called from the interpreter's own process, not from a fork")
-        number = next(self._ids)
-        payload = to_json({"id": number, "name": name, "args": args, "kwargs": kwargs})
-        waiter: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        with self._slots:
-            self._calls[number] = waiter
-            try:
-                self.send(CH_CALL, payload)
-                return waiter.get()
-            finally:
-                self._calls.pop(number, None)
-
-    def _read(self) -> None:
-        stream = self._socket.makefile("rb")
-        while True:
-            head = stream.read(MESSAGE_HEAD.size)
-            if len(head) < MESSAGE_HEAD.size:
-                os._exit(0)  # the parent is gone
-            length, channel = MESSAGE_HEAD.unpack(head)
-            payload = stream.read(length)
-            if channel != CH_CALL:
-                self.commands.put((channel, payload))
-                continue
-            reply: dict[str, Any] = from_json(payload)
-            waiter = self._calls.get(reply["id"])
-            if waiter is not None:
-                waiter.put(reply)
-
-
-def tool_error(name: str, error: dict[str, Any]) -> Exception:
-    """The guest's exception for a tool that failed on the host: the same builtin class where there is one."""
-    kind, message = str(error.get("class", "")), str(error.get("message", ""))
-    found = getattr(builtins, kind, None)
-    if isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, UnicodeError):
-        return found(message)
-    kind = kind if kind.isidentifier() else "HostToolError"
-    return type(kind, (RuntimeError,), {"__module__": "host", "tool": name})(f"{kind}: {message}")
-
-
-def make_tool(control: Control, contexts: Contexts, name: str, handles: bool) -> Callable[..., Any]:
-    """The global function by which the guest calls the host tool `name`."""
-
-    def tool(*args: Any, **kwargs: Any) -> Any:
-        if handles:
-            args, kwargs = with_handles(args), with_handles(kwargs)
-        reply = control.call(name, args, kwargs)
-        if "error" in reply:
-            raise tool_error(name, reply["error"])
-        value = _failures(reply.get("value"))
-        return contexts.value(value) if handles else value
-
-    tool.__name__ = tool.__qualname__ = name
-    tool.__doc__ = f"Host tool {name}."
-    return tool
-
-
-def _failures(value: Any) -> Any:
-    """Turn `{"$failure": ...}` into Failure, through lists and dictionaries."""
-    if isinstance(value, dict):
-        if len(value) == 1 and isinstance(value.get("$failure"), dict):
-            detail = value["$failure"]
-            return Failure(str(detail.get("error", "")), str(detail.get("message", "")))
-        return {key: _failures(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_failures(item) for item in value]
-    return value
-
-
 class Repl:
     """Runs cells one after the other in one `__main__` module."""
 
@@ -161,7 +46,8 @@ class Repl:
         self.running = False
         self.interrupted = False
         self._cells = 0
-        self._tools: dict[str, tuple[bool, Any]] = {}
+        self._tools: dict[str, tuple[str, Any]] = {}
+        self._pure: dict[str, Any] = {}  # the guest's functions that only compute, by name
         self._fields: list[dict[str, Any]] | None = None
         self._submitted: dict[str, Any] | None = None
         self._answer: str | None = None  # its text when it was last told
@@ -176,6 +62,7 @@ class Repl:
         self.control.limit = options["message_bytes"]
         self.contexts = Contexts(options["contexts"], options.get("marks"))
         helpers = Helpers(self.contexts, self.namespace)
+        self._ahead = AheadSource(self.control, self.contexts, lambda: self._tools.get(QUERY, ("", self))[1])
         self._helpers: dict[str, Any] = {
             "Failure": Failure,
             "chunks": helpers.chunks,
@@ -184,6 +71,8 @@ class Repl:
         }
         self._own: dict[str, Any] = {
             "SUBMIT": self.submit,
+            AHEAD: self._ahead,
+            SEEN: note_reads,
             "__fleet_bind__": self._bind,
             "__fleet_save__": self._save,
             "__fleet_restore__": self._restore,
@@ -235,13 +124,13 @@ class Repl:
 
     def configure(self, request: dict[str, Any]) -> None:
         """Tools, output fields and changed variables of the next cell. A tool's function object stays the same."""
-        tools: list[tuple[str, bool]] | None = request.get("tools")
+        tools: list[tuple[str, str]] | None = request.get("tools")
         if tools is not None:
             known, self._tools = self._tools, {}
-            for name, handles in tools:
-                flag, tool = known.pop(name, (None, None))
-                made = tool if flag == handles else make_tool(self.control, self.contexts, name, handles)
-                self._tools[name] = (handles, made)
+            for name, mode in tools:
+                before, tool = known.pop(name, (None, None))
+                made = tool if before == mode else make_tool(self.control, self.contexts, name, mode)
+                self._tools[name] = (mode, made)
             for name in known:
                 self.namespace.pop(name, None)
         if "fields" in request:
@@ -260,6 +149,7 @@ class Repl:
         """Run one cell and say how it ended."""
         self.interrupted = False
         self._submitted = None
+        self._ahead.count = 0
         self._cells += 1
         self._before = self._snapshot()
         started = time.perf_counter()
@@ -276,6 +166,8 @@ class Repl:
         self.running = False
         outcome["ms"] = (time.perf_counter() - started) * 1000
         outcome["changed"] = self._changed()
+        outcome["reads"] = self.contexts.reads.drain()
+        outcome["batched"] = self._ahead.count
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with contextlib.suppress(Exception):  # the guest may have put anything there
                 stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
@@ -287,6 +179,8 @@ class Repl:
         linecache.cache.pop(f"<cell {self._cells - KEPT_CELL_SOURCES}>", None)
         try:
             tree = ast.parse(code, name)
+            functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+            tree = self._prepared(tree, code)
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
             body = compile(tree, name, "exec")
             tail = compile(ast.Expression(last.value), name, "eval") if isinstance(last, ast.Expr) else None
@@ -295,18 +189,31 @@ class Repl:
         try:
             self.contexts.build_named_in(code, self.namespace)
             self._before = self._snapshot()
+            self.contexts.reads.on = True
             exec(body, self.namespace)  # noqa: S102 - running code is what this process is for
             value = eval(tail, self.namespace) if tail is not None else None  # noqa: S307
+            shown = None if value is None else bounded_repr(value, VALUE_CHARS)
         except Submission:
             return self._submission()
         except BaseException as error:  # noqa: BLE001 - model-written code may raise anything
             return self._failed(error)
+        finally:
+            self.contexts.reads.on = False
+            self._pure.update(pure_functions(functions, self.namespace))
         if self._submitted is not None:  # the guest's bare `except:` swallowed it, or a thread submitted
             return self._submission()
-        return {"status": "ok", "value": None if value is None else bounded_repr(value, VALUE_CHARS)}
+        return {"status": "ok", "value": shown}
+
+    def _prepared(self, tree: ast.Module, code: str) -> ast.Module:
+        """The cell as it is run: it asks ahead where that is safe, and tells what it reads where Python does not."""
+        if QUERY in code and QUERY in self._tools:
+            tree = asks_ahead(tree, self.namespace, self._pure)
+        return tells_reads(tree, code) if self.contexts.names else tree
 
     def _submission(self) -> dict[str, Any]:
-        return {"status": "submitted", "output": plain(self._submitted)}
+        output = plain(self._submitted)
+        handles = plain(with_handles(self._submitted))
+        return {"status": "submitted", "output": output, **({} if handles == output else {"handles": handles})}
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
         interrupted = self.interrupted and isinstance(error, KeyboardInterrupt)

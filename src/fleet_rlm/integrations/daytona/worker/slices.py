@@ -19,11 +19,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .reads import Reads
+
 
 class Context:
     """One mounted context; opens its files on first use."""
 
-    def __init__(self, root: str, sha256: str, marks: list[str] | None = None) -> None:
+    def __init__(self, root: str, sha256: str, marks: list[str] | None = None, reads: Reads | None = None) -> None:
         """`marks`: the SHA-256 of index.json and data, where the mount can be written to and has to be checked."""
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"not a context id: {sha256!r}")
@@ -49,6 +51,11 @@ class Context:
         self._checkpoints: list[list[int]] = index["checkpoints"]
         self._starts = [file["char"] for file in self.files]
         self._first_lines: dict[int, int] = {}
+        self._reads = reads or Reads()
+
+    def saw(self, start: int, end: int) -> None:
+        """The guest has looked at characters start..end."""
+        self._reads.note(self.sha256, start, end)
 
     def text(self, start: int, end: int) -> str:
         """Characters start..end of the data."""
@@ -142,11 +149,48 @@ class Slice(str):
     def context_id(self) -> str:
         return self._context.sha256
 
+    def saw(self, start: int = 0, end: int | None = None) -> None:
+        """These characters of the piece (default: all) were looked at."""
+        size = len(self)
+        self._context.saw(self.start + max(0, start), self.start + (size if end is None else min(end, size)))
+
     def __getitem__(self, key: Any) -> str:
         text = str.__getitem__(self, key)
-        if isinstance(key, slice) and (key.step is None or key.step == 1):
-            return Slice(text, self._context, self.start + key.indices(len(self))[0])
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return Slice(text, self._context, self.start + start)
+            self.saw(min(start, stop + 1), max(start + 1, stop))
+        else:
+            at = key.__index__()
+            self.saw(at if at >= 0 else len(self) + at, (at if at >= 0 else len(self) + at) + 1)
         return text
+
+    def __contains__(self, text: str) -> bool:  # type: ignore[override]
+        return self.find(text) >= 0
+
+    def find(self, text: str, *bounds: Any) -> int:  # type: ignore[override]
+        found = str.find(self, text, *bounds)
+        start, end, _ = slice(*bounds, *[None] * (2 - len(bounds))).indices(len(self))
+        self.saw(start, end if found < 0 else found + len(text))
+        return found
+
+    def index(self, text: str, *bounds: Any) -> int:  # type: ignore[override]
+        found = self.find(text, *bounds)
+        if found < 0:
+            raise ValueError("substring not found")
+        return found
+
+    def startswith(self, prefix: Any, *bounds: Any) -> bool:  # type: ignore[override]
+        if not bounds:
+            self.saw(0, max(map(len, prefix), default=0) if isinstance(prefix, tuple) else len(prefix))
+        return str.startswith(self, prefix, *bounds)
+
+    def endswith(self, suffix: Any, *bounds: Any) -> bool:  # type: ignore[override]
+        if not bounds:
+            most = max(map(len, suffix), default=0) if isinstance(suffix, tuple) else len(suffix)
+            self.saw(len(self) - most)
+        return str.endswith(self, suffix, *bounds)
 
     def __copy__(self) -> Slice:
         return self
@@ -156,6 +200,42 @@ class Slice(str):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return str, (str(self),)
+
+
+def _looking(name: str) -> Any:
+    plain = getattr(str, name, None)
+
+    def method(self: Slice, *args: Any, **kwargs: Any) -> Any:
+        self.saw()
+        return plain(self, *args, **kwargs) if plain is not None else args[0] + str.__str__(self)
+
+    method.__name__ = name
+    return method
+
+
+_LOOKING = (
+    "__add__", "__format__", "__iter__", "__mod__", "__mul__", "__radd__", "__repr__", "__rmul__", "__str__",
+    "capitalize", "casefold", "center", "count", "encode", "expandtabs", "format", "isalnum", "isalpha", "isascii",
+    "isdecimal", "isdigit", "islower", "isnumeric", "isprintable", "isspace", "isupper", "join", "ljust", "lower",
+    "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition",
+    "rsplit", "rstrip", "split", "splitlines", "strip", "swapcase", "title", "translate", "upper", "zfill",
+)  # fmt: skip
+for _name in _LOOKING:
+    if _name == "__radd__" or hasattr(str, _name):  # some are younger than the oldest Python
+        setattr(Slice, _name, _looking(_name))
+
+
+def note_reads(value: Any, depth: int = 0) -> Any:
+    """The value itself; the pieces of contexts in it (through lists, tuples and dictionaries) count as looked at."""
+    if isinstance(value, Slice):
+        value.saw()
+    elif isinstance(value, (list, tuple)) and depth < 3:
+        for item in value:
+            note_reads(item, depth + 1)
+    elif isinstance(value, dict) and depth < 3:
+        for item in value.values():
+            note_reads(item, depth + 1)
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,13 +254,14 @@ class Contexts:
     def __init__(self, root: str, marks: dict[str, list[str]] | None = None) -> None:
         self._root = root
         self._marks = marks or {}
+        self.reads = Reads()
         self._open: dict[str, Context] = {}
         self._specs: dict[str, Any] = {}  # every binding
         self._unbuilt: set[str] = set()
 
     def context(self, sha256: str) -> Context:
         if sha256 not in self._open:
-            self._open[sha256] = Context(self._root, sha256, self._marks.get(sha256))
+            self._open[sha256] = Context(self._root, sha256, self._marks.get(sha256), self.reads)
         return self._open[sha256]
 
     def bind(self, name: str, spec: Any) -> None:
@@ -313,14 +394,14 @@ def _finder(pattern: str, ignore_case: bool) -> Callable[[str], Iterator[int]]:
     plain = bool(word) and not set(word) & set(".^$*+?{}[]\\|()")
 
     def find(text: str) -> Iterator[int]:
-        if not plain or (ignore_case and not (text.isascii() and word.isascii())):
+        if not plain or (ignore_case and not (str.isascii(text) and word.isascii())):
             yield from (match.start() for match in compiled.finditer(text))
             return
-        text = text.lower() if ignore_case else text
-        at = text.find(word)
+        text = str.lower(text) if ignore_case else text
+        at = str.find(text, word)
         while at >= 0:
             yield at
-            at = text.find(word, at + len(word))
+            at = str.find(text, word, at + len(word))
 
     return find
 
@@ -330,13 +411,17 @@ def _matching_lines(path: str, source: str, find: Callable[[str], Iterator[int]]
     place = source.path if isinstance(source, Slice) else path
     base = source.start if isinstance(source, Slice) else 0
     counted_to, newlines, last_start = 0, 0, -1
-    for found in find(source):
-        start = source.rfind("\n", 0, found) + 1
+    for found in find(source):  # by the methods of `str` itself: those of a Slice tell that all of it was looked at
+        start = str.rfind(source, "\n", 0, found) + 1
         if start == last_start:
             continue
         last_start = start
-        newlines += source.count("\n", counted_to, start)
+        newlines += str.count(source, "\n", counted_to, start)
         counted_to = start
-        end = source.find("\n", found)
-        line = source[start : end if end >= 0 else len(source)]
-        yield Match(place, first_line + newlines, line, base + start)
+        end = str.find(source, "\n", found)
+        end = end if end >= 0 else len(source)
+        if isinstance(source, Slice):
+            source.saw(0, end)
+        yield Match(place, first_line + newlines, source[start:end], base + start)
+    if isinstance(source, Slice):
+        source.saw()

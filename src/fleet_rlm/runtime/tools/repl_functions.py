@@ -1,0 +1,71 @@
+"""Host functions that every run offers to its code besides sub-calls and child runs: budget, files, questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fleet_rlm.errors import InvalidInput
+from fleet_rlm.integrations.daytona.offer import offered, takes_file
+from fleet_rlm.runtime.execution.artifacts import from_guest
+from fleet_rlm.runtime.execution.observer import SCOPE
+from fleet_rlm.runtime.execution.tree import TurnTree
+
+
+class ReplFunctions:
+    """The functions of one tree. They work for the run that calls them."""
+
+    def __init__(self, tree: TurnTree) -> None:
+        self._tree = tree
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Those that may be offered."""
+        asking = [self.ask_user()] if self._tree.asks_person else []
+        return [self.budget(), self.save_artifact(), *asking]
+
+    def budget(self) -> Callable[[], dict[str, Any]]:
+        @offered
+        def budget() -> dict[str, Any]:
+            state = self._tree.budget.snapshot()
+            level = self._tree.budget.level(SCOPE.get().depth)
+            children = state.limits.children
+            return {
+                "calls_left": state.left_calls,
+                "tokens_left": state.left_tokens,
+                "cost_usd_left": state.left_cost_usd,
+                "seconds_left": state.left_wall_s,
+                "children_left": None if children is None else max(0, children - state.children),
+                "depth_left": max(0, state.limits.depth - level),
+                "sandboxes": state.limits.sandboxes,
+            }
+
+        return budget
+
+    def save_artifact(self) -> Callable[..., dict[str, Any]]:
+        @takes_file
+        @offered
+        def save_artifact(path_or_value: Any, name: str | None = None) -> dict[str, Any]:
+            made = self._tree.artifacts.publish(SCOPE.get(), name or "", from_guest(path_or_value))
+            return {"id": made.id, "name": made.name, "version": made.version, "bytes": made.bytes, "kind": made.kind}
+
+        return save_artifact
+
+    def ask_user(self) -> Callable[..., Any]:
+        @offered
+        def ask_user(question: Any, choices: list[str] | None = None) -> Any:
+            if not isinstance(question, str):
+                raise InvalidInput("a question must be a text that is not empty")
+            answer = self._tree.approvals.ask(SCOPE.get(), kind="question", question=question, choices=_texts(choices))
+            if answer is None:
+                return {"$failure": {"error": "no_answer", "message": "nobody answered in time"}}
+            return answer
+
+        return ask_user
+
+
+def _texts(choices: Sequence[Any] | None) -> tuple[str, ...]:
+    if choices is None:
+        return ()
+    if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
+        raise InvalidInput("choices must be a list of texts")
+    return tuple(choices)
