@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import platformdirs
 
 from fleet_rlm.errors import InvalidInput
+from fleet_rlm.integrations.mcp.servers import McpServer
+from fleet_rlm.runtime.config_mcp import mcp_servers, mcp_tables
 from fleet_rlm.runtime.config_values import (
     Secret,
     VariableMode,
@@ -126,6 +128,7 @@ class Settings:
     api_key: Secret | None = None
     mode: Mode = "auto"
     tools: tuple[str, ...] = TOOL_GROUPS
+    mcp: tuple[McpServer, ...] = ()
     variable_mode: VariableMode = "auto"
     limits: Limits = field(default_factory=Limits)
     call_width: int = 64
@@ -188,6 +191,7 @@ def load_settings(
         limits=limits,
         keys=MappingProxyType(secrets),
         prices=MappingProxyType(_prices(tables, path)),
+        mcp=mcp_servers(tables.get("mcp", {}), str(path)),
         sources=MappingProxyType(sources),
         **plain,
     )
@@ -214,7 +218,9 @@ def save_settings(
             else:
                 parsed = _parse(name, value, "file", "the change")
                 stored[name] = parsed.reveal() if isinstance(parsed, Secret) else parsed
-        _write_private(path, _as_toml(stored, {f"prices.{json.dumps(m)}": t for m, t in prices.items()}))
+        mcp_servers(tables.get("mcp", {}), str(path))
+        apart = {f"prices.{json.dumps(m)}": t for m, t in prices.items()} | mcp_tables(tables.get("mcp", {}))
+        _write_private(path, _as_toml(stored, apart))
     return load_settings(home=settings.home, environ=environ)
 
 
@@ -244,10 +250,10 @@ def _prices(tables: Mapping[str, Any], path: Path) -> dict[str, Price]:
 
 
 def _flatten(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Names as in `SETTINGS`; the tables of prices stand apart, since their names are model strings."""
+    """Names as in `SETTINGS`; the tables of prices and of MCP servers stand apart, with names of the person's own."""
     flat: dict[str, Any] = {}
     for name, value in tables.items():
-        if name == "prices":
+        if name in ("prices", "mcp"):
             continue
         if isinstance(value, dict):
             flat.update({f"{name}.{inner}": v for inner, v in cast("dict[str, Any]", value).items()})

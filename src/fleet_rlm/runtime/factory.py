@@ -18,8 +18,10 @@ from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Secret, Settings, load_settings
+from fleet_rlm.runtime.config_mcp import secrets_of
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
@@ -78,6 +80,7 @@ class Workspace:
         self._server: LocalServer | None = None
         self._sandbox_fault: SandboxError | None = None
         self._accepting: dict[str, threading.Lock] = {}
+        self._mcp = McpClients(())
         close_interrupted(self.journal, self.sessions, settings.home)
 
     # -- parts that import DSPy or start a server ---------------------------------------------------------------
@@ -226,6 +229,7 @@ class Workspace:
     def close(self) -> None:
         """Stop what runs, write what is pending, end the local server. Idempotent."""
         self._executor.close()
+        self._mcp.close()
         with self._lock:
             sandboxes, self._sandboxes = self._sandboxes, None
             server, self._server = self._server, None
@@ -253,10 +257,20 @@ class Workspace:
             contexts=self.contexts,
             sandboxes=self.sandboxes,
             redact=redactor(self.settings),
-            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools),
+            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools, mcp=self._mcp_clients()),
             call_width=self.settings.call_width,
             variable_mode=self.settings.variable_mode,
         )
+
+    def _mcp_clients(self) -> McpClients:
+        """The connections to the settings' MCP servers, kept over turns; other settings get other ones."""
+        with self._lock:
+            old = self._mcp
+            if old.servers == self.settings.mcp:
+                return old
+            self._mcp = McpClients(self.settings.mcp)
+        old.close()
+        return self._mcp
 
     def _accept_lock(self, sid: str) -> threading.Lock:
         with self._lock:
@@ -298,7 +312,8 @@ def title_of(question: str) -> str:
 def redactor(settings: Settings) -> Callable[[str], str]:
     """A function that removes the settings' secrets from a text."""
     secrets = [settings.api_key, settings.daytona_api_key, *settings.keys.values()]
-    values = sorted({s.reveal() for s in secrets if isinstance(s, Secret)}, key=len, reverse=True)
+    plain = {s.reveal() for s in secrets if isinstance(s, Secret)} | set(secrets_of(settings.mcp))
+    values = sorted(plain, key=len, reverse=True)
     hidden = [value for value in values if len(value) >= SHORTEST_SECRET]
 
     def redact(text: str) -> str:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Final
 
-TOOL_GROUPS: Final = ("delegation", "contexts", "sandbox", "files", "memory", "web")
+TOOL_GROUPS: Final = ("delegation", "contexts", "sandbox", "files", "memory", "web", "mcp")

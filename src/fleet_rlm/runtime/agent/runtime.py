@@ -125,8 +125,9 @@ class AgentRuntime:
         signature, inputs = self._remembering(Chat if described else Talk, question=question)
         if described:
             inputs["documents"] = describe(tools.documents.refs)
+        offered = tools.tools()
         agent = FleetAgent(
-            tools.tools(),
+            offered,
             signature=hinted(signature, tools.hints()),
             runner=ObservedTools(self._tree, tools.seconds),
             fitting=self._fitting(),

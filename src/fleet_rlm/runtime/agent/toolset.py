@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime.agent.memory import SessionMemory
 from fleet_rlm.runtime.content.fetch import Fetcher
 from fleet_rlm.runtime.execution.events import ContextRef
@@ -19,6 +20,7 @@ from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 from fleet_rlm.runtime.tools.delegation import AgentDelegation
 from fleet_rlm.runtime.tools.documents import Documents, DocumentTools
+from fleet_rlm.runtime.tools.mcp import McpTools
 from fleet_rlm.runtime.tools.memory import MemoryTools
 from fleet_rlm.runtime.tools.permission import AskThePerson, Permission
 from fleet_rlm.runtime.tools.sandbox import MOST_CODE_S, START_S, SandboxTools
@@ -43,6 +45,7 @@ class AgentKit:
     memory: SessionMemory | None = None
     window: int | None = None
     fetcher: Fetcher = field(default_factory=Fetcher)
+    mcp: McpClients = field(default_factory=lambda: McpClients(()))
     permission: Callable[[TurnTree], Permission] = AskThePerson
 
 
@@ -57,17 +60,23 @@ class Toolset:
         self.delegation = AgentDelegation(tree, self.documents)
         self._reading = DocumentTools(tree, self.documents)
         self._sandbox = SandboxTools(tree, scope)
-        self._web = WebTools(tree.contexts, kit.permission(tree), self.documents.attach, fetcher=kit.fetcher)
+        permission = kit.permission(tree)
+        self._web = WebTools(tree.contexts, permission, self.documents.attach, fetcher=kit.fetcher)
+        self._mcp = McpTools(tree, kit.mcp, permission)
+        self._foreign: tuple[str, ...] = ()
         self._held = ExitStack()
         self._held.callback(self._sandbox.close)
 
     @property
     def seconds(self) -> dict[str, float | None]:
-        """Time bounds of single tools that differ from the usual one; code has its own."""
-        return dict.fromkeys(("run_python", "run_shell"), START_S + MOST_CODE_S)
+        """Time bounds of single tools that differ from the usual one: code has its own, a person may take longer."""
+        asking = dict.fromkeys(("fetch_page", *self._foreign), None)
+        return {**asking, **dict.fromkeys(("run_python", "run_shell"), START_S + MOST_CODE_S)}
 
     def tools(self) -> list[Callable[..., Any]]:
         """In the order in which the model reads them."""
+        foreign: list[Any] = self._mcp.tools() if "mcp" in self.groups else []
+        self._foreign = tuple(tool.name for tool in foreign)
         growing = "web" in self.groups
         made: dict[str, Callable[[], list[Callable[..., Any]]]] = {
             "delegation": lambda: self.delegation.tools(growing=growing),
@@ -77,7 +86,9 @@ class Toolset:
             "web": self._web.tools,
             "memory": lambda: MemoryTools(self._kit.memory).tools() if self._kit.memory is not None else [],
         }
-        return [tool for group, make in made.items() if group in self.groups for tool in make()]
+        own = [tool for group, make in made.items() if group in self.groups for tool in make()]
+        taken = {tool.__name__ for tool in own}
+        return [*own, *(tool for tool in foreign if tool.name not in taken)]
 
     def hints(self) -> str:
         """A sentence for each group that needs one."""

@@ -1,0 +1,98 @@
+"""Tools of MCP servers as tools of the agent: `SERVER_tool`, with the server's own schema, asked for and bounded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import dspy
+from dspy.adapters.types.tool import convert_input_schema_to_tool_args
+
+from fleet_rlm.errors import DependencyError
+from fleet_rlm.integrations.mcp.client import CALL_S, McpClients
+from fleet_rlm.integrations.mcp.servers import McpTool
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.observer import SCOPE
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.bounds import RESULT_CHARS, cut
+from fleet_rlm.runtime.tools.permission import Permission
+
+NAME_CHARS: Final = 64
+ABOUT_CHARS: Final = 1_000
+ALL_CHARS: Final = 40_000
+"""Descriptions and schemas of all of them together, about 10,000 tokens of every prompt; more tools are left out."""
+
+
+class ServerError(DependencyError):
+    """The tool's server calls the result an error."""
+
+    code = "tool_failed"
+
+
+class McpTools:
+    """The tools of one turn."""
+
+    def __init__(self, tree: TurnTree, clients: McpClients, permission: Permission) -> None:
+        self._tree = tree
+        self._clients = clients
+        self._permission = permission
+
+    def tools(self) -> list[dspy.Tool]:
+        """What the servers offer now. A server that fails is told in one warning."""
+        if not self._clients.servers:
+            return []
+        found, faults = self._clients.tools()
+        for server, fault in faults.items():
+            self._warn(f"the tools of the MCP server {server} are missing: {self._tree.observer.clean(fault)}")
+        made: dict[str, dspy.Tool] = {}
+        chars = 0
+        for each in found:
+            chars += len(each.about[:ABOUT_CHARS]) + len(json.dumps(dict(each.schema), default=str))
+            name = tool_name(each)
+            if chars > ALL_CHARS:
+                self._warn(
+                    f"{len(found) - len(made)} tools of MCP servers are left out: their descriptions are too long"
+                )
+                break
+            if name not in made:
+                made[name] = self._made(name, each)
+        return list(made.values())
+
+    def _made(self, name: str, tool: McpTool) -> dspy.Tool:
+        args, arg_types, arg_desc = convert_input_schema_to_tool_args(dict(tool.schema))
+        required = set(tool.schema.get("required") or [])
+        about = " ".join(tool.about.split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
+        run = self._runner(name, tool, required)
+        return dspy.Tool(run, name=name, desc=about, args=args, arg_types=arg_types, arg_desc=arg_desc)
+
+    def _runner(self, name: str, tool: McpTool, required: set[str]) -> Callable[..., str]:
+        def run(**arguments: Any) -> str:
+            given = {key: value for key, value in arguments.items() if value is not None or key in required}
+            self._permission.tool(name, json.dumps(given, ensure_ascii=False, default=str))
+            call = self._clients.call(tool.server, tool.name, given)
+            stop = SCOPE.get().stop
+            try:
+                stop.race(call, CALL_S + 5)
+                stop.check()
+                if not call.done():
+                    raise ServerError(f"no answer within {CALL_S:g} s")
+            finally:
+                call.cancel()  # nothing to do for one that has ended
+            answer = call.result()
+            text = cut(answer.text, RESULT_CHARS)
+            if answer.failed:
+                raise ServerError(text)
+            return text
+
+        return run
+
+    def _warn(self, message: str) -> None:
+        warning = ev.Warning(code="mcp", message=message[:500])
+        self._tree.observer.emit(warning, SCOPE.get())
+
+
+def tool_name(tool: McpTool) -> str:
+    """`SERVER_tool` in the characters that providers take."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{tool.server}_{tool.name}")[:NAME_CHARS]

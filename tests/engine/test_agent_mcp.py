@@ -1,0 +1,175 @@
+"""Tools of real MCP servers: started by the settings, prefixed, asked for, bounded, and ended with the workspace."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.conftest import events_of
+from tests.engine.sse_model import sse_model
+from tests.engine.test_agent_tools import answering, offered, script
+from tests.engine.test_turns import ask, check_journal
+
+from fleet_rlm.errors import InvalidInput
+from fleet_rlm.integrations.mcp.client import McpClients
+from fleet_rlm.runtime.config import load_settings, save_settings
+from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.factory import Workspace, open_workspace
+
+SERVER = str(Path(__file__).with_name("mcp_server.py"))
+
+
+def settings_file(home: Path, **servers: dict[str, Any]) -> None:
+    lines: list[str] = ['tools = ["memory", "mcp"]']
+    for name, table in servers.items():
+        lines.append(f"[mcp.{name}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+        for key, value in table.items():
+            if isinstance(value, dict):
+                lines += [f"[mcp.{name}.{key}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())]
+    (home / "settings.toml").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def mcp_workspace(tmp_path: Path) -> Iterator[Workspace]:
+    os.environ["FLEET_TEST_SECRET"] = "of-the-host"
+    settings_file(
+        tmp_path,
+        calc={"command": sys.executable, "args": [SERVER], "env": {"CALC_TOKEN": "tok-123456789", "PLAIN": "given"}},
+        dead={"command": "/no/such/program"},
+    )
+    with open_workspace(load_settings(home=tmp_path, environ={})) as opened:
+        yield opened
+    del os.environ["FLEET_TEST_SECRET"]
+
+
+def children_that_run(path: str) -> list[int]:
+    found = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in found.splitlines() if path in line]
+
+
+def test_tools_of_a_server_are_offered_asked_for_called_and_told(mcp_workspace: Workspace) -> None:
+    steps = (
+        [("calc_add", {"a": 41, "b": 1, "note": None}), ("calc_look_up", {"word": "PLAIN"})],
+        [("calc_look_up", {"word": "FLEET_TEST_SECRET"}), ("calc_look_up", {"word": "CALC_TOKEN"})],
+        [("calc_broken", {}), ("calc_long", {"chars": 100_000}), ("calc_add", {"a": "many"})],
+    )
+    with sse_model(script(*steps)) as model:
+        submitted = mcp_workspace.submit(TurnRequest(question="add", model=model.lm()))
+        asked = answering(mcp_workspace, submitted, "allow")
+        result = mcp_workspace.wait(submitted.turn, timeout=60)
+        assert {"calc_add", "calc_look_up", "calc_broken"} <= offered(model)
+        schema = next(t["function"] for t in model.asked[0]["tools"] if t["function"]["name"] == "calc_add")
+    assert schema["description"] == "Add two numbers." and schema["parameters"]["properties"]["a"]["type"] == "integer"
+    said = json.loads(result.answer or "[]")
+    assert said[0] == "42" and said[1] == "given"
+    assert said[2] == "(unset)", "nothing of our environment reaches a server"
+    assert said[3] in ("tok-123456789", "•••")
+    assert (
+        "calc_broken failed: Error executing tool broken" in said[4]
+        and len(said[5]) < 21_000
+        and "calc_add failed" in said[6]
+    )
+    assert sorted({question.question.split()[6] for question in asked}) == [
+        "calc_add",
+        "calc_broken",
+        "calc_long",
+        "calc_look_up",
+    ]
+    assert all(question.kind == "tool" for question in asked)
+    events = events_of(mcp_workspace, result.session)
+    check_journal(events)
+    assert not any("tok-123456789" in str(event.data) for event in events), "a server's secret stands in no event"
+    warnings = [event.data.message for event in events if event.type == "warning"]
+    assert len(warnings) == 1 and "MCP server dead" in warnings[0] and "\n" not in warnings[0]
+
+
+def test_a_server_is_started_once_and_ends_with_the_workspace(tmp_path: Path) -> None:
+    settings_file(tmp_path, calc={"command": sys.executable, "args": [SERVER, "hang", str(tmp_path)]})
+    with open_workspace(load_settings(home=tmp_path, environ={})) as opened:
+        clients = opened._mcp_clients()
+        assert clients is opened._mcp_clients()
+        clients._connected(clients.servers[0])
+        deadline = time.monotonic() + 20
+        while not children_that_run(f"{SERVER} hang {tmp_path}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    deadline = time.monotonic() + 15
+    while children_that_run(f"{SERVER} hang {tmp_path}"):
+        assert time.monotonic() < deadline, "the server outlives the workspace"
+        time.sleep(0.1)
+
+
+def test_a_hanging_server_costs_its_tools_and_not_the_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_rlm.integrations.mcp.client.CONNECT_S", 1.0)
+    settings_file(tmp_path, stuck={"command": sys.executable, "args": [SERVER, "hang"]})
+    with open_workspace(load_settings(home=tmp_path, environ={})) as opened, sse_model(script()) as model:
+        for _ in range(2):
+            result = ask(opened, "?", model=model.lm())
+            assert result.status == "ok"
+            warnings = [e.data.message for e in events_of(opened, result.session) if e.type == "warning"]
+            assert len(warnings) == 1 and "stuck are missing: no answer" in warnings[0]
+
+
+def test_a_server_over_http(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, SERVER, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        settings_file(tmp_path, web={"url": f"http://127.0.0.1:{port}/mcp", "headers": {"X-Who": "me"}})
+        clients = McpClients(load_settings(home=tmp_path, environ={}).mcp)
+        tools, faults = clients.tools()
+        assert faults == {} and {"add", "look.up"} <= {tool.name for tool in tools}
+        assert clients.call("web", "add", {"a": 2, "b": 3}).result(30).text == "5"
+        clients.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+WRONG = [
+    ({"x": {}}, "either command or url"),
+    ({"x": {"command": "a", "url": "http://b"}}, "either command or url"),
+    ({"x": {"command": "a", "headers": {}}}, "unknown headers"),
+    ({"x": {"command": "a", "args": "b"}}, "args is no list"),
+    ({"x": {"command": "a", "env": {"A": 1}}}, "env holds something else"),
+    ({"x": {"url": "ftp://a"}}, "http:// or https://"),
+    ({"A-b": {"command": "a"}}, "a server's name"),
+]
+
+
+@pytest.mark.parametrize(("servers", "fault"), WRONG)
+def test_bad_tables_are_one_line(tmp_path: Path, servers: dict[str, Any], fault: str) -> None:
+    settings_file(tmp_path, **servers)
+    with pytest.raises(InvalidInput, match=fault) as raised:
+        load_settings(home=tmp_path, environ={})
+    assert "settings.toml" in raised.value.message
+
+
+def test_saving_another_setting_keeps_the_servers(tmp_path: Path) -> None:
+    settings_file(
+        tmp_path,
+        calc={"command": "c", "args": ["-x", "ü"], "env": {"A_KEY": 'v"w'}},
+        web={"url": "http://h", "headers": {"X-Y": "z"}},
+    )
+    before = load_settings(home=tmp_path, environ={})
+    after = save_settings(before, {"model": "openai/x"}, environ={})
+    assert after.mcp == before.mcp and after.model == "openai/x" and len(after.mcp) == 2
+    assert after.mcp[0].env == {"A_KEY": 'v"w'} and 'v"w' not in repr(after.mcp)
