@@ -41,8 +41,20 @@ class ScriptedModels:
         if not name.startswith(("openai/", "demo/")):
             raise InvalidInput(f"unknown model {name!r}")
         return SimpleNamespace(
-            model=name, api_base=self.settings.api_base, api_key=self.settings.api_key, key_variable="FLEET_API_KEY"
+            model=name,
+            api_base=self.settings.api_base,
+            api_key=self.settings.api_key,
+            key_variable="FLEET_API_KEY",
+            price=self.settings.prices.get(name),
+            context_window=8192,
+            weak="it sees 8,192 tokens at once",
+            probed="2026-11-02",
         )
+
+    def for_role(self, role: str) -> Any:
+        return self.resolve({"sub": self.settings.sub_model, "judge": self.settings.judge_model}.get(role))
+
+    def probe_new(self) -> None: ...
 
     def test(self, spec: Any) -> list[Step]:
         ok = spec.api_key is not None

@@ -372,6 +372,17 @@ def test_model_settings(serve: Serve) -> None:
     assert after.json()["model"] == "openai/x" and after.json()["sources"]["model"] == "file"
     assert running.workspace.settings.model == "openai/x" and running.workspace.settings.api_key.reveal() == secret
     assert api.put("/settings/models", json={"model": "openai/y"}).json()["key"]["set"]  # what is left out stays
+    roles = api.put("/settings/models", json={"verify": "judge", "models_allowed": ["openai/y"]}).json()
+    assert (roles["verify"], roles["models_allowed"]) == ("judge", ["openai/y"])
+    assert [fact["role"] for fact in roles["roles"]] == ["root", "sub", "judge"]
+    assert (roles["roles"][0]["price"], roles["roles"][0]["weak"]) == (None, "it sees 8,192 tokens at once")
+    with (running.workspace.settings.file).open("a") as file:
+        file.write('[prices."openai/y"]\ninput_usd_per_million = 1\noutput_usd_per_million = 2\ndate = 2026-11-01\n')
+    priced = api.put("/settings/models", json={"verify": None, "models_allowed": None}).json()
+    assert (priced["verify"], priced["models_allowed"]) == ("off", [])
+    assert priced["roles"][0]["price"] == {
+        "input_usd": 1.0, "output_usd": 2.0, "cached_usd": None, "source": "settings", "date": "2026-11-01",
+    }  # fmt: skip
     gone = api.put("/settings/models", json={"api_key": None, "api_base": ""}).json()
     assert gone["key"]["set"] is False and gone["api_base"] is None and gone["model"] == "openai/y"
     api.close()

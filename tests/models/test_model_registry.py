@@ -10,6 +10,7 @@ import pytest
 
 from fleet_rlm.errors import InvalidInput, NotConfigured
 from fleet_rlm.runtime.config import save_settings
+from fleet_rlm.runtime.models.probe import is_near, solves
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from models.fake_models import completion, tool_call
 
@@ -68,6 +69,8 @@ def test_probing_turns_tools_on_and_is_remembered(server, settings_for):
             return tool_call(
                 "look_up" if body["tools"][0]["function"]["name"] == "look_up" else "delegate", word="tree", task="t"
             )
+        if "count(word)" in body["messages"][0]["content"]:
+            return completion("```python\nanswer = count('red') + count('blue')\n```")
         return completion('{"color": "red", "number": 3}' if "response_format" in body else "ready")
 
     server.answer = answer
@@ -79,11 +82,17 @@ def test_probing_turns_tools_on_and_is_remembered(server, settings_for):
         ("answer", True),
         ("schema", True),
         ("tools", True),
+        ("agent", True),
         ("window", False),
     ]
     assert "8,192 tokens" in steps[-1].detail and "OLLAMA_CONTEXT_LENGTH" in steps[-1].fix
     spec = registry_at(server, settings_for).resolve()  # another registry reads what the first found
     assert (spec.function_calling, spec.response_schema, spec.context_window) == (True, True, 8192)
+    assert (
+        spec.writes_code
+        and spec.probed
+        and spec.weak == (f"it sees 8,192 tokens at once ({spec.probed}); 16,384 are the least for agents")
+    )
 
     def delegate(task: str) -> str:
         """Delegate a task."""
@@ -105,10 +114,72 @@ def test_a_small_model_is_called_small_and_gets_no_schema_that_it_ignores(server
     assert "too small" in steps["tools"].fix
     spec = registry.resolve()
     assert (spec.response_schema, spec.function_calling, spec.context_window) == (False, False, 4096)
+    assert not steps["agent"].ok and spec.weak.startswith("it did not write the code of a small task")
     server.answer = lambda body: completion('{"answer": ["x"]}')
     with dspy.context(lm=registry.lm(spec), adapter=dspy.JSONAdapter()):
         dspy.Predict(Pick)(question="?")
     assert "response_format" not in server.chats()[-1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "able"),
+    [
+        ("```python\nanswer = count('red') + count('blue')\n```", True),
+        ("Sure!\n```py\ntotal = 0\nfor w in ['red', 'blue']:\n    total += count(w)\nanswer = total\n```", True),
+        ("answer = count('red') + count('blue')", True),
+        ("The answer is 12.", False),
+        ("```python\nanswer = 12\n```", False),
+        ("```python\nprint(count('red') + count('blue'))\n```", False),
+        ("```python\nanswer = count('red')\n```", False),
+        ("```python\nanswer = (count('red'\n```", False),
+        ("", False),
+    ],
+)
+def test_the_smallest_task_of_an_agent_is_read_and_not_run(reply, able):
+    assert solves(reply) is able
+
+
+def test_a_new_server_near_by_is_tried_once_and_a_hosted_model_never(server, settings_for):
+    registry = registry_at(server, settings_for)
+    registry.probe_new()
+    asked = len(server.chats())
+    assert asked == 4
+    registry.probe_new()
+    registry_at(server, settings_for).probe_new()
+    assert len(server.chats()) == asked
+    hosted = ModelRegistry(settings_for(FLEET_MODEL="openai/gpt-5-mini", OPENAI_API_KEY="k"), environ={})
+    hosted.probe_new()  # no network in tests: it would raise or hang
+    assert hosted.resolve().weak is None
+    ModelRegistry(settings_for(), environ={}).probe_new()  # nothing configured, nothing to try
+
+
+def test_only_servers_of_this_machine_and_its_network_are_near():
+    near = [
+        "http://127.0.0.1:1/v1",
+        "http://localhost:1",
+        "http://10.1.2.3/v1",
+        "http://192.168.0.9",
+        "http://gpu.local/v1",
+    ]
+    assert all(map(is_near, near))
+    assert not any(map(is_near, ["https://api.example.com/v1", "http://8.8.8.8/v1"]))
+
+
+def test_a_hosted_model_with_a_small_window_is_called_weak_by_the_catalogue(settings_for):
+    registry = ModelRegistry(settings_for(OPENAI_API_KEY="k"), environ={})
+    assert "8,192 tokens" in registry.resolve("openai/gpt-4").weak
+    assert registry.resolve("openai/gpt-5-mini").weak is None
+
+
+def test_roles_take_their_own_model_or_the_roots(settings_for):
+    variables = {"FLEET_MODEL": "openai/gpt-5", "FLEET_SUB_MODEL": "openai/gpt-5-mini", "OPENAI_API_KEY": "k"}
+    registry = ModelRegistry(settings_for(**variables), environ={})
+    found = {role: registry.for_role(role).model for role in ("root", "sub", "judge", "reflection")}
+    assert found == {
+        "root": "openai/gpt-5", "sub": "openai/gpt-5-mini", "judge": "openai/gpt-5", "reflection": "openai/gpt-5",
+    }  # fmt: skip
+    judged = ModelRegistry(settings_for(**variables, FLEET_JUDGE_MODEL="openai/gpt-5-nano"), environ={})
+    assert judged.for_role("judge").model == "openai/gpt-5-nano"
 
 
 def test_the_window_of_ollama_is_that_of_the_loaded_model(server, settings_for):

@@ -32,15 +32,18 @@ from fleet_rlm.runtime.config_mcp import mcp_servers, mcp_tables
 from fleet_rlm.runtime.config_values import (
     Secret,
     VariableMode,
+    Verification,
     address,
     boolean,
     mode,
+    model_list,
     model_string,
     one_line,
     positive,
     secret,
     tool_groups,
     variable_mode,
+    verification,
     whole,
 )
 from fleet_rlm.runtime.execution.events import Limits, Mode
@@ -88,6 +91,9 @@ _COUNT: Final = whole(1, 1_000_000_000)
 SETTINGS: Final = (
     Setting("model", "FLEET_MODEL", model_string),
     Setting("sub_model", "FLEET_SUB_MODEL", model_string),
+    Setting("judge_model", "FLEET_JUDGE_MODEL", model_string),
+    Setting("models_allowed", "FLEET_MODELS_ALLOWED", model_list, ()),
+    Setting("verify", "FLEET_VERIFY", verification, "off"),
     Setting("api_base", "FLEET_API_BASE", address),
     Setting("api_key", "FLEET_API_KEY", secret),
     Setting("mode", "FLEET_MODE", mode, "auto"),
@@ -116,14 +122,19 @@ _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 class Settings:
     """Everything that can be set. `sources` says for each name (as in `SETTINGS`, and each key) where it came from.
 
-    `api_base` and `api_key` belong to the model address of the person's own choice; `keys` are providers' keys by
-    variable name, `prices` the person's own by model string (see prices.py). Units: `limits` as in `events.Limits`;
+    `models_allowed`: models that the code of a run may call by name, besides those of the turn. `verify` "judge": the
+    judge model (default: the root model) checks each answer once. `api_base` and `api_key` belong to the model address
+    of the person's own choice; `keys` are providers' keys by variable name, `prices` the person's own by model string
+    (see prices.py). Units: `limits` as in `events.Limits`;
     `call_width` in calls in flight at one provider, at most.
     """
 
     home: Path
     model: str | None = None
     sub_model: str | None = None
+    judge_model: str | None = None
+    models_allowed: tuple[str, ...] = ()
+    verify: Verification = "off"
     api_base: str | None = None
     api_key: Secret | None = None
     mode: Mode = "auto"

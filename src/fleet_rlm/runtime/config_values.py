@@ -11,6 +11,7 @@ from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
 VariableMode: TypeAlias = Literal["auto", "always", "never"]
 """When a run works through REPL variables: above a size of its input, always, or never."""
+Verification = Literal["off", "judge"]
 
 
 class Secret:
@@ -52,6 +53,24 @@ def model_string(value: object) -> str:
     if "/" not in name or any(char.isspace() for char in name):
         raise ValueError(f"expected provider/model such as openai/gpt-5-mini, got {name!r}")
     return name
+
+
+def model_list(value: object) -> tuple[str, ...]:
+    """Model strings: a list, or a text with commas."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"expected model strings such as openai/gpt-5-mini, with commas between them, got {value!r}")
+    given = cast("list[object]", items)
+    return tuple(
+        dict.fromkeys(model_string(item) for item in given if not (isinstance(item, str) and not item.strip()))
+    )
+
+
+def verification(value: object) -> Verification:
+    """Whether answers are checked."""
+    if value not in get_args(Verification):
+        raise ValueError(f"expected one of {', '.join(get_args(Verification))}, got {value!r}")
+    return cast("Verification", value)
 
 
 def secret(value: object) -> Secret:

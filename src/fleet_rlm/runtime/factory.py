@@ -145,7 +145,7 @@ class Workspace:
         except FleetError as error:
             log.warning("sandboxes: %s", error)
         _module("turns")
-        _ = self.models
+        self.models.probe_new()
 
     # -- turns --------------------------------------------------------------------------------------------------
 

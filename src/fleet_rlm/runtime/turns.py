@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import dspy
 
-from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError
+from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
 from fleet_rlm.runtime.agent.toolset import AgentKit
+from fleet_rlm.runtime.agent.verify import verify
 from fleet_rlm.runtime.config_values import VariableMode
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.citations import find_citations
@@ -29,6 +30,7 @@ from fleet_rlm.runtime.execution.observer import TurnObserver
 from fleet_rlm.runtime.execution.requests import SandboxInfo, TurnRequest, TurnResult
 from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH, Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.failures import as_model_error, was_cut
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.prices import Price
@@ -57,10 +59,16 @@ class BoundModel:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The two roles of a turn."""
+    """The roles of a turn. `judge` None: answers are not checked. `named` gives further models that its code may name.
+
+    Errors of `named`: NotConfigured, InvalidInput.
+    """
 
     root: BoundModel
     sub: BoundModel
+    judge: BoundModel | None = None
+    allowed: tuple[str, ...] = ()
+    named: Callable[[str], BoundModel] | None = None
 
 
 class TurnRunner:
@@ -92,15 +100,18 @@ class TurnRunner:
         root = _bound(request.model, registry)
         sub_choice = request.sub_model or (default_sub if request.model is None else None)
         sub = _bound(sub_choice, registry) if sub_choice is not None else root
-        for model in (root, sub):
-            if request.limits is not None and request.limits.cost_usd is not None and not model.priced:
-                raise InvalidInput(
-                    f"the price of {model.name} is unknown, so a cost limit cannot hold",
-                    hint="limit calls or tokens instead",
-                )
+        judge = (_bound(registry.judge_model, registry) if registry.judge_model else root) if registry.judges else None
+        for model in (root, sub, judge):
+            _check_price(model, request)
         if request.mode == "direct":
             check_direct(request.contexts)
-        return Models(root, sub)
+
+        def named(name: str) -> BoundModel:
+            model = _bound(name, registry)
+            _check_price(model, request)
+            return model
+
+        return Models(root, sub, judge, registry.allowed, named)
 
     def run(
         self, sid: str, turn: str, request: TurnRequest, models: Models, past: list[PastTurn], cancel: CancelFlag
@@ -109,7 +120,10 @@ class TurnRunner:
         observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
         tree = self._tree(sid, turn, request, models, observer)
         cancel.arm(tree)
-        observer.emit_all([ev.TurnStarted(), *(ev.ContextAdded(context=ref) for ref in request.contexts)], None)
+        observer.emit_all(
+            [ev.TurnStarted(), *_weak(models, request), *(ev.ContextAdded(context=ref) for ref in request.contexts)],
+            None,
+        )
         try:
             kit = replace(
                 self._kit,
@@ -149,7 +163,14 @@ class TurnRunner:
                 cut=_cut_by(model.spec),
             )
 
-        root = metered(models.root, "root")
+        root, sub = metered(models.root, "root"), metered(models.sub, "sub")
+        make = models.named
+        choice = ModelChoice(
+            root=root,
+            sub=sub,
+            allowed=models.allowed if make is not None else (),
+            make=lambda name: metered(make(name) if make is not None else models.sub, "sub"),
+        )
         return TurnTree(
             sid=sid,
             turn=turn,
@@ -157,7 +178,9 @@ class TurnRunner:
             scheduler=scheduler,
             observer=observer,
             root_lm=root,
-            sub_lm=metered(models.sub, "sub"),
+            sub_lm=sub,
+            models=choice,
+            judge_lm=metered(models.judge, "judge") if models.judge is not None else None,
             sandboxes=self._sandboxes,
             contexts=self._contexts,
             blobs=self._blobs,
@@ -170,6 +193,7 @@ class TurnRunner:
         observer = tree.observer
         text = None if answer.text is None else observer.clean(answer.text)
         citations = find_citations(text, request.contexts, self._contexts) if text else []
+        answer = _checked(tree, request, answer, citations)
         if text and text.strip() != (observer.streamed or "").strip():
             observer.emit_all(_message(text), None)
         observer.budget(tree.budget, now=True)
@@ -205,12 +229,43 @@ class TurnRunner:
         )
 
 
+def _checked(tree: TurnTree, request: TurnRequest, answer: Answer, cited: list[ev.Citation]) -> Answer:
+    """Let the judge look at a whole answer, where the settings say so."""
+    if tree.judge_lm is None or answer.status != "ok" or not answer.text:
+        return answer
+    try:
+        verify(tree, tree.judge_lm, request.question, answer.text, cited)
+    except TreeStopped:
+        return replace(answer, status="cancelled")
+    return answer
+
+
+def _check_price(model: BoundModel | None, request: TurnRequest) -> None:
+    """Errors: InvalidInput when a cost limit is set that cannot hold for this model."""
+    if model is not None and request.limits is not None and request.limits.cost_usd is not None and not model.priced:
+        raise InvalidInput(
+            f"the price of {model.name} is unknown, so a cost limit cannot hold",
+            hint=f'limit calls or tokens instead, or give its price in the settings: [prices."{model.name}"]',
+        )
+
+
 def _bound(choice: str | dspy.BaseLM | None, registry: ModelRegistry) -> BoundModel:
     if isinstance(choice, dspy.BaseLM):
         name = str(choice.model)
         return BoundModel(choice, name, price=registry.own_price(name))
     spec = registry.resolve(choice)
     return BoundModel(registry.lm(spec), spec.model, spec, spec.price)
+
+
+def _weak(models: Models, request: TurnRequest) -> list[ev.EventData]:
+    """A plain word about models that are likely too weak for what they are about to do."""
+    if request.mode == "direct":
+        return []
+    weak = {m.name: m.spec.weak for m in (models.root, models.sub) if m.spec is not None and m.spec.weak is not None}
+    return [
+        ev.Warning(code="model.weak", message=f"{name} is likely too weak for agents: {why}")
+        for name, why in weak.items()
+    ]
 
 
 def _cut_by(spec: ModelSpec | None) -> Callable[[int, int], bool] | None:

@@ -10,6 +10,7 @@ from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.execution.events import CallRole
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
 
@@ -48,6 +49,8 @@ class Models(Protocol):
     def resolve(self, model: str | None = None) -> ModelSpec: ...
     def test(self, spec: ModelSpec) -> list[Step]: ...
     def available(self) -> list[ModelOption]: ...
+    def for_role(self, role: CallRole) -> ModelSpec: ...
+    def probe_new(self) -> None: ...
 
 
 class Workspace(Protocol):

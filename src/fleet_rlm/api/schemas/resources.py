@@ -174,11 +174,39 @@ class Suggestion(Shape):
     ready: bool
 
 
+class ModelPrice(Shape):
+    """US dollars per million tokens, who says so, and as of which day."""
+
+    input_usd: float
+    output_usd: float
+    cached_usd: float | None
+    source: str
+    date: str | None
+
+
+class RoleFacts(Shape):
+    """What is known of a role's model: its window in tokens, its price, and why it may be too weak for agents.
+
+    `probed` is the day a server of one's own was tried.
+    """
+
+    role: Literal["root", "sub", "judge"]
+    model: str
+    context_window: int | None
+    price: ModelPrice | None
+    weak: str | None
+    probed: str | None
+
+
 class ModelSettings(Shape):
     """The models in use and where each value came from."""
 
     model: str | None
     sub_model: str | None
+    judge_model: str | None
+    models_allowed: list[str]
+    verify: Literal["off", "judge"]
+    roles: list[RoleFacts]
     api_base: str | None
     key: KeyState
     sources: dict[str, str]
@@ -190,6 +218,9 @@ class ModelChange(Body):
 
     model: ModelName | None = None
     sub_model: ModelName | None = None
+    judge_model: ModelName | None = None
+    models_allowed: Annotated[list[ModelName], Field(max_length=100)] | None = None
+    verify: Literal["off", "judge"] | None = None
     api_base: Annotated[str, Field(max_length=2000)] | None = None
     api_key: Annotated[str, Field(max_length=4000)] | None = None
 

@@ -36,7 +36,7 @@ class LoopThread:
     """An event loop on a daemon thread."""
 
     def __init__(self) -> None:
-        self.loop = _quick_loop()
+        self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fleet-daytona", daemon=True)
         self._thread.start()
 
@@ -64,15 +64,6 @@ class LoopThread:
             self.loop.close()
 
 
-def _quick_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where there is one: every call of model-written code passes here twice."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 async def _cancel_all() -> None:
     for task in asyncio.all_tasks():
         if task is not asyncio.current_task():
@@ -96,10 +87,6 @@ class DaytonaClient:
         """The SDK's client (on the loop)."""
         if self._sdk is None:
             self._sdk = _make_sdk(self._settings)
-            if self._settings.provider == "local":
-                # Its own session looks for a proxy in the environment before each request: wrong for a server on this
-                # machine, and a change of threads. 0.226 has no public word for another one.
-                self._sdk._shared_session._adopt(self.http())  # pyright: ignore[reportPrivateUsage]
         return self._sdk
 
     def http(self) -> aiohttp.ClientSession:

@@ -24,6 +24,7 @@ from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.adapters import adapter_for
+from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.metered import MeteredLM
 
 
@@ -45,6 +46,8 @@ class TurnTree:
     contexts: ContextStore
     failure: Callable[[BaseException], ModelError]
     blobs: Blobs
+    models: ModelChoice
+    judge_lm: MeteredLM | None = None
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     isolation: str | None = None
     provider: str | None = None
@@ -131,9 +134,9 @@ class TurnTree:
         """The model that drives a run at tree depth `depth`: the root model for the agent and the first RLM."""
         return self.root_lm if self.budget.level(depth) <= 0 else self.sub_lm
 
-    def settings(self, depth: int) -> AbstractContextManager[None]:
-        """The DSPy settings under which a run at `depth` works, as a context manager."""
-        lm = self.lm_for(depth)
+    def settings(self, depth: int, lm: MeteredLM | None = None) -> AbstractContextManager[None]:
+        """The DSPy settings under which a run at `depth` works, with `lm` in place of the depth's own model."""
+        lm = lm or self.lm_for(depth)
         return dspy.context(
             lm=lm,
             adapter=adapter_for(lm),

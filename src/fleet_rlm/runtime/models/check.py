@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import dspy
@@ -11,11 +12,8 @@ import dspy
 from fleet_rlm.errors import ModelError
 from fleet_rlm.runtime.models.detect import listed_models, request_json
 from fleet_rlm.runtime.models.failures import as_model_error
-from fleet_rlm.runtime.models.probe import EndpointFacts, ask_schema, ask_tools, ask_window
-from fleet_rlm.runtime.models.spec import ModelSpec, Step
-
-SMALL_WINDOW: Final = 16_384
-"""Tokens. Below it the prompts of a recursive run soon do not fit."""
+from fleet_rlm.runtime.models.probe import EndpointFacts, ask_code, ask_schema, ask_tools, ask_window
+from fleet_rlm.runtime.models.spec import SMALL_WINDOW, ModelSpec, Step
 
 _TOO_SMALL: Final = "this model is likely too small for agents; a larger one will do better"
 
@@ -28,19 +26,31 @@ def run(spec: ModelSpec, lm: dspy.LM) -> tuple[list[Step], EndpointFacts | None]
         if not steps[-1].ok:
             return steps, None
     steps.append(_timed("answer", spec, lambda: _answer(lm)))
-    if not steps[-1].ok or spec.api_base is None:
+    if not steps[-1].ok:
         return steps, None
+    if spec.api_base is None:
+        return [*steps, *_known_weakness(spec)], None
     address, model, key = spec.api_base, spec.model.partition("/")[2], _key(spec)
     steps.append(_timed("schema", spec, lambda: _ability(ask_schema(address, model, key), "keeps to a JSON schema")))
     steps.append(_timed("tools", spec, lambda: _ability(ask_tools(address, model, key), "calls tools")))
+    steps.append(
+        _timed("agent", spec, lambda: _ability(ask_code(address, model, key), "writes the code of a small task"))
+    )
     facts = EndpointFacts(
-        response_schema=steps[-2].ok,
-        function_calling=steps[-1].ok,
+        response_schema=steps[-3].ok,
+        function_calling=steps[-2].ok,
+        writes_code=steps[-1].ok,
         context_window=ask_window(address, model, key),
+        asked=datetime.now(UTC).date().isoformat(),
     )
     if facts.context_window is not None:
         steps.append(_window(facts.context_window))
     return steps, facts
+
+
+def _known_weakness(spec: ModelSpec) -> list[Step]:
+    """What the catalogue holds against a hosted model: no request is made, so nothing is paid for it."""
+    return [] if spec.weak is None else [Step("agent", False, 0.0, spec.weak, _TOO_SMALL)]
 
 
 def _window(tokens: int) -> Step:

@@ -1,12 +1,16 @@
 """What an OpenAI-compatible server really does for a model: asked once, kept in `<home>/endpoints.json`.
 
-DSPy's catalogue knows nothing of such servers and would send them neither schemas nor tools.
+DSPy's catalogue knows nothing of such servers and would send them neither schemas nor tools. Only servers of the
+person's own are asked; a hosted model costs money, and the catalogue knows it.
 """
 
 from __future__ import annotations
 
+import ast
+import ipaddress
 import json
 import os
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -21,16 +25,21 @@ PROBE_SECONDS: Final = 60.0
 """A local server may load the model before it answers."""
 
 
+_CODE: Final = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+
+
 class EndpointFacts(msgspec.Struct, frozen=True):
     """What a server does for one model. The defaults are what holds before anybody asked.
 
     Servers take a response schema, or ignore it harmlessly; many refuse tools or answer them in prose.
-    `context_window` in tokens.
+    `writes_code`: it solved the smallest task of a recursive run. `context_window` in tokens; `asked`: the ISO date.
     """
 
     response_schema: bool = True
     function_calling: bool = False
+    writes_code: bool = True
     context_window: int | None = None
+    asked: str | None = None
 
 
 class EndpointBook:
@@ -59,6 +68,15 @@ class EndpointBook:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, EndpointFacts])
         except (OSError, msgspec.DecodeError):
             return {}
+
+
+def is_near(address: str) -> bool:
+    """Whether a server runs on this machine or its private network: then trying it costs no money."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
 def ask_schema(address: str, model: str, key: str | None, timeout_s: float = PROBE_SECONDS) -> bool:
@@ -117,6 +135,35 @@ def ask_tools(address: str, model: str, key: str | None, timeout_s: float = PROB
         return function["name"] == "look_up" and isinstance(json.loads(function["arguments"])["word"], str)
     except (TypeError, LookupError, ValueError):
         return False
+
+
+def ask_code(address: str, model: str, key: str | None, timeout_s: float = PROBE_SECONDS) -> bool:
+    """True when the model solves the smallest task of a recursive run: a code block that calls what it was offered.
+
+    The code is read and never run. Errors: OSError when there is no answer.
+    """
+    task = (
+        "You work in a Python REPL. The function count(word) returns how often a word stands in a long text. "
+        "Reply with one ```python code block and nothing else: assign to the variable answer the sum of the counts "
+        "of 'red' and of 'blue'."
+    )
+    body = {"model": model, "max_tokens": 300, "messages": [{"role": "user", "content": task}]}
+    content = _message(_chat(address, key, body, timeout_s)).get("content")
+    return solves(content if isinstance(content, str) else "")
+
+
+def solves(reply: str) -> bool:
+    """Whether a reply to `ask_code` would do what was asked: count both words and assign the answer."""
+    found = _CODE.search(reply)
+    try:
+        tree = ast.parse(found.group(1) if found else reply)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    nodes = list(ast.walk(tree))
+    counts = any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "count" for n in nodes)
+    words = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    named = any(isinstance(n, ast.Name) and n.id == "answer" and isinstance(n.ctx, ast.Store) for n in nodes)
+    return counts and named and {"red", "blue"} <= words
 
 
 def ask_window(address: str, model: str, key: str | None, timeout_s: float = 2.0) -> int | None:

@@ -15,13 +15,14 @@ import dspy
 from dspy import lm15
 from dspy.clients.model_metadata import model_info, rate, source_info
 
-from fleet_rlm.errors import InvalidInput, NotConfigured
+from fleet_rlm.errors import FleetError, InvalidInput, NotConfigured
 from fleet_rlm.runtime.config import Secret, Settings, Source
+from fleet_rlm.runtime.execution.events import CallRole
 from fleet_rlm.runtime.models import check
 from fleet_rlm.runtime.models.demo import AsyncDemoEngine, DemoEngine
 from fleet_rlm.runtime.models.detect import found_keys, found_servers
 from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, FREE, Price
-from fleet_rlm.runtime.models.probe import EndpointBook, EndpointFacts
+from fleet_rlm.runtime.models.probe import EndpointBook, EndpointFacts, is_near
 from fleet_rlm.runtime.models.providers import DEMO_LABEL, DEMO_MODEL, PROVIDERS, Provider, nearest
 from fleet_rlm.runtime.models.spec import ModelOption, ModelSpec, Step
 
@@ -87,6 +88,29 @@ class ModelRegistry:
             settings["api_key"] = _NO_KEY
         return factory(spec.wire_model, **settings)
 
+    def for_role(self, role: CallRole) -> ModelSpec:
+        """The settings' model of a role; a role without one of its own takes the root's. Errors: as `resolve`.
+
+        The reflection role has no setting until something reflects (evaluation and optimisation do, not a turn).
+        """
+        chosen = {"sub": self._settings.sub_model, "judge": self._settings.judge_model}.get(role)
+        return self.resolve(chosen)
+
+    @property
+    def judges(self) -> bool:
+        """Whether each answer is to be checked by the judge."""
+        return self._settings.verify == "judge"
+
+    @property
+    def judge_model(self) -> str | None:
+        """The judge's own model, where one is set."""
+        return self._settings.judge_model
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The models that the code of a run may call by name."""
+        return self._settings.models_allowed
+
     def own_price(self, model: str) -> Price | None:
         """The price that the settings give for a model string, also for an LM that a caller brings."""
         return self._settings.prices.get(model)
@@ -100,6 +124,18 @@ class ModelRegistry:
         if facts is not None and spec.api_base is not None:
             self._book.note(spec.api_base, spec.model.partition("/")[2], facts)
         return steps
+
+    def probe_new(self) -> None:
+        """Try the configured model once, if it runs on a server near by that nobody has tried yet.
+
+        For when a person connects a model: costs no money and at most some minutes of a slow server. Never raises.
+        """
+        try:
+            spec = self.resolve()
+        except FleetError:
+            return
+        if spec.api_base is not None and spec.probed is None and is_near(spec.api_base):
+            self.test(spec)
 
     def available(self) -> list[ModelOption]:
         """What could be chosen right now, real models first. Takes at most 0.3 s of waiting; asks this machine only."""
@@ -162,6 +198,8 @@ class ModelRegistry:
             price=self._settings.prices.get(name),
             function_calling=facts.function_calling,
             response_schema=facts.response_schema,
+            writes_code=facts.writes_code,
+            probed=facts.asked,
         )
 
     def _hosted_spec(self, name: str, provider: Provider, address: str | None, source: Source) -> ModelSpec:

@@ -79,7 +79,7 @@ def failure(code: str, message: str) -> dict[str, Any]:
 class Task:
     """What to run: the task, its context as JSON with handles (None: no context), the type of the answer.
 
-    `branch` is its place in the parent run (paths.py).
+    `branch` is its place in the parent run (paths.py). `model` names the model that drives it (choice.py).
     """
 
     task: str
@@ -87,6 +87,7 @@ class Task:
     schema: Schema = None
     site: ev.CallSite | None = None
     branch: str = ""
+    model: str | None = None
 
     def path(self, parent: RunScope | None) -> str:
         """The path of the run that works on this."""
@@ -148,8 +149,9 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables), coverage=tree.coverage)
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
+    lm = tree.models.pick(task.model, tree.lm_for(scope.depth))
     try:
-        with tree.settings(scope.depth):
+        with tree.settings(scope.depth, lm):
             prediction = rlm(**inputs)
     except TreeStopped as stop:
         if stop.reason != "limit" or scope.stop.done:
@@ -204,7 +206,7 @@ def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, task: Tas
     unit: ev.Unit = stop.limit or "calls"  # pyright: ignore[reportAssignmentType]
     scope.final = True
     try:
-        with tree.settings(scope.depth):
+        with tree.settings(scope.depth, tree.models.pick(task.model, tree.lm_for(scope.depth))):
             prediction = rlm.answer_from_trajectory()
         if prediction is not None:
             return Outcome("limit", value=prediction.answer, limit=unit)
@@ -251,7 +253,7 @@ def _started(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> ev.RunS
         kind="rlm",
         task=tree.observer.clean(task.task)[:2000],
         signature=signature + (f": {(schema_key(task.schema) or '')[:SIGNATURE_CHARS]}" if task.schema else ""),
-        model=tree.lm_for(scope.depth).name,
+        model=tree.models.pick(task.model, tree.lm_for(scope.depth)).name,
         contexts=[tree.refs[sha] for sha in sorted(scope.contexts)],
         site=task.site,
         chars=chars,
@@ -349,10 +351,10 @@ class RlmDelegate:
         """The function `rlm_query` with its help text."""
 
         @offered
-        def rlm_query(task: str, context: Any = None, schema: Any = None) -> Any:
+        def rlm_query(task: str, context: Any = None, schema: Any = None, model: str | None = None) -> Any:
             answer_type(schema)
-            branch = SCOPE.get().places.branch("rlm_query", [task, context, schema])
-            return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch))
+            branch = SCOPE.get().places.branch("rlm_query", [task, context, schema, *([model] if model else [])])
+            return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch, model))
 
         return takes_handles(rlm_query)
 
@@ -361,18 +363,20 @@ class RlmDelegate:
         """The function `rlm_query_batched` with its help text."""
 
         @offered
-        def rlm_query_batched(tasks: Any, contexts: list[Any] | None = None, schema: Any = None) -> list[Any]:
-            return self._many(tasks, contexts, schema)
+        def rlm_query_batched(
+            tasks: Any, contexts: list[Any] | None = None, schema: Any = None, model: str | None = None
+        ) -> list[Any]:
+            return self._many(tasks, contexts, schema, model)
 
         return takes_handles(rlm_query_batched)
 
-    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: Schema) -> list[Any]:
+    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: Schema, model: str | None = None) -> list[Any]:
         answer_type(schema)
         pairs = pair_up(tasks, contexts)
         cell, name, of = SCOPE.get().cell, "rlm_query_batched", len(pairs)
-        branch = SCOPE.get().places.branch(name, [pairs, schema])
+        branch = SCOPE.get().places.branch(name, [pairs, schema, *([model] if model else [])])
         work = [
-            Task(task, context, schema, ev.CallSite(cell=cell, function=name, index=i, of=of), f"{branch}[{i}]")
+            Task(task, context, schema, ev.CallSite(cell=cell, function=name, index=i, of=of), f"{branch}[{i}]", model)
             for i, (task, context) in enumerate(pairs)
         ]
         return self._tree.scheduler.map(self._one, work, width=self._tree.budget.limits.sandboxes)
@@ -382,6 +386,7 @@ class RlmDelegate:
         foreign = set(handles_in(task.context)) - parent.contexts
         if foreign:
             raise InvalidInput("this context is not yours to pass on")
+        self._tree.models.pick(task.model, self._tree.sub_lm)  # refused before a sandbox is taken for it
         return run_rlm(self._tree, task, parent=parent).guest_value()
 
     def _site(self, function: str) -> ev.CallSite:

@@ -15,7 +15,7 @@ from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
-from fleet_rlm.runtime.models.metered import output_text
+from fleet_rlm.runtime.models.metered import MeteredLM, output_text
 from fleet_rlm.runtime.models.repair import Repair
 from fleet_rlm.runtime.tools.mending import Mender
 
@@ -56,7 +56,9 @@ class TurnRunHooks:
     def turn_note(self) -> str:
         """The task again, which else stands among the variables only, and from 70 % of a limit on what is left."""
         left = self._left()
-        return f"Your task: {self._task}" + (f"\nBudget: {left}" if left else "")
+        named = ", ".join(self._tree.models.named)
+        models = f'\nSub-calls take model="root", "sub" or one of {named}.' if named else ""
+        return f"Your task: {self._task}" + models + (f"\nBudget: {left}" if left else "")
 
     def _left(self) -> str:
         state = self._tree.budget.snapshot()
@@ -77,13 +79,16 @@ class TurnRunHooks:
         if self._tree.budget.level(self._scope.depth) >= self._tree.budget.limits.depth:
             return {}
 
-        @offered
-        def llm_query(prompt: str) -> str:
-            return self._ask(_prompt(prompt))
+        pick, sub = self._tree.models.pick, self._tree.sub_lm
 
         @offered
-        def llm_query_batched(prompts: list[str]) -> list[Any]:
-            return self._tree.scheduler.map(self._ask_or_fail, _prompts(prompts))
+        def llm_query(prompt: str, model: str | None = None) -> str:
+            return self._ask(_prompt(prompt), pick(model, sub))
+
+        @offered
+        def llm_query_batched(prompts: list[str], model: str | None = None) -> list[Any]:
+            lm = pick(model, sub)
+            return self._tree.scheduler.map(lambda prompt: self._ask_or_fail(prompt, lm), _prompts(prompts))
 
         return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
 
@@ -91,12 +96,12 @@ class TurnRunHooks:
         """See Mender.mend."""
         return self._mender.mend(code, fault)
 
-    def _ask(self, prompt: str) -> str:
-        return output_text(self._tree.sub_lm(prompt))
+    def _ask(self, prompt: str, lm: MeteredLM) -> str:
+        return output_text(lm(prompt))
 
-    def _ask_or_fail(self, prompt: Any) -> Any:
+    def _ask_or_fail(self, prompt: Any, lm: MeteredLM) -> Any:
         try:
-            return self._ask(_prompt(prompt))
+            return self._ask(_prompt(prompt), lm)
         except LMError as error:
             mapped = self._tree.failure(error)
         except FleetError as error:  # this prompt is empty or no text
