@@ -26,7 +26,7 @@ export default defineConfig({
           groups: [
             {
               name: "base",
-              test: /node_modules[\\/](react|react-dom|scheduler|@tanstack|zustand|clsx)[\\/]/,
+              test: /node_modules[\\/](react|react-dom|scheduler|@tanstack|zustand|clsx)[\\/]|createLucideIcon|src[\\/](app\.ts|workspace|transport|shell[\\/](ui|selection|keyboard)\.ts|api[\\/](client|resources|queries)|ui[\\/](Button|layer|StatusIcon|useNow|CopyButton|Popover|Menu)\.tsx?)/,
             },
           ],
         },

@@ -183,6 +183,218 @@ check("a session is renamed and deleted with undo", {}, async (page, server) => 
   await page.getByRole("link", { name: /Report of March/ }).waitFor();
 });
 
+check("questions are answered by button, key and text; the turn goes on", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_ask`);
+  assert.match(await page.getByTestId("waiting").innerText(), /2 questions wait/);
+  await page.waitForFunction(() => /2 questions for you/.test(document.title));
+  const cards = page.getByTestId("approval");
+  assert.match(await cards.first().getByTestId("approval-deadline").innerText(), /left, then “no” is taken/);
+  await cards.first().focus();
+  await page.keyboard.press("y");
+  await page.getByTestId("approval-resolved").filter({ hasText: "You answered “yes”" }).waitFor();
+  await page.getByTestId("waiting").click();
+  await page.waitForFunction(() => document.activeElement?.hasAttribute("data-approval"));
+  await page.keyboard.press("2");
+  await page.getByTestId("approval-text").fill("the drafts");
+  await page.getByTestId("approval-text").press("Enter");
+  await ended(page);
+  assert.match(await answer(page), /host was read; everything due within 60 days[\s\S]*Left out: the drafts/);
+  assert.equal(await page.getByTestId("waiting").count(), 0);
+});
+
+check("at a limit: raised, the turn goes on with the new limits", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_raise`);
+  const card = page.getByTestId("approval");
+  assert.equal(await card.getByLabel("Model calls").inputValue(), "28");
+  await card.getByLabel("Model calls").fill("90");
+  await card.getByRole("button", { name: "Raise and continue" }).click();
+  await ended(page);
+  assert.match(await answer(page), /All 48 contracts/);
+  const told = server.state.journals.get("ses_raise").events.filter((e) => e.type === "budget.updated");
+  assert.equal(told.at(-1).data.limits.calls, 90);
+});
+
+check("a partial answer is accepted at a limit", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_raise`);
+  await page.getByRole("button", { name: "Accept partial" }).click();
+  await ended(page, "limit");
+  assert.match(await page.getByTestId("outcome").innerText(), /limit on model calls was reached/);
+});
+
+check("limits are changed while a turn runs", { speed: 0.4 }, async (page, server) => {
+  await page.goto(server.url);
+  await ask(page);
+  await page.locator('[data-testid="tree-row"]').nth(3).waitFor();
+  await page.getByTestId("budget").click();
+  await page.getByTestId("raise-limits").click();
+  await page.getByRole("dialog").getByRole("spinbutton", { name: "Model calls" }).fill("512");
+  await page.getByRole("button", { name: "Set limits" }).click();
+  await ended(page);
+  const journal = [...server.state.journals.values()].at(-1);
+  assert.equal(journal.events.filter((e) => e.type === "budget.updated").at(-1).data.limits.calls, 512);
+});
+
+check("one run is cancelled with what is below it; the turn goes on", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_ask`);
+  await page.getByTestId("approval").first().waitFor();
+  await page.getByTestId("tree").focus();
+  await page.keyboard.press("End");
+  await page.keyboard.press("c");
+  assert.match(await page.getByTestId("cancel-bar").innerText(), /Sort the contracts/);
+  await page.keyboard.press("Escape");
+  assert.equal(await page.getByTestId("cancel-bar").count(), 0);
+  await page.keyboard.press(".");
+  await page.getByRole("menuitem", { name: /Cancel this run/ }).click();
+  await page.getByRole("button", { name: "Cancel run" }).click();
+  await page.locator('[data-testid="tree-row"][data-status="cancelled"]').waitFor();
+  assert.equal(await page.locator('[data-testid="tree-row"][data-status="running"]').count(), 1);
+  assert.equal(await page.getByTestId("approval").count(), 1);
+});
+
+check("an interrupted turn is resumed, and says what came from the journal", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew`);
+  await page.getByTestId("origin").getByRole("button").click();
+  await page.getByRole("region", { name: "Messages" }).evaluate((element) => element.scrollTo({ top: 0 }));
+  await page.getByTestId("resume").click();
+  await page.locator('[data-testid="turn"][data-status="running"]').waitFor();
+  await page.getByTestId("origin").filter({ hasText: "Resumed from turn 1, 9 calls" }).waitFor();
+  await ended(page);
+});
+
+check("a turn at its limit is raised and resumed from its card", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_limit`);
+  await page.getByTestId("raise").locator("summary").click();
+  await page.getByTestId("limits-form").getByLabel("Cost").fill("2.5");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await ended(page);
+  const accepted = server.state.journals.get("ses_limit").events.filter((e) => e.type === "turn.accepted");
+  assert.equal(accepted.length, 2);
+  assert.deepEqual(
+    [accepted[1].data.limits.cost_usd, accepted[1].data.limits.calls, accepted[1].data.origin.kind],
+    [2.5, 40, "resume"],
+  );
+});
+
+check(
+  "a question is edited in a fork; the new session tells where it comes from",
+  {},
+  async (page, server) => {
+    await page.goto(`${server.url}/s/ses_asyncio`);
+    await page.getByTestId("question").first().hover();
+    await page.getByTestId("edit-question").click();
+    await page.getByTestId("fork-question").fill("And where is it cancelled?");
+    await page.getByTestId("fork-submit").click();
+    await page.waitForURL((url) => !url.pathname.endsWith("ses_asyncio"));
+    await ended(page);
+    assert.equal(await page.getByTestId("question").innerText(), "And where is it cancelled?");
+    assert.match(await page.getByTestId("lineage").innerText(), /Forked from Where does asyncio/);
+    await page.getByTestId("lineage").getByRole("link").click();
+    await page.waitForURL(/ses_asyncio/);
+  },
+);
+
+check("a cell is edited and run from there in a fork", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew`);
+  await page.getByTestId("fork-cell").first().click();
+  const editor = page.getByTestId("code-editor");
+  await editor.press("Control+End");
+  await editor.press("Enter");
+  await editor.pressSequentially("for row in rows:");
+  await editor.press("Enter");
+  await editor.pressSequentially("print(row)");
+  assert.match(await editor.inputValue(), /for row in rows:\n {4}print\(row\)$/);
+  assert.match(await page.getByTestId("fork-form").innerText(), /Different: cell/);
+  await page.getByTestId("fork-submit").click();
+  await page.waitForURL((url) => !url.pathname.endsWith("ses_renew"));
+  await ended(page);
+});
+
+check("two turns are compared, run by run", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew`);
+  await page.getByTestId("turn-menu").last().click();
+  await page.getByRole("menuitem", { name: "Compare with…" }).click();
+  await page.getByTestId("compare-choice").first().click();
+  await page.waitForURL(/\/compare\?a=.*b=/);
+  await page.getByTestId("pair").first().waitFor();
+  assert.equal(await page.locator('[data-testid="pair"][data-change="added"]').count(), 5);
+  await page.getByRole("button", { name: /Show all/ }).click();
+  assert.equal(await page.getByTestId("pair").count(), 13);
+  await page.getByTestId("pair-details").getByRole("link", { name: "Open in B" }).click();
+  await page.getByTestId("turn").last().waitFor();
+});
+
+check("what was read is shown, and a span opens its lines", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew?view=context`);
+  assert.match(await page.getByTestId("coverage-share").first().innerText(), /\d+ % read/);
+  await page.getByTestId("span").first().click();
+  await page.getByTestId("cited-line").first().waitFor();
+  assert.match(page.url(), /span=/);
+  await page.keyboard.press("Escape");
+  await page.waitForURL((url) => !url.search.includes("span="));
+});
+
+check("files are previewed; a page is closed in and its scripts wait", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew`);
+  await page
+    .getByTestId("artifact-chips")
+    .getByRole("button", { name: /renewals.csv/ })
+    .click();
+  await page.getByTestId("artifact-table").getByRole("button", { name: "yearly_usd" }).click();
+  const first = page.getByTestId("artifact-table").locator("tbody tr").first();
+  assert.match(await first.innerText(), /Northwind hosting, 1\s/);
+  await page.getByTestId("artifact-row").filter({ hasText: "report.md" }).click();
+  await page
+    .getByTestId("artifact-markdown")
+    .getByRole("heading", { name: /renew by themselves/ })
+    .waitFor();
+  await page.getByLabel(/Changes since version 1/).check();
+  await page.getByTestId("diff").waitFor();
+  await page.getByTestId("artifact-row").filter({ hasText: "renewals.html" }).click();
+  const frame = page.getByTestId("artifact-frame");
+  assert.equal(await frame.getAttribute("sandbox"), "");
+  await page.frameLocator('[data-testid="artifact-frame"]').getByText("notice until 2 December").waitFor();
+  assert.equal(
+    await page.frameLocator('[data-testid="artifact-frame"]').getByText("Scripts run.").count(),
+    0,
+  );
+  await page.getByTestId("run-scripts").click();
+  await page.frameLocator('[data-testid="artifact-frame"]').getByText("Scripts run.").waitFor();
+  assert.equal(await frame.getAttribute("sandbox"), "allow-scripts");
+});
+
+check("memory is edited by the person, and a change is undone", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew?view=memory`);
+  const block = page.getByTestId("memory-block").filter({ hasText: "findings" });
+  await block.getByRole("button", { name: "Edit findings" }).click();
+  await block.getByTestId("memory-text").fill("Nothing is certain.");
+  await block.getByRole("button", { name: "Save" }).click();
+  await block.getByText("Nothing is certain.").waitFor();
+  await page.getByTestId("memory-edit").first().getByTestId("memory-undo").click();
+  await block.getByText(/17 of 48 contracts/).waitFor();
+  assert.equal(await page.getByTestId("memory-edit").count(), 4);
+});
+
+check(
+  "the palette finds actions, sessions and runs; t turns the tree into a timeline",
+  {},
+  async (page, server) => {
+    await page.goto(`${server.url}/s/ses_renew`);
+    await page.locator('[data-testid="tree-row"]').nth(2).click();
+    await page.waitForURL(/run=/);
+    const chosen = await page.locator('[role="treeitem"][aria-selected="true"]').getAttribute("data-run");
+    await page.keyboard.press("t");
+    await page.getByTestId("timeline").waitFor();
+    assert.equal(await page.locator(`#time-${chosen}`).getAttribute("aria-selected"), "true");
+    await page.keyboard.press("t");
+    await page.locator('[data-testid="tree-row"]').first().waitFor();
+    await page.keyboard.press("Control+k");
+    await page.getByTestId("palette").waitFor();
+    await page.keyboard.type("incident");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/ses_failed/);
+  },
+);
+
 const only = process.argv[2];
 let failed = 0;
 for (const { name, options, run } of checks) {

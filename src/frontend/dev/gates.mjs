@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { withBrowser } from "./browser.mjs";
-import { SCREENS } from "./screens.mjs";
+import { open, SCREENS } from "./screens.mjs";
 import { startServer } from "./server.mjs";
 
 const DIST = join(import.meta.dirname, "../../fleet_rlm/web/dist");
@@ -63,16 +63,12 @@ async function audit(page, label) {
 async function screens(servers, theme, size) {
   for (const screen of SCREENS) {
     if (only && screen.name !== only) continue;
-    if (size.width < 640 && ["budget", "help", "running"].includes(screen.name)) continue;
+    if (size.width < 640 && screen.wide) continue;
     await withBrowser(
       async (page) => {
         const label = `${screen.name}, ${theme}, ${size.width} px`;
         page.on("pageerror", (error) => gate(false, `error on ${label}: ${error.message}`));
-        await page.goto((screen.bare ? servers.bare : servers.full).url + screen.path);
-        if (screen.sheet && size.width < 640)
-          await page.getByRole("button", { name: "Open the inspector" }).tap();
-        await page.locator(screen.ready).first().waitFor();
-        if (screen.act) await screen.act(page);
+        await open(page, screen, servers, size.width < 640);
         await page.waitForTimeout(250);
         await audit(page, label);
         const scrolls = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);

@@ -12,12 +12,15 @@ export class Journal {
     this.title = title;
     this.listeners = new Set();
     this.turn = null;
+    /** Runs that were cancelled: what their play still says is not heard. */
+    this.gone = new Set();
     this.add("session.created", { title });
   }
   get head() {
     return this.events.length;
   }
   add(type, data, at = {}) {
+    if (this.gone.has(at.run)) return { data };
     const event = {
       v: 1,
       epoch: this.epoch,
@@ -54,7 +57,26 @@ export const ASYNCIO = {
 /** Sleeps in live play, only moves the clock in recorded play. */
 export class Player {
   constructor(journal, live, speed = 1) {
-    Object.assign(this, { journal, live, speed, cancelled: false });
+    Object.assign(this, { journal, live, speed, cancelled: false, open: new Map(), made: [] });
+  }
+  stop() {
+    this.cancelled = true;
+    for (const [name, { at, reject }] of this.open) {
+      this.journal.add("approval.resolved", { id: name, status: "cancelled" }, at);
+      reject(new Error("cancelled"));
+    }
+    this.open.clear();
+  }
+  /** A person's answer to an open question; from there on the play is live. */
+  answer(name, answer) {
+    const asked = this.open.get(name);
+    if (!asked) return false;
+    this.open.delete(name);
+    this.live = true;
+    this.journal.ts = Date.now();
+    this.journal.add("approval.resolved", { id: name, status: "answered", answer, who: "person" }, asked.at);
+    asked.resolve(answer);
+    return true;
   }
   async wait(ms) {
     if (this.live) {
@@ -67,7 +89,7 @@ export class Player {
 
 export function openTurn(
   player,
-  { question, mode = "rlm", model = "demo/search", limits, contexts = [], command, turn },
+  { question, mode = "rlm", model = "demo/search", sub_model, limits, contexts = [], command, turn, origin },
 ) {
   const j = player.journal;
   const at = { turn: turn ?? id("trn") };
@@ -77,10 +99,11 @@ export function openTurn(
       question,
       mode,
       model,
-      sub_model: model,
+      sub_model: sub_model ?? model,
       limits: limits ?? { depth: 2 },
       contexts,
       ...(command ? { command } : {}),
+      ...(origin ? { origin } : {}),
     },
     at,
   );
@@ -98,6 +121,10 @@ export function openTurn(
   };
 }
 
+function pathOf(parent, site) {
+  return parent ? `${parent.path}/${site?.function ?? "call"}.${site?.index ?? 0}` : "0";
+}
+
 export function startRun(player, t, parent, data) {
   const at = {
     turn: t.turn,
@@ -107,7 +134,13 @@ export function startRun(player, t, parent, data) {
   };
   player.journal.add(
     "run.started",
-    { signature: "task: str, context -> answer: str", model: t.model, max_iterations: 8, ...data },
+    {
+      signature: "task: str, context -> answer: str",
+      model: t.model,
+      max_iterations: 8,
+      path: pathOf(parent, data.site),
+      ...data,
+    },
     at,
   );
   t.runs += 1;
@@ -118,6 +151,7 @@ export function startRun(player, t, parent, data) {
     usage: { calls: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0, wall_s: 0 },
     up: parent,
     box: id("box"),
+    path: pathOf(parent, data.site),
   };
   t.opened.push(run);
   return run;
@@ -139,7 +173,63 @@ export function sandbox(player, run, ms = 38) {
   );
 }
 
-export async function call(player, t, run, { prompt, response, ms, tokens, cost = 0, role = "root" }) {
+export const place = (run) => ({ turn: run.turn, run: run.run, parent: run.parent, depth: run.depth });
+
+/** Ask the person; the play goes on with the answer. */
+export function ask(player, run, { kind = "question", question, choices, detail, seconds = 900, otherwise }) {
+  const name = id("apr");
+  const at = place(run);
+  player.journal.add(
+    "approval.requested",
+    {
+      id: name,
+      kind,
+      question,
+      seconds,
+      deadline: Math.round(Math.max(player.journal.ts, Date.now()) + seconds * 1000),
+      ...(choices ? { choices } : {}),
+      ...(detail ? { detail: text(detail) } : {}),
+      ...(otherwise ? { otherwise } : {}),
+    },
+    at,
+  );
+  return new Promise((resolve, reject) => player.open.set(name, { at, resolve, reject }));
+}
+
+export function read(player, run, context, spans) {
+  const list = spans.map(([start, end]) => ({ start, end }));
+  player.journal.add("context.read", { sha256: context.sha256, spans: list }, place(run));
+}
+
+export async function think(player, run, thought, every = 10) {
+  const name = id("rsn");
+  const at = place(run);
+  player.journal.add("reasoning.started", { id: name }, at);
+  for (const piece of thought.match(/[\s\S]{1,14}/g) ?? []) {
+    player.journal.add("reasoning.delta", { id: name, text: piece }, at);
+    await player.wait(every);
+  }
+  player.journal.add("reasoning.finished", { id: name, length: thought.length, sha256: "0".repeat(64) }, at);
+}
+
+export async function tool(player, run, name, args, { result, ms = 180, replayed = false } = {}) {
+  const at = place(run);
+  const known = id("tool");
+  player.journal.add("tool.started", { id: known, name, arguments: text(args) }, at);
+  await player.wait(replayed ? 0 : ms);
+  player.journal.add(
+    "tool.finished",
+    { id: known, status: "ok", ms, result: text(result), ...(replayed ? { replayed } : {}) },
+    at,
+  );
+}
+
+export async function call(
+  player,
+  t,
+  run,
+  { prompt, response, ms, tokens, cost = 0, role = "root", ...marks },
+) {
   const j = player.journal;
   const at = { turn: run.turn, run: run.run, parent: run.parent, depth: run.depth };
   const name = id("call");
@@ -148,9 +238,9 @@ export async function call(player, t, run, { prompt, response, ms, tokens, cost 
     { id: name, role, model: t.model, request: name.repeat(4), prompt: text(prompt) },
     at,
   );
-  await player.wait(ms);
+  await player.wait(marks.replayed ? 0 : ms);
   const usage = { prompt_tokens: tokens[0], completion_tokens: tokens[1], cost_usd: cost };
-  j.add("call.finished", { id: name, status: "ok", ms, ...usage, response: text(response) }, at);
+  j.add("call.finished", { id: name, status: "ok", ms, ...usage, ...marks, response: text(response) }, at);
   for (const sum of [run.usage, t.spent]) {
     sum.calls += 1;
     sum.prompt_tokens += tokens[0];
@@ -205,7 +295,7 @@ export async function cell(
   return { name, finish };
 }
 
-export function endRun(player, t, run, { status = "ok", output, error } = {}) {
+export function endRun(player, t, run, { status = "ok", output, error, limit } = {}) {
   const at = { turn: run.turn, run: run.run, parent: run.parent, depth: run.depth };
   player.journal.add("sandbox.released", { id: run.box }, at);
   run.usage.wall_s = (player.journal.ts - run.start) / 1000;
@@ -216,6 +306,7 @@ export function endRun(player, t, run, { status = "ok", output, error } = {}) {
       usage: { ...run.usage },
       ...(output ? { output: text(output) } : {}),
       ...(error ? { error } : {}),
+      ...(limit ? { limit } : {}),
     },
     at,
   );

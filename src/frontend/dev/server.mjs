@@ -5,7 +5,10 @@ import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
-import { closeTurn, endRun, id, Journal, Player } from "./journal.mjs";
+import { blockOf, obey } from "./commands.mjs";
+import { diffOf } from "./diff.mjs";
+import { asking, atLimit, FILES, HOUR, renewals, waiting } from "./engine.mjs";
+import { id, Journal } from "./journal.mjs";
 import { failing, limited, recorded, search, wide } from "./scenarios.mjs";
 
 const DIST = `${join(import.meta.dirname, "../../fleet_rlm/web/dist")}/`;
@@ -51,6 +54,17 @@ export async function startServer({
     keep(await recorded("ses_wide", "Label every record", 3 * 3_600_000, (p) => wide(p)));
     keep(await recorded("ses_failed", "Incident report", 26 * 3_600_000, failing));
     keep(await recorded("ses_limit", "Quarterly reports", 3 * 86_400_000, limited));
+    keep(await recorded("ses_renew", "Contracts that renew", HOUR, renewals));
+    for (const [sid, title, play] of [
+      ["ses_ask", "Supplier terms", asking],
+      ["ses_raise", "All obligations", atLimit],
+    ]) {
+      const { journal, player } = waiting(sid, title, 40_000, play);
+      keep(journal);
+      state.players.set(sid, player);
+    }
+    // A play reaches its question within a few turns of the event loop.
+    await new Promise((done) => setTimeout(done, 20));
   }
   const http = createServer((req, res) => handle(state, req, res));
   const sockets = new WebSocketServer({ noServer: true });
@@ -193,6 +207,7 @@ async function handle(state, req, res) {
         sessions: [...state.journals.values()].map(row).sort((a, b) => b.updated_ms - a.updated_ms),
       });
     const journal = state.journals.get(parts[1]);
+    if (journal && parts[2] === "memory") return send(200, memoryOf(journal));
     if (!journal) return fail(404, "not_found", "There is no such session.");
     if (req.method === "PATCH") {
       journal.title = JSON.parse(await body(req)).title;
@@ -207,6 +222,15 @@ async function handle(state, req, res) {
       return send(204);
     }
     return send(200, row(journal));
+  }
+  if (parts[0] === "turns" && parts[2] === "diff") {
+    const diff = diffOf(state.journals, parts[1], parts[3]);
+    return diff ? send(200, diff) : fail(404, "not_found", "One of these turns does not exist.");
+  }
+  if (parts[0] === "artifacts") {
+    const file = FILES.get(parts[1]);
+    if (!file) return fail(404, "not_found", "There is no such artifact.");
+    return parts[2] === "view" ? view(req, res, file) : content(res, file);
   }
   if (parts[0] === "contexts" && req.method === "POST") {
     const raw = await body(req);
@@ -226,6 +250,10 @@ async function handle(state, req, res) {
       files: 1,
     });
   }
+  if (parts[2] === "place") {
+    const char = Number(url.searchParams.get("char"));
+    return send(200, { path: "northwind/hosting.txt", line: 60 + (char % 40) });
+  }
   if (parts[2] === "lines") {
     const first = Number(url.searchParams.get("first"));
     const last = Number(url.searchParams.get("last"));
@@ -236,6 +264,32 @@ async function handle(state, req, res) {
     return res.end("the whole text of a blob\n".repeat(400));
   }
   return fail(404, "not_found", `No such address: ${path}`);
+}
+
+function memoryOf(journal) {
+  const names = ["persona", "person", "project", "findings"];
+  return { blocks: names.map((block) => ({ block, text: blockOf(journal, block), limit: 2_000 })) };
+}
+
+function content(res, file) {
+  res.writeHead(200, {
+    "content-type": file.kind,
+    "content-disposition": `attachment; filename="${file.name}"`,
+    "x-content-type-options": "nosniff",
+  });
+  res.end(file.body);
+}
+
+/** Generated pages: inert however they are opened, and never anything but a frame (ui-spec 5.8). */
+function view(req, res, file) {
+  if (req.headers["sec-fetch-dest"] !== "iframe") return content(res, file);
+  res.writeHead(200, {
+    "content-type": file.kind,
+    "content-security-policy":
+      "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:",
+    "x-content-type-options": "nosniff",
+  });
+  res.end(file.body);
 }
 
 function sourceLines(first, last) {
@@ -352,54 +406,11 @@ function subscribe(state, journal, frame, send, ws) {
 
 function command(state, journal, frame, send, speed) {
   const key = `${frame.sid}/${frame.id}`;
-  const answer = (value) => {
-    const ack = { type: "ack", id: frame.id, ...value };
-    state.results.set(key, ack);
-    send(ack);
-  };
   if (state.results.has(key)) return send(state.results.get(key));
-  if (frame.op === "turn.cancel") {
-    const player = state.players.get(journal.sid);
-    if (player) player.cancelled = true;
-    return answer({ ok: true });
-  }
-  if (journal.turn)
-    return answer({
-      ok: false,
-      error: {
-        code: "conflict",
-        message: "A turn is already running in this session.",
-        hint: "Wait for it or stop it.",
-      },
-    });
-  const turn = id("trn");
-  const player = new Player(journal, true, speed);
-  state.players.set(journal.sid, player);
-  const contexts = frame.args.contexts.map((sha256, i) => ({
-    name: `context-${i + 1}`,
-    sha256,
-    kind: "text",
-    bytes: 20_000_000,
-    chars: 20_000_000,
-    lines: 412_000,
-  }));
-  journal.ts = Date.now();
-  search(player, {
-    ...frame.args,
-    turn,
-    command: frame.id,
-    ...(contexts.length ? { contexts } : { contexts: [] }),
-    model: frame.args.model ?? state.settings.model ?? "demo/search",
-    limits: { calls: 200, wall_s: 120, ...frame.args.limits },
-  })
-    .catch(() => {
-      const t = player.turn;
-      for (const run of [...t.opened].reverse()) endRun(player, t, run, { status: "cancelled" });
-      closeTurn(player, t, { status: "cancelled", answer: null });
-    })
-    .finally(() => changed(state));
-  answer({ ok: true, turn, seq: journal.head });
-  changed(state);
+  const told = obey({ state, journal, frame, speed, changed: () => changed(state) });
+  const ack = { type: "ack", id: frame.id, ...told };
+  state.results.set(key, ack);
+  send(ack);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -3,11 +3,14 @@ import { NotFound } from "./shell/NotFound";
 import { Shell } from "./shell/Shell";
 import { parseSelection } from "./shell/selection";
 import { Workspace } from "./shell/Workspace";
-import { Welcome } from "./welcome/Welcome";
 
 const root = createRootRoute({ component: Shell, notFoundComponent: NotFound });
 
-const start = createRoute({ getParentRoute: () => root, path: "/", component: Welcome });
+const start = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  component: lazyRouteComponent(() => import("./welcome/Welcome"), "Welcome"),
+});
 
 const session = createRoute({
   getParentRoute: () => root,
@@ -22,8 +25,18 @@ const models = createRoute({
   component: lazyRouteComponent(() => import("./settings/ModelsPage"), "ModelsPage"),
 });
 
+const compare = createRoute({
+  getParentRoute: () => root,
+  path: "/compare",
+  validateSearch: (search: Record<string, unknown>): { a?: string; b?: string } => ({
+    a: typeof search.a === "string" ? search.a : undefined,
+    b: typeof search.b === "string" ? search.b : undefined,
+  }),
+  component: lazyRouteComponent(() => import("./compare/ComparePage"), "ComparePage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([start, session, models]),
+  routeTree: root.addChildren([start, session, compare, models]),
   defaultPreload: "intent",
 });
 

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { renewals } from "../dev/engine.mjs";
 import { failing, limited, recorded, search, wide } from "../dev/scenarios.mjs";
 import type { FleetEvent } from "../src/generated/events";
 
@@ -42,6 +43,7 @@ export async function plays(): Promise<Recorded[]> {
     ["search", search],
     ["failing", failing],
     ["limited", limited],
+    ["renewals", renewals],
   ];
   const out: Recorded[] = [];
   for (const [name, play] of all) {
@@ -53,5 +55,11 @@ export async function plays(): Promise<Recorded[]> {
 
 export async function wideEvents(runs: number): Promise<FleetEvent[]> {
   const journal = await recorded("ses_wide", "wide", 60_000, (player: unknown) => wide(player, { runs }));
+  return journal.events as FleetEvent[];
+}
+
+/** A broken-off turn and its resumption: artifacts, memory, thoughts, coverage. */
+export async function engineEvents(): Promise<FleetEvent[]> {
+  const journal = await recorded("ses_renew", "renew", 60_000, renewals);
   return journal.events as FleetEvent[];
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { limitValue } from "../src/budget/limits";
 import { level, tightest } from "../src/budget/meters";
 import { skipped } from "../src/composer/attach";
-import { limitValue } from "../src/composer/Options";
 import { chosenLimits, titleOf } from "../src/composer/send";
 import { changed } from "../src/settings/ModelForm";
 import { backoff } from "../src/transport/backoff";
@@ -118,6 +118,8 @@ describe("budget meter", () => {
     limit: null,
     fraction,
     reserved: 0,
+    forecast: null,
+    over: false,
   });
   it("shows the limit that is nearest, with its level", () => {
     expect(tightest([meter(0.2), meter(null), meter(0.8)])?.fraction).toBe(0.8);

@@ -26,6 +26,10 @@ export function readLines(sha: string, path: string, first: number, last: number
   );
 }
 
+/** The file and line that a character of a context lies in. */
+export const readPlace = (sha: string, char: number) =>
+  request<{ path: string; line: number }>(`/contexts/${sha}/place?char=${char}`, {}, ["path", "line"]);
+
 export async function readBlob(ref: string, offset: number, limit: number): Promise<string> {
   const query = new URLSearchParams({ offset: String(offset), limit: String(limit) });
   const response = await fetch(`${BASE}/blobs/${encodeURIComponent(ref)}?${query}`);

@@ -2,6 +2,7 @@ import type { Limits, Unit } from "@/generated/events";
 import { clock, compact, cost, number } from "@/workspace/format";
 import type { TurnView, Workbench } from "@/workspace/state";
 import { liveUsage } from "@/workspace/tree";
+import { forecast, progressOf } from "./forecast";
 
 export interface Meter {
   unit: Unit;
@@ -12,71 +13,80 @@ export interface Meter {
   /** Used and reserved share of the limit, 0 to 1; null without a limit. */
   fraction: number | null;
   reserved: number;
+  /** What it comes to at the end, for people; null when nothing can be said. */
+  forecast: string | null;
+  /** That is more than the limit. */
+  over: boolean;
+}
+
+/** The limits in force: those it began with, with what was changed since. */
+export function limitsOf(turn: TurnView): Limits {
+  return { ...turn.limits, ...turn.budget?.limits };
 }
 
 function share(used: number | null, limit: number | null | undefined): number | null {
   return used === null || limit == null || limit <= 0 ? null : Math.min(1, used / limit);
 }
 
-/** The meters of a turn: cost, tokens, model calls, time and sub-runs. */
+/** The meters of a turn: cost, tokens, model calls, time, sub-runs and sandboxes. */
 export function metersOf(bench: Workbench, turn: TurnView, now: number): Meter[] {
-  const limits: Limits = { ...turn.limits, ...turn.budget?.limits };
+  const limits = limitsOf(turn);
   const seen = liveUsage(bench, turn.runs[0] ?? "");
   const spent = turn.budget?.spent;
+  const running = turn.status === "running";
   const calls = Math.max(seen.calls, spent?.calls ?? 0);
   const tokens = Math.max(seen.tokens, (spent?.prompt_tokens ?? 0) + (spent?.completion_tokens ?? 0));
-  const money = turn.status !== "running" && turn.usage.calls ? (turn.usage.cost_usd ?? null) : seen.cost;
+  const money = !running && turn.usage.calls ? (turn.usage.cost_usd ?? null) : seen.cost;
   const wall = ((turn.finished_ts ?? Math.max(now, turn.ts)) - turn.ts) / 1_000;
-  const children = Math.max(0, turn.runs.length - 1);
-  const reserved =
-    turn.status === "running" && limits.calls ? (turn.budget?.reserved_calls ?? 0) / limits.calls : 0;
+  const progress = progressOf(bench, turn);
   const meter = (
     unit: Unit,
     label: string,
-    used: string,
-    limit: string | null,
-    fraction: number | null,
-  ): Meter => ({
-    unit,
-    label,
-    used,
-    limit,
-    fraction,
-    reserved: unit === "calls" && fraction !== null ? Math.min(1 - fraction, reserved) : 0,
-  });
-  const ceiling = (value: number | null | undefined, show: (n: number) => string) =>
-    value == null ? null : show(value);
+    value: number | null,
+    limit: number | null | undefined,
+    show: (n: number) => string,
+    more: { used?: string; reserved?: number; steady?: boolean } = {},
+  ): Meter => {
+    const fraction = share(value, limit);
+    const end = more.steady ? null : forecast(value, progress);
+    const promised = running && limit ? (more.reserved ?? 0) / limit : 0;
+    return {
+      unit,
+      label,
+      used: more.used ?? (value === null ? "unknown" : show(value)),
+      limit: limit == null ? null : show(limit),
+      fraction,
+      reserved: fraction === null ? 0 : Math.min(1 - fraction, promised),
+      forecast: end ? show(end) : null,
+      over: end !== null && limit != null && end > limit,
+    };
+  };
+  const seconds = (value: number) => clock(value * 1_000);
   return [
-    meter(
-      "cost",
-      "Cost",
-      calls ? cost(money) : "nothing yet",
-      ceiling(limits.cost_usd, cost),
-      share(money, limits.cost_usd),
-    ),
-    meter("tokens", "Tokens", compact(tokens), ceiling(limits.tokens, compact), share(tokens, limits.tokens)),
-    meter("calls", "Model calls", number(calls), ceiling(limits.calls, number), share(calls, limits.calls)),
-    meter(
-      "wall",
-      "Time",
-      clock(wall * 1_000),
-      ceiling(limits.wall_s, (s) => clock(s * 1_000)),
-      share(wall, limits.wall_s),
-    ),
-    meter(
-      "children",
-      "Sub-runs",
-      number(children),
-      ceiling(limits.children, number),
-      share(children, limits.children),
-    ),
+    meter("cost", "Cost", money, limits.cost_usd, cost, calls ? {} : { used: "nothing yet" }),
+    meter("tokens", "Tokens", tokens, limits.tokens, compact),
+    meter("calls", "Model calls", calls, limits.calls, whole, { reserved: turn.budget?.reserved_calls ?? 0 }),
+    meter("wall", "Time", wall, limits.wall_s, seconds),
+    meter("children", "Sub-runs", Math.max(0, turn.runs.length - 1), limits.children, whole, {
+      steady: true,
+    }),
+    ...(running && turn.budget
+      ? [
+          meter("sandboxes", "Sandboxes", turn.budget.live_sandboxes, limits.sandboxes, whole, {
+            steady: true,
+          }),
+        ]
+      : []),
   ];
 }
+
+const whole = (value: number) => number(Math.round(value));
 
 /** The meter that comes closest to its limit: it is the one worth the header. */
 export function tightest(meters: Meter[]): Meter | null {
   let best: Meter | null = null;
   for (const meter of meters) {
+    if (meter.unit === "sandboxes") continue;
     if (meter.fraction !== null && (best === null || meter.fraction > (best.fraction ?? 0))) best = meter;
   }
   return best;

@@ -5,7 +5,7 @@ import { Button, IconButton } from "@/ui/Button";
 import { Menu } from "@/ui/Menu";
 import { attachFiles } from "./attach";
 import type { Attachment, Draft } from "./drafts";
-import { ModePicker, Options } from "./Options";
+import { ModePicker, OptionsButton } from "./Options";
 
 interface BarProps {
   draft: Draft;
@@ -47,7 +47,7 @@ export function ComposerBar({ draft, keyOf, attachments, running, sending, why, 
         ]}
       />
       <ModePicker mode={draft.mode} keyOf={keyOf} />
-      <Options draft={draft} keyOf={keyOf} />
+      <OptionsButton draft={draft} keyOf={keyOf} />
       <span className="min-w-0 flex-1 truncate px-1 text-right text-2xs text-muted">{children}</span>
       {running && (
         <Button

@@ -1,25 +1,16 @@
 import { ChevronDown, SlidersHorizontal } from "lucide-react";
 import { useStatus } from "@/api/queries";
-import type { Limits, Mode } from "@/generated/events";
+import type { Mode } from "@/generated/events";
 import { Button } from "@/ui/Button";
-import { Field } from "@/ui/Field";
-import { Popover } from "@/ui/Popover";
+import { lazyLayer, type Triggered } from "@/ui/layer";
 import { type Draft, editDraft } from "./drafts";
 import { chosenLimits } from "./send";
 
-const MODES: Record<Mode, [string, string]> = {
+export const MODES: Record<Mode, [string, string]> = {
   auto: ["Auto", "An agent answers and delegates what is too large."],
   rlm: ["Recursive", "Code reads the context in a sandbox and asks sub-runs."],
   direct: ["Direct", "One model call with the context in the prompt."],
 };
-
-const FIELDS: [keyof Limits & string, string, string, number][] = [
-  ["cost_usd", "Cost", "US dollars", 0.01],
-  ["calls", "Model calls", "calls", 1],
-  ["tokens", "Tokens", "tokens", 1],
-  ["wall_s", "Time", "seconds", 1],
-  ["depth", "Depth", "levels", 1],
-];
 
 export function ModePicker({ mode, keyOf }: { mode: Mode; keyOf: string }) {
   const { data: status } = useStatus();
@@ -45,27 +36,22 @@ export function ModePicker({ mode, keyOf }: { mode: Mode; keyOf: string }) {
   );
 }
 
-/** What a field of limits means: empty or senseless is none, only cost and time have fractions. */
-export function limitValue(name: keyof Limits, raw: string): number | undefined {
-  const value = Number(raw);
-  if (raw.trim() === "" || !Number.isFinite(value) || value < 0) return undefined;
-  if (name === "depth") return Math.min(8, Math.round(value));
-  if (value === 0) return undefined;
-  return name === "cost_usd" || name === "wall_s" ? value : Math.max(1, Math.round(value));
+export const Options = lazyLayer<OptionsProps>("dialog", () =>
+  import("./LimitsPopover").then((module) => module.LimitsPopover),
+);
+
+export interface OptionsProps extends Triggered {
+  draft: Draft;
+  keyOf: string;
 }
 
-/** Limits for the next turn; an empty field leaves the default of the server. */
-export function Options({ draft, keyOf }: { draft: Draft; keyOf: string }) {
-  const { data: status } = useStatus();
+/** The button that opens the limits of the next turn. */
+export function OptionsButton({ draft, keyOf }: { draft: Draft; keyOf: string }) {
   const count = Object.keys(chosenLimits(draft.limits) ?? {}).length;
-  const change = (name: keyof Limits, raw: string) => {
-    editDraft(keyOf, { limits: { ...draft.limits, [name]: limitValue(name, raw) } });
-  };
   return (
-    <Popover
-      label="Options of the next turn"
-      side="top"
-      width={280}
+    <Options
+      draft={draft}
+      keyOf={keyOf}
       trigger={
         <Button
           look="quiet"
@@ -75,44 +61,6 @@ export function Options({ draft, keyOf }: { draft: Draft; keyOf: string }) {
           <span className="max-sm:sr-only">{count ? `Limits (${count})` : "Limits"}</span>
         </Button>
       }
-    >
-      {(close) => (
-        <>
-          <h2 className="text-sm font-semibold">Limits of the next turn</h2>
-          <p className="text-xs text-muted">{MODES[draft.mode][1]}</p>
-          <div className="mt-2 grid grid-cols-2 gap-2">
-            {FIELDS.map(([name, label, unit, step]) => {
-              const fallback = status?.limits[name];
-              return (
-                <Field
-                  key={name}
-                  label={label}
-                  note={unit}
-                  type="number"
-                  min={0}
-                  step={step}
-                  inputMode="decimal"
-                  placeholder={fallback == null ? "no limit" : String(fallback)}
-                  defaultValue={draft.limits[name] ?? ""}
-                  onChange={(event) => change(name, event.target.value)}
-                />
-              );
-            })}
-          </div>
-          {count > 0 && (
-            <Button
-              look="quiet"
-              className="mt-2 h-7 px-2"
-              onClick={() => {
-                editDraft(keyOf, { limits: {} });
-                close();
-              }}
-            >
-              Clear limits
-            </Button>
-          )}
-        </>
-      )}
-    </Popover>
+    />
   );
 }

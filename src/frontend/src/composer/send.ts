@@ -39,7 +39,7 @@ export async function sendDraft(
 ): Promise<string> {
   const args = startOf(draft, attachments);
   const session = sid ?? (await createSession(titleOf(draft.text))).id;
-  live.command(session, { op: "turn.start", args });
+  void live.command(session, { op: "turn.start", args });
   // The contexts stay: the next question in a session is usually about the same documents.
   editDraft(draftKey(session), {
     ...draft,

@@ -44,8 +44,10 @@ export function ActivityStrip(props: {
   const root = bench.runs[turn.runs[0] ?? ""];
   const usage = liveUsage(bench, turn.runs[0] ?? "");
   const elapsed = (turn.finished_ts ?? Math.max(now, turn.ts)) - turn.ts;
+  const waits = running && turn.runs.some((id) => bench.runs[id]?.waiting);
   const facts = running
     ? [
+        waits ? "waits for you" : null,
         `${plural(Math.max(1, activeRuns(bench, turn)), "run")} active`,
         root?.iteration ? `iteration ${root.iteration}/${root.max_iterations ?? "?"}` : null,
         doing(bench, root),
@@ -75,7 +77,7 @@ export function ActivityStrip(props: {
           aria-hidden="true"
           className={clsx("shrink-0 transition-transform", props.open && "rotate-90")}
         />
-        <StatusIcon status={turn.status} size={14} />
+        <StatusIcon status={waits ? "waiting" : turn.status} size={14} />
         {!running && <span className="font-medium text-text">{ENDED[turn.status]}</span>}
         <span className="truncate">{facts.filter(Boolean).join(" · ")}</span>
       </button>

@@ -1,12 +1,14 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDown } from "lucide-react";
-import { useEffect, useLayoutEffect, useRef, useState } from "react";
+import { lazy, Suspense, useLayoutEffect, useRef, useState } from "react";
 import type { OutboxItem } from "@/transport/outbox";
 import { Button } from "@/ui/Button";
 import { useWorkspace } from "@/workspace/store";
 import { Announcer } from "./Announcer";
 import { Pending } from "./Pending";
 import { Turn } from "./Turn";
+
+const Lineage = lazy(() => import("@/fork/Lineage"));
 
 const NEAR = 48;
 
@@ -31,15 +33,17 @@ export function Conversation() {
   });
   const height = rows.getTotalSize();
   const pending = waiting.length;
+  // Whatever was just asked for, be it a question, a resumption or a replay, is what one wants to see.
+  const turns = order.length;
+  useLayoutEffect(() => {
+    if (pending || turns) following.current = true;
+  }, [pending, turns]);
   useLayoutEffect(() => {
     const element = scroller.current;
     if (element && following.current) element.scrollTop = element.scrollHeight;
     void height;
     void pending;
   }, [height, pending]);
-  useEffect(() => {
-    if (pending) following.current = true;
-  }, [pending]);
   const onScroll = () => {
     const element = scroller.current;
     if (!element) return;
@@ -67,6 +71,7 @@ export function Conversation() {
             This session has no question yet. Ask one below.
           </p>
         )}
+        <Suspense>{bench?.forked_from && <Lineage from={bench.forked_from} />}</Suspense>
         <div className="relative w-full" style={{ height }}>
           {rows.getVirtualItems().map((item) => {
             const turn = bench?.turns[order[item.index] ?? ""];

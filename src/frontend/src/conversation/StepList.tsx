@@ -1,9 +1,12 @@
 import { Code, Wrench } from "lucide-react";
+import { lazy, Suspense } from "react";
 import { useSelection } from "@/shell/selection";
 import { setInspector } from "@/shell/ui";
 import { StatusIcon } from "@/ui/StatusIcon";
 import { duration, plural } from "@/workspace/format";
 import type { CellView, RunView, TurnView, Workbench } from "@/workspace/state";
+
+const Thought = lazy(() => import("@/thoughts/Thought"));
 
 const row =
   "flex w-full min-w-0 items-center gap-2 rounded-sm px-1.5 py-0.5 text-left text-xs hover:bg-sunken";
@@ -35,10 +38,18 @@ export function StepList({ bench, turn }: { bench: Workbench; turn: TurnView }) 
     select({ turn: turn.id, run: root.id, cell, tab: cell ? "cells" : "overview" });
     setInspector(true);
   };
+  const thoughts = root.reasoning.flatMap((id) => bench.messages[id] ?? []);
   const steps = root.steps.filter((step) => step.kind === "cell" || step.kind === "tool");
   return (
     <ol className="mb-1 ml-2 border-l border-line pl-2.5" aria-label="Steps">
-      {steps.length === 0 && (
+      {thoughts.map((thought) => (
+        <li key={thought.id}>
+          <Suspense>
+            <Thought thought={thought} />
+          </Suspense>
+        </li>
+      ))}
+      {steps.length === 0 && thoughts.length === 0 && (
         <li className="px-1.5 py-0.5 text-xs text-muted">
           {turn.status === "running"
             ? "The first step appears in a moment."
@@ -65,6 +76,7 @@ export function StepList({ bench, turn }: { bench: Workbench; turn: TurnView }) 
               <code className="min-w-0 flex-1 truncate font-mono text-2xs text-muted">
                 {tool.arguments.head}
               </code>
+              {tool.replayed && <span className="shrink-0 text-muted">from the journal</span>}
               <span className="shrink-0 text-muted tabular">
                 {tool.ms === null ? "…" : duration(tool.ms)}
               </span>

@@ -1,16 +1,23 @@
-import { memo, useCallback, useState } from "react";
+import { lazy, memo, Suspense, useCallback, useState } from "react";
+import { artifactsOf } from "@/artifacts/chips";
 import { DEMO_MODEL } from "@/shell/DemoChip";
 import { useSelection } from "@/shell/selection";
+import { TurnMenuButton } from "@/turns/TurnMenuButton";
 import { CopyButton } from "@/ui/CopyButton";
-import type { TurnView } from "@/workspace/state";
+import type { TurnView, Workbench } from "@/workspace/state";
 import { useWorkspace } from "@/workspace/store";
 import { ActivityStrip } from "./ActivityStrip";
 import { Answer } from "./Answer";
 import { ContextChips } from "./ContextChips";
-import { Outcome } from "./Outcome";
 import { Sources } from "./Sources";
 import { StepList } from "./StepList";
 import { UserMessage } from "./UserMessage";
+
+// What only some turns have is fetched for them.
+const Outcome = lazy(() => import("./Outcome"));
+const Approvals = lazy(() => import("@/approvals/Approvals"));
+const OriginLine = lazy(() => import("@/turns/OriginLine"));
+const ArtifactChips = lazy(() => import("@/artifacts/ArtifactChips"));
 
 /** The answer of a turn: what its end says, or what has streamed so far. */
 function useAnswer(turn: TurnView): { text: string; streaming: boolean } {
@@ -20,18 +27,40 @@ function useAnswer(turn: TurnView): { text: string; streaming: boolean } {
   return { text: streamed, streaming: true };
 }
 
+const TONE = { error: "text-err", warning: "text-warn", info: "" } as const;
+
 function Notices({ turn }: { turn: TurnView }) {
   const shown = turn.notices.slice(-3);
   if (!shown.length) return null;
   return (
     <ul className="mb-2 space-y-0.5 text-xs text-muted">
       {shown.map((notice) => (
-        <li key={notice.seq} className={notice.level === "error" ? "text-err" : "text-warn"}>
+        <li key={notice.seq} className={TONE[notice.level]}>
           {notice.message}
         </li>
       ))}
     </ul>
   );
+}
+
+function Footer({ turn, text }: { turn: TurnView; text: string }) {
+  const ended = new Date(turn.finished_ts ?? turn.ts);
+  return (
+    <div className="mt-1 flex h-7 items-center gap-1 text-2xs text-muted pointer-coarse:h-10">
+      {text && <CopyButton text={text} label="Copy answer" />}
+      <TurnMenuButton turn={turn} align="start" />
+      <span title={ended.toLocaleString()}>
+        {ended.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
+      </span>
+      <span className="truncate">
+        · {turn.model === DEMO_MODEL ? "demo search program, no AI model" : turn.model}
+      </span>
+    </div>
+  );
+}
+
+function hasApprovals(bench: Workbench, turn: string): boolean {
+  return Object.values(bench.approvals).some((approval) => approval.turn === turn);
 }
 
 export const Turn = memo(function Turn({ turn }: { turn: TurnView }) {
@@ -43,14 +72,17 @@ export const Turn = memo(function Turn({ turn }: { turn: TurnView }) {
   if (!bench) return null;
   // Until the answer begins, the steps are what there is to see.
   const open = chosen ?? (streaming && !text);
+  const artifacts = artifactsOf(bench, turn.id);
   return (
     <article
       aria-label={`Turn: ${turn.question.slice(0, 80)}`}
       data-testid="turn"
       data-status={turn.status}
+      data-turn={turn.id}
       className="mx-auto w-full max-w-[760px] px-4 pt-5"
     >
-      <UserMessage text={turn.question}>
+      <Suspense>{turn.origin && <OriginLine bench={bench} turn={turn} />}</Suspense>
+      <UserMessage text={turn.question} turn={turn.id}>
         {turn.contexts.length > 0 && <ContextChips contexts={turn.contexts} />}
       </UserMessage>
       <div className="pt-1.5">
@@ -58,25 +90,22 @@ export const Turn = memo(function Turn({ turn }: { turn: TurnView }) {
         {open && <StepList bench={bench} turn={turn} />}
         <div className="px-1.5 pt-1">
           <Notices turn={turn} />
-          <div className="space-y-3">
-            <Outcome turn={turn} />
-            {text && <Answer text={text} streaming={streaming} citations={turn.citations} onCite={onCite} />}
-          </div>
+          <Suspense>
+            {hasApprovals(bench, turn.id) && <Approvals bench={bench} turn={turn} />}
+            {turn.status !== "ok" && turn.status !== "running" && (
+              <div className={text ? "mb-3" : undefined}>
+                <Outcome bench={bench} turn={turn} />
+              </div>
+            )}
+          </Suspense>
+          {text && <Answer text={text} streaming={streaming} citations={turn.citations} onCite={onCite} />}
           {!streaming && text && (
             <div className="mt-2">
               <Sources citations={turn.citations} onCite={onCite} />
-              <div className="mt-1 flex h-7 items-center gap-1 text-2xs text-muted">
-                <CopyButton text={text} label="Copy answer" />
-                <span title={new Date(turn.finished_ts ?? turn.ts).toLocaleString()}>
-                  {new Date(turn.finished_ts ?? turn.ts).toLocaleTimeString([], {
-                    hour: "2-digit",
-                    minute: "2-digit",
-                  })}
-                </span>
-                <span>· {turn.model === DEMO_MODEL ? "demo search program, no AI model" : turn.model}</span>
-              </div>
             </div>
           )}
+          <Suspense>{artifacts.length > 0 && <ArtifactChips artifacts={artifacts} />}</Suspense>
+          {!streaming && <Footer turn={turn} text={text} />}
         </div>
       </div>
     </article>

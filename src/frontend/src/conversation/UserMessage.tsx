@@ -1,17 +1,34 @@
+import { PencilLine } from "lucide-react";
 import { type ReactNode, useState } from "react";
+import { useUi } from "@/shell/ui";
+import { IconButton } from "@/ui/Button";
 import { number } from "@/workspace/format";
 
 const LINES = 12;
 const CHARS = 1_500;
 
 /** The question. Long ones are folded, so that ten pages of text never slow the page or push the answer away. */
-export function UserMessage({ text, children }: { text: string; children?: ReactNode }) {
+export function UserMessage(props: { text: string; turn?: string; children?: ReactNode }) {
+  const { text, turn, children } = props;
   const [all, setAll] = useState(false);
   const lines = text.split("\n");
   const long = lines.length > LINES || text.length > CHARS;
   const shown = long && !all ? lines.slice(0, LINES).join("\n").slice(0, CHARS) : text;
   return (
-    <section aria-label="Question" className="rounded-lg border border-line bg-sunken px-3.5 py-2.5">
+    <section
+      aria-label="Question"
+      className="group relative rounded-lg border border-line bg-sunken px-3.5 py-2.5"
+    >
+      {turn && (
+        <IconButton
+          label="Edit this question in a fork"
+          data-testid="edit-question"
+          className="absolute top-1.5 right-1.5 bg-sunken opacity-0 group-hover:opacity-100 hover:bg-line focus-visible:opacity-100 pointer-coarse:opacity-100"
+          onClick={() => useUi.setState({ forking: { turn } })}
+        >
+          <PencilLine size={14} aria-hidden="true" />
+        </IconButton>
+      )}
       <p className="text-base whitespace-pre-wrap [overflow-wrap:anywhere]" data-testid="question">
         {shown}
         {long && !all && "…"}

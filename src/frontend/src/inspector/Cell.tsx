@@ -1,7 +1,9 @@
 import { clsx } from "clsx";
-import { CornerDownRight } from "lucide-react";
+import { CornerDownRight, GitFork } from "lucide-react";
 import { useMemo } from "react";
 import { useSelection } from "@/shell/selection";
+import { useUi } from "@/shell/ui";
+import { IconButton } from "@/ui/Button";
 import { CopyButton } from "@/ui/CopyButton";
 import { StatusIcon, statusWord } from "@/ui/StatusIcon";
 import { useNow } from "@/ui/useNow";
@@ -104,6 +106,14 @@ export function Cell(props: RunProps & { cell: CellView; n: number }) {
         <span>{statusWord(cell.status)}</span>
         <span className="ml-auto">{duration(cell.ms ?? Math.max(0, now - cell.started_ts))}</span>
         <CopyButton text={cell.code.head} label="Copy code" />
+        <IconButton
+          label="Edit this cell and run from here in a fork"
+          className="size-6"
+          data-testid="fork-cell"
+          onClick={() => useUi.setState({ forking: { turn: props.turn.id, cell: cell.id } })}
+        >
+          <GitFork size={13} aria-hidden="true" />
+        </IconButton>
       </header>
       <CodeText code={cell.code} errorLine={cell.error?.line ?? null} />
       <SubRuns {...props} />

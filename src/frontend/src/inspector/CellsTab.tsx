@@ -35,6 +35,7 @@ function Tool({ tool }: { tool: ToolView }) {
         <Wrench size={12} className="text-muted" aria-hidden="true" />
         <span className="font-mono">{tool.name}</span>
         <span className="ml-auto text-2xs text-muted tabular">
+          {tool.replayed && "from the journal · "}
           {tool.ms === null ? "running" : duration(tool.ms)}
         </span>
       </summary>

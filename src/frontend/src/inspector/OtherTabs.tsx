@@ -1,5 +1,6 @@
 import type { ComponentType } from "react";
 import type { Tab } from "@/shell/selection";
+import { ThoughtsTab } from "@/thoughts/ThoughtsTab";
 import { OutputTab } from "./OutputTab";
 import { OverviewTab } from "./OverviewTab";
 import { PromptTab } from "./PromptTab";
@@ -9,6 +10,7 @@ import { UsageTab } from "./UsageTab";
 
 const BODY: Record<Exclude<Tab, "cells">, ComponentType<RunProps>> = {
   overview: OverviewTab,
+  thoughts: ThoughtsTab,
   prompt: PromptTab,
   output: OutputTab,
   usage: UsageTab,

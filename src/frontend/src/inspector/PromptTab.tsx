@@ -32,7 +32,8 @@ export function PromptTab({ bench, run }: RunProps) {
               {call.role} · {bytes(call.prompt.bytes)}
               {call.ms !== null && ` · ${duration(call.ms)}`}
               {call.cached && " · cached"}
-              {call.replayed && " · replayed"}
+              {call.replayed && " · from the journal"}
+              {call.shared && " · shared"}
             </span>
           </summary>
           <div className="space-y-2 border-t p-2.5">

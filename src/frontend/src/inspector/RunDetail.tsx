@@ -1,5 +1,6 @@
 import { lazy, Suspense } from "react";
 import { type Tab, useSelection } from "@/shell/selection";
+import { RunMenuButton } from "@/tree/RunMenuButton";
 import { runName } from "@/tree/TreeRow";
 import { StatusIcon, statusWord } from "@/ui/StatusIcon";
 import { Tabs } from "@/ui/Tabs";
@@ -24,6 +25,7 @@ const KIND: Record<RunView["kind"], string> = {
 const NAMES: [Tab, string][] = [
   ["overview", "Overview"],
   ["cells", "Cells"],
+  ["thoughts", "Thoughts"],
   ["prompt", "Prompt"],
   ["output", "Output"],
   ["usage", "Usage"],
@@ -43,12 +45,13 @@ export function RunDetail(props: RunProps) {
   const box = bench.sandboxes[run.sandbox ?? ""];
   const facts = [
     KIND[run.kind],
-    statusWord(run.status),
+    statusWord(run.waiting ? "waiting" : run.status),
     duration((run.finished_ts ?? Math.max(now, run.started_ts)) - run.started_ts),
     run.iteration ? `iteration ${run.iteration}/${run.max_iterations ?? "?"}` : null,
     box?.sandbox ? `sandbox ${box.sandbox.slice(0, 9).replace(/-$/, "")}` : null,
   ];
-  const tabs = NAMES.map(([name, label]) => ({
+  const names = NAMES.filter(([name]) => name !== "thoughts" || run.reasoning.length > 0 || tab === name);
+  const tabs = names.map(([name, label]) => ({
     name,
     label:
       name === "cells" && cells > 0 ? (
@@ -62,13 +65,14 @@ export function RunDetail(props: RunProps) {
   return (
     <section aria-label="Run" className="flex min-h-0 flex-1 flex-col bg-panel" data-testid="run-detail">
       <div className="flex shrink-0 items-start gap-2 px-3 pt-2">
-        <StatusIcon status={run.status} size={15} className="mt-0.5" />
+        <StatusIcon status={run.waiting ? "waiting" : run.status} size={15} className="mt-0.5" />
         <div className="min-w-0 flex-1">
           <h2 className="truncate text-sm font-semibold" title={run.task}>
             {runName(run)}
           </h2>
           <p className="truncate text-2xs text-muted tabular">{facts.filter(Boolean).join(" · ")}</p>
         </div>
+        <RunMenuButton run={run.id} />
       </div>
       <Tabs label="Details of the run" tabs={tabs} value={tab} onChange={(next) => select({ tab: next })}>
         {tab === "cells" ? (

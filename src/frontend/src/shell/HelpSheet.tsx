@@ -1,5 +1,5 @@
 import { Dialog } from "@/ui/Dialog";
-import { SHORTCUTS } from "./keyboard";
+import { SHORTCUTS } from "./shortcuts";
 import { useUi } from "./ui";
 
 export default function HelpSheet() {

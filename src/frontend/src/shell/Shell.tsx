@@ -17,9 +17,11 @@ import { useUi } from "./ui";
 import { usePageTitle } from "./usePageTitle";
 
 const HelpSheet = lazy(() => import("./HelpSheet"));
+const Palette = lazy(() => import("@/palette/Palette"));
 
 export function Shell() {
   const helpOpen = useUi((state) => state.helpOpen);
+  const paletteOpen = useUi((state) => state.paletteOpen);
   const listOpen = useUi((state) => state.listOpen);
   const narrow = useMedia("(max-width: 639px)");
   const connection = useWorkspace((state) => state.connection);
@@ -61,7 +63,10 @@ export function Shell() {
       </div>
       <StatusBar />
       <Toasts />
-      <Suspense>{helpOpen && <HelpSheet />}</Suspense>
+      <Suspense>
+        {helpOpen && <HelpSheet />}
+        {paletteOpen && <Palette />}
+      </Suspense>
     </div>
   );
 }

@@ -1,13 +1,17 @@
 import { clsx } from "clsx";
 import { FlaskConical, ShieldCheck } from "lucide-react";
+import { lazy, Suspense } from "react";
 import { useStatus } from "@/api/queries";
 import { live } from "@/app";
+import { openApprovals } from "@/approvals/approvals";
 import { useNow } from "@/ui/useNow";
 import { clock, compact, number, plural } from "@/workspace/format";
 import { activeRuns, activeTurn, pickTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
 import { liveUsage } from "@/workspace/tree";
 import { useSelection, useSession } from "./selection";
+
+const WaitingBadge = lazy(() => import("@/approvals/WaitingBadge"));
 
 const WORDS = {
   connecting: ["bg-warn", "Connecting"],
@@ -74,6 +78,7 @@ function TurnNumbers() {
 export function StatusBar() {
   const { data: status } = useStatus();
   const sid = useSession();
+  const waiting = useWorkspace((state) => openApprovals(state.bench).length > 0);
   return (
     <footer
       data-chrome
@@ -81,6 +86,7 @@ export function StatusBar() {
     >
       <Connection />
       {sid && <TurnNumbers />}
+      <Suspense>{sid && waiting && <WaitingBadge />}</Suspense>
       <span className="flex-1" />
       {status?.demo && (
         <span className="flex items-center gap-1 text-warn" data-testid="demo-label">

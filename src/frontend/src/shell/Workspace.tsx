@@ -13,13 +13,30 @@ import { useSelection, useSession } from "./selection";
 import { setInspector, setInspectorWidth, useUi } from "./ui";
 
 const SourceDialog = lazy(() => import("@/sources/SourceDialog"));
+const SpanDialog = lazy(() => import("@/sources/SpanDialog"));
+const ForkDialog = lazy(() => import("@/fork/ForkDialog"));
+const ComparePicker = lazy(() => import("@/compare/ComparePicker"));
+
+/** The layers over the workspace; each is fetched when it is first asked for. */
+function Layers() {
+  const [{ cite, span }] = useSelection();
+  const forking = useUi((state) => state.forking);
+  const comparing = useUi((state) => state.comparing);
+  return (
+    <Suspense>
+      {cite !== undefined && <SourceDialog />}
+      {span !== undefined && <SpanDialog />}
+      {forking && <ForkDialog target={forking} />}
+      {comparing && <ComparePicker turn={comparing} />}
+    </Suspense>
+  );
+}
 
 const MIN = 380;
 const MAX = 720;
 
 export function Workspace() {
   const sid = useSession();
-  const [{ cite }] = useSelection();
   const missing = useWorkspace((state) => state.missing);
   const open = useUi((state) => state.inspectorOpen);
   const stored = useUi((state) => state.inspectorWidth);
@@ -70,7 +87,7 @@ export function Workspace() {
           </ErrorBoundary>
         </div>
       )}
-      <Suspense>{cite !== undefined && <SourceDialog />}</Suspense>
+      <Layers />
     </div>
   );
 }

@@ -1,26 +1,9 @@
 import { live } from "@/app";
 import { activeTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
-import { setInspector, toggleList, useUi } from "./ui";
+import { isMac, setInspector, toggleList, useUi } from "./ui";
 
-const mac = /Mac|iPhone|iPad/.test(navigator.userAgent);
-const MOD = mac ? "⌘" : "Ctrl";
-
-export const SHORTCUTS: [keys: string, what: string][] = [
-  ["/", "Go to the question field"],
-  ["Enter", "Send (in the question field)"],
-  ["Shift Enter", "New line (in the question field)"],
-  ["Alt N", "New session"],
-  [`${MOD} B`, "Session list"],
-  [`${MOD} J`, "Inspector"],
-  [`${MOD} .`, "Stop the turn"],
-  ["g ,", "Settings"],
-  ["g t", "Go to the run tree"],
-  ["↑ ↓ ← →", "Move in the run tree"],
-  ["*", "Open all siblings in the run tree"],
-  ["Esc", "Close the top layer"],
-  ["?", "This list"],
-];
+const mac = isMac();
 
 function typing(target: EventTarget | null): boolean {
   return (
@@ -32,12 +15,13 @@ function typing(target: EventTarget | null): boolean {
 export function stopActive(): void {
   const { bench } = useWorkspace.getState();
   const turn = activeTurn(bench);
-  if (bench && turn) live.command(bench.sid, { op: "turn.cancel", args: { turn: turn.id } });
+  if (bench && turn) void live.command(bench.sid, { op: "turn.cancel", args: { turn: turn.id } });
 }
 
 function withModifier(event: KeyboardEvent): boolean {
   if (event.key === "b") toggleList();
   else if (event.key === "j") setInspector(!useUi.getState().inspectorOpen);
+  else if (event.key === "k") useUi.setState({ paletteOpen: true });
   else if (event.key === ".") stopActive();
   else return false;
   return true;
@@ -47,6 +31,16 @@ function focus(selector: string): boolean {
   const element = document.querySelector<HTMLElement>(selector);
   element?.focus();
   return element !== null;
+}
+
+/** The runs as tree or over time; the selection stays. */
+function toggleTimeline(): boolean {
+  const timeline = document.querySelector('[data-testid="timeline"]') !== null;
+  const button = document.querySelector<HTMLElement>(
+    `[data-testid="show-${timeline ? "tree" : "timeline"}"]`,
+  );
+  button?.click();
+  return button !== null;
 }
 
 /** Single letters only while no field has the focus (WCAG 2.1.4). */
@@ -68,6 +62,7 @@ export function listenForKeys(go: (to: "/" | "/settings/models") => void): () =>
       else if (followsG && event.key === "t") used = focus('[role="tree"]');
       else if (event.key === "g") leader = Date.now();
       else if (event.key === "/") used = focus("#composer");
+      else if (event.key === "t") used = toggleTimeline();
       else if (event.key === "?") useUi.setState({ helpOpen: true });
       else used = false;
     }

@@ -1,8 +1,12 @@
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useCallback, useMemo } from "react";
 
-export const TABS = ["overview", "cells", "prompt", "output", "usage", "raw"] as const;
+export const TABS = ["overview", "cells", "thoughts", "prompt", "output", "usage", "raw"] as const;
 export type Tab = (typeof TABS)[number];
+
+/** What the inspector shows: the runs as tree or over time, or what belongs to the turn or the session. */
+export const VIEWS = ["tree", "timeline", "context", "artifacts", "memory"] as const;
+export type View = (typeof VIEWS)[number];
 
 /** What is selected, all of it in the URL: reload, back and a copied link restore the exact view. */
 export interface Selection {
@@ -10,6 +14,10 @@ export interface Selection {
   run?: string;
   cell?: string;
   tab?: Tab;
+  view?: View;
+  artifact?: string;
+  /** A place in a context: the start of the span whose lines are shown. */
+  span?: string;
   /** A cited place: index into the turn's citations. */
   cite?: number;
 }
@@ -23,6 +31,9 @@ export function parseSelection(search: Record<string, unknown>): Selection {
     run: word(search.run),
     cell: word(search.cell),
     tab,
+    view: VIEWS.find((name) => name === search.view),
+    artifact: word(search.artifact),
+    span: word(search.span),
     cite: search.cite !== undefined && Number.isInteger(cite) && cite >= 0 ? cite : undefined,
   };
 }
@@ -43,7 +54,7 @@ export function useSelection(): [Selection, (change: Selection) => void] {
         to: "/s/$sid",
         params: { sid },
         search: (before: Selection) => ({ ...before, ...next }),
-        replace: next.run === undefined && next.cite === undefined,
+        replace: next.run === undefined && next.cite === undefined && next.span === undefined,
       });
     },
     [navigate, sid],

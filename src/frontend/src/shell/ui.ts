@@ -1,11 +1,19 @@
 import { create } from "zustand";
 
+export const isMac = () => /Mac|iPhone|iPad/.test(navigator.userAgent);
+
 export type Theme = "system" | "light" | "dark";
 
 export interface Toast {
   id: number;
   text: string;
   action?: { label: string; run: () => void };
+}
+
+/** What a fork starts from: a turn, and the cell whose code is to be another. */
+export interface ForkTarget {
+  turn: string;
+  cell?: string;
 }
 
 interface UiState {
@@ -15,6 +23,10 @@ interface UiState {
   inspectorWidth: number | null;
   treeHeight: number | null;
   helpOpen: boolean;
+  paletteOpen: boolean;
+  forking: ForkTarget | null;
+  /** The turn that another one is being chosen for. */
+  comparing: string | null;
   toasts: Toast[];
   /** Sessions that are being deleted and can still be brought back. */
   leaving: string[];
@@ -53,6 +65,9 @@ export const useUi = create<UiState>(() => ({
   inspectorWidth: stored<number | null>("inspectorWidth", null),
   treeHeight: stored<number | null>("treeHeight", null),
   helpOpen: false,
+  paletteOpen: false,
+  forking: null,
+  comparing: null,
   toasts: [],
   leaving: [],
 }));

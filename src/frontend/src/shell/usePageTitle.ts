@@ -1,9 +1,11 @@
 import { useEffect } from "react";
+import { openApprovals } from "@/approvals/approvals";
+import { plural } from "@/workspace/format";
 import { activeRuns, activeTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
 import { useSession } from "./selection";
 
-const DOTS = { idle: "", running: "#2f7de1", failed: "#d23c3c" } as const;
+const DOTS = { idle: "", running: "#2f7de1", waiting: "#c9850a", failed: "#d23c3c" } as const;
 
 function favicon(dot: string): string {
   const circle = dot ? `<circle cx="25" cy="7" r="6.5" fill="${dot}" stroke="#fff" stroke-width="2"/>` : "";
@@ -23,11 +25,13 @@ export function usePageTitle(): void {
     const last = state.bench?.turns[state.bench.turn_order.at(-1) ?? ""];
     return last?.status === "failed";
   });
+  const waiting = useWorkspace((state) => openApprovals(state.bench).length);
   useEffect(() => {
     const name = sid ? title || "Session" : "fleet-rlm";
-    document.title = running ? `● ${name} (${running} running)` : sid ? `${name} · fleet-rlm` : name;
-  }, [sid, title, running]);
-  const state = running ? "running" : failed && sid ? "failed" : "idle";
+    if (waiting) document.title = `(!) ${name}: ${plural(waiting, "question")} for you`;
+    else document.title = running ? `● ${name} (${running} running)` : sid ? `${name} · fleet-rlm` : name;
+  }, [sid, title, running, waiting]);
+  const state = waiting ? "waiting" : running ? "running" : failed && sid ? "failed" : "idle";
   useEffect(() => {
     document
       .getElementById("favicon")

@@ -13,7 +13,7 @@ export type ControlFrame =
     }
   | { type: "caught_up"; sid?: string; seq: number }
   | { type: "snapshot"; sid: string; epoch: string; seq: number; state: unknown }
-  | { type: "ack"; id: string; ok: boolean; turn?: string; seq?: number; error?: ErrorBody }
+  | ({ type: "ack"; id: string } & Ack)
   | { type: "heartbeat"; ts: number }
   | { type: "sessions.changed" }
   | { type: "error"; sid?: string; code: string; message: string; hint?: string | null };
@@ -27,7 +27,36 @@ export interface TurnStart {
   contexts: string[];
 }
 
-export type Command = { op: "turn.start"; args: TurnStart } | { op: "turn.cancel"; args: { turn: string } };
+/** What a fork does differently from there on: one of these, or several. */
+export interface ForkEdit {
+  question?: string;
+  cell?: { id: string; code: string };
+  prompt?: { call: string; text: string };
+  model?: string;
+  sub_model?: string;
+  limits?: Limits;
+}
+
+export type Command =
+  | { op: "turn.start"; args: TurnStart }
+  | { op: "turn.cancel"; args: { turn: string } }
+  | { op: "run.cancel"; args: { turn: string; run: string } }
+  | { op: "approve"; args: { turn: string; approval: string; answer: string } }
+  | { op: "budget.set"; args: { turn: string; limits: Limits } }
+  | { op: "turn.resume"; args: { turn: string; limits?: Limits } }
+  | { op: "turn.replay"; args: { turn: string } }
+  | { op: "fork"; args: { turn: string; at?: number; edit: ForkEdit } }
+  | { op: "memory.set"; args: { block: string; text: string | null } }
+  | { op: "memory.undo"; args: { seq: number } };
+
+/** The server's answer to a command. `session` and `turn` name what it made. */
+export interface Ack {
+  ok: boolean;
+  session?: string;
+  turn?: string;
+  seq?: number;
+  error?: ErrorBody;
+}
 
 export interface Received {
   events: FleetEvent[];

@@ -4,11 +4,13 @@ import { useMedia } from "@/ui/useMedia";
 import { useNow } from "@/ui/useNow";
 import type { TurnView, Workbench } from "@/workspace/state";
 import { ancestors, liveUsage, type Opened, tally } from "@/workspace/tree";
+import { Cancel } from "./Cancel";
 import { GroupRow } from "./GroupRow";
 import { treeKey } from "./keys";
+import { runKey } from "./runKeys";
 import { stripHeight } from "./Strip";
 import { Toolbar } from "./Toolbar";
-import { columns, TreeRow } from "./TreeRow";
+import { columns, ofMenu, TreeRow } from "./TreeRow";
 import { type Filter, numbersOf, scaleOf, useRows } from "./useRows";
 
 interface TreePaneProps {
@@ -74,7 +76,12 @@ export function TreePane({ bench, turn, selected, onSelect, width }: TreePanePro
     if (Object.keys(missing).length) open(missing);
   }, [selected]);
   const onKey = (event: KeyboardEvent) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || ofMenu(event)) return;
+    if (current && runKey(event.key, current)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     const result = treeKey(event.key, rows, current);
     if (!result) return;
     event.preventDefault();
@@ -187,6 +194,7 @@ export function TreePane({ bench, turn, selected, onSelect, width }: TreePanePro
           </p>
         )}
       </div>
+      <Cancel bench={bench} />
     </section>
   );
 }

@@ -1,10 +1,11 @@
 import { clsx } from "clsx";
 import { ChevronRight } from "lucide-react";
-import { memo } from "react";
+import { memo, type SyntheticEvent } from "react";
 import { StatusIcon, statusWord } from "@/ui/StatusIcon";
 import { compact, cost, duration, number } from "@/workspace/format";
 import type { RunView } from "@/workspace/state";
 import type { RunRow } from "@/workspace/tree";
+import { RunMenuButton } from "./RunMenuButton";
 
 export interface Scale {
   start: number;
@@ -59,6 +60,12 @@ export function TimeBar({
   );
 }
 
+/** What happens in the menu of a row, also in its layer, is no matter of the row or the tree. */
+export function ofMenu(event: SyntheticEvent): boolean {
+  const target = event.target as Element;
+  return !event.currentTarget.contains(target) || target.closest("[data-row-menu]") !== null;
+}
+
 export const columns =
   "grid grid-cols-[minmax(0,1fr)_44px_52px_52px_72px] items-center gap-2 group-data-[free=true]/pane:grid-cols-[minmax(0,1fr)_44px_52px_72px] group-data-[free=true]/pane:[&>[data-cost]]:hidden @max-[420px]:grid-cols-[minmax(0,1fr)_44px_52px]! @max-[420px]:[&>[data-wide]]:hidden";
 
@@ -107,12 +114,14 @@ export const TreeRow = memo(function TreeRow(props: TreeRowProps) {
       data-run={run.id}
       data-status={run.status}
       data-depth={run.depth}
-      title={`${runName(run).slice(0, 300)}\n${statusWord(run.status)} · ${run.model}`}
-      onClick={() => props.onSelect(run.id)}
+      title={`${runName(run).slice(0, 300)}\n${statusWord(run.waiting ? "waiting" : run.status)} · ${run.model}`}
+      onClick={(event) => {
+        if (!ofMenu(event)) props.onSelect(run.id);
+      }}
       onKeyDown={undefined}
       className={clsx(
         columns,
-        "h-7 cursor-pointer pr-3 pl-2 text-xs outline-none pointer-coarse:h-10",
+        "group/row relative h-7 cursor-pointer pr-3 pl-2 text-xs outline-none pointer-coarse:h-10",
         props.selected ? "bg-accent-soft" : "hover:bg-sunken",
         props.focused && "group-focus-visible/tree:shadow-[inset_0_0_0_2px_var(--accent)]",
       )}
@@ -132,7 +141,7 @@ export const TreeRow = memo(function TreeRow(props: TreeRowProps) {
         ) : (
           <span className="w-4 shrink-0" />
         )}
-        <StatusIcon status={run.status} size={13} />
+        <StatusIcon status={run.waiting ? "waiting" : run.status} size={13} />
         {site && (site.of ?? 1) > 1 && (
           <span
             className="shrink-0 text-right text-2xs text-muted tabular"
@@ -160,10 +169,13 @@ export const TreeRow = memo(function TreeRow(props: TreeRowProps) {
         {numbers.calls ? (numbers.cost === null ? "–" : cost(numbers.cost)) : ""}
       </span>
       <span className={clsx("text-right tabular", heavy ? "font-medium text-text" : "text-muted")}>
-        {elapsed < 1 ? "…" : duration(elapsed)}
+        {elapsed < 1 && run.status === "running" ? "…" : duration(elapsed)}
       </span>
       <span data-wide>
         <TimeBar run={run} scale={props.scale} now={now} />
+      </span>
+      <span className="absolute inset-y-0 right-1 flex items-center opacity-0 group-hover/row:opacity-100 focus-within:opacity-100 has-[[data-state=open]]:opacity-100 pointer-coarse:hidden">
+        <RunMenuButton run={run.id} />
       </span>
     </div>
   );

@@ -70,7 +70,7 @@ export function treeKey(key: string, rows: Row[], focused: string | null, page =
     case " ":
       return row.kind === "group" ? { opened: { [row.id]: !row.expanded } } : { select: row.id };
     default:
-      if (key.length !== 1 || key === "?" || key === "/") return null;
+      if (key.length !== 1 || "?/t".includes(key)) return null;
       return { focus: typeAhead(rows, index, key.toLowerCase())?.id };
   }
 }

@@ -6,16 +6,18 @@ import {
   CircleDashed,
   CircleX,
   Gauge,
+  Hand,
   LoaderCircle,
   Send,
   Unplug,
 } from "lucide-react";
 import type { CellView, Status } from "@/workspace/state";
 
-export type AnyStatus = Status | CellView["status"] | "queued";
+export type AnyStatus = Status | CellView["status"] | "queued" | "waiting";
 
 const LOOK: Record<AnyStatus, [typeof Ban, string, string]> = {
   queued: [CircleDashed, "text-muted", "waiting"],
+  waiting: [Hand, "text-warn", "waits for you"],
   running: [LoaderCircle, "text-run animate-spin", "running"],
   ok: [CircleCheck, "text-ok", "done"],
   submitted: [Send, "text-ok", "answer submitted"],

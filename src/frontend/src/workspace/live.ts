@@ -1,5 +1,6 @@
+import type { ErrorBody } from "@/api/types";
 import type { FleetEvent } from "@/generated/events";
-import type { Command, ControlFrame } from "@/transport/frames";
+import type { Ack, Command, ControlFrame } from "@/transport/frames";
 import { uuid7 } from "@/transport/ids";
 import { Outbox } from "@/transport/outbox";
 import { Socket } from "@/transport/socket";
@@ -14,6 +15,10 @@ const GAP_MS = 200;
 const REPLAY_MS = 250;
 const KEPT_SESSIONS = 8;
 
+function refusal(error: ErrorBody | undefined): string {
+  return [error?.message ?? "The server refused this.", error?.hint].filter(Boolean).join(" ");
+}
+
 /**
  * The page's one live connection: the session on screen, its cursor and the outbox.
  * Events are collected and reduced once per frame; a component never renders per delta.
@@ -26,6 +31,7 @@ export class Live {
   private queue: FleetEvent[] = [];
   private scheduled = false;
   private gap: ReturnType<typeof setTimeout> | null = null;
+  private readonly asked = new Map<string, (ack: Ack) => void>();
   onSessionsChanged: () => void = () => {};
   onConnected: () => void = () => {};
   onDisconnected: () => void = () => {};
@@ -62,6 +68,11 @@ export class Live {
     this.socket.nudge();
   }
 
+  /** The session on screen. */
+  get session(): string | null {
+    return this.sid;
+  }
+
   /** Show another session (null: none). What is known of it stays, so going back is instant. */
   show(sid: string | null): void {
     if (sid === this.sid) return;
@@ -77,9 +88,12 @@ export class Live {
     this.subscribe();
   }
 
-  command(sid: string, command: Command): void {
-    this.outbox.add(sid, command);
+  /** Send, now or when the server answers again. The promise is of its answer; a reload forgets the promise only. */
+  command(sid: string, command: Command): Promise<Ack> {
+    const { id } = this.outbox.add(sid, command);
+    const answer = new Promise<Ack>((resolve) => this.asked.set(id, resolve));
     if (useWorkspace.getState().caughtUp && sid === this.sid) this.sendWaiting();
+    return answer;
   }
 
   retry(id: string): void {
@@ -169,7 +183,9 @@ export class Live {
       case "ack":
         this.outbox.acknowledge(frame.id, frame);
         this.confirmKnown();
-        if (!frame.ok) useWorkspace.setState({ notice: frame.error?.message ?? null });
+        this.asked.get(frame.id)?.(frame);
+        this.asked.delete(frame.id);
+        if (!frame.ok) useWorkspace.setState({ notice: refusal(frame.error) });
         break;
       case "sessions.changed":
         this.onSessionsChanged();

@@ -1,0 +1,1 @@
+export function renewals(player: unknown): Promise<void>;

@@ -1,0 +1,59 @@
+import { type FormEvent, useState } from "react";
+import type { Limits, Unit } from "@/generated/events";
+import { Button } from "@/ui/Button";
+import { Field } from "@/ui/Field";
+import { changedLimits, LIMIT_FIELDS, limitValue, raised, UNIT_FIELD } from "./limits";
+
+const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
+
+export interface LimitsFormProps {
+  limits: Limits;
+  /** The limit that was reached: proposed twice as high, and the field to begin with. */
+  reached?: Unit | null;
+  submit: string;
+  /** Send also when nothing was changed. */
+  always?: boolean;
+  onSubmit: (changed: Limits) => void;
+  children?: React.ReactNode;
+}
+
+/** All limits of a turn as they are, to be raised, lowered or taken away (an empty field: no limit). */
+export function LimitsForm(props: LimitsFormProps) {
+  const { limits, reached = null } = props;
+  const [wanted, setWanted] = useState<Limits>(() => raised(limits, reached));
+  const changed = changedLimits(limits, wanted);
+  const nothing = Object.keys(changed).length === 0 && !props.always;
+  const first = reached ? UNIT_FIELD[reached] : undefined;
+  const send = (event: FormEvent) => {
+    event.preventDefault();
+    if (!nothing) props.onSubmit(changed);
+  };
+  return (
+    <form noValidate onSubmit={send} data-testid="limits-form" aria-label="Limits">
+      <div className="grid grid-cols-[repeat(auto-fill,minmax(118px,1fr))] gap-2">
+        {ALL.map(([name, label, unit, step]) => (
+          <Field
+            key={name}
+            label={label}
+            note={unit}
+            type="number"
+            min={0}
+            step={step}
+            inputMode="decimal"
+            placeholder="no limit"
+            data-reached={name === first || undefined}
+            className={name === first ? "[&_input]:border-warn" : undefined}
+            defaultValue={wanted[name] ?? ""}
+            onChange={(event) => setWanted({ ...wanted, [name]: limitValue(name, event.target.value) })}
+          />
+        ))}
+      </div>
+      <div className="mt-3 flex flex-wrap gap-2">
+        <Button type="submit" look="primary" disabled={nothing}>
+          {props.submit}
+        </Button>
+        {props.children}
+      </div>
+    </form>
+  );
+}

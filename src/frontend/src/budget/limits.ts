@@ -1,0 +1,60 @@
+import type { Limits, Unit } from "@/generated/events";
+
+/** The limits a person sets: field, label, unit, step. */
+export const LIMIT_FIELDS: [keyof Limits & string, string, string, number][] = [
+  ["cost_usd", "Cost", "US dollars", 0.01],
+  ["calls", "Model calls", "calls", 1],
+  ["tokens", "Tokens", "tokens", 1],
+  ["wall_s", "Time", "seconds", 1],
+  ["depth", "Depth", "levels", 1],
+];
+
+/** What a field of limits means: empty or senseless is none, only cost and time have fractions. */
+export function limitValue(name: keyof Limits, raw: string): number | undefined {
+  const value = Number(raw);
+  if (raw.trim() === "" || !Number.isFinite(value) || value < 0) return undefined;
+  if (name === "depth") return Math.min(8, Math.round(value));
+  if (value === 0) return undefined;
+  return name === "cost_usd" || name === "wall_s" ? value : Math.max(1, Math.round(value));
+}
+
+export const UNIT_WORDS: Record<Unit, string> = {
+  calls: "model calls",
+  tokens: "tokens",
+  cost: "cost",
+  wall: "time",
+  depth: "depth",
+  children: "sub-runs",
+  sandboxes: "sandboxes",
+  iterations: "iterations",
+};
+
+/** The field of the limits that holds a unit's ceiling; iterations are a run's own and have none. */
+export const UNIT_FIELD: Partial<Record<Unit, keyof Limits>> = {
+  calls: "calls",
+  tokens: "tokens",
+  cost: "cost_usd",
+  wall: "wall_s",
+  depth: "depth",
+  children: "children",
+  sandboxes: "sandboxes",
+};
+
+/** The same limits with the one that was reached twice as high: a proposal, to be changed by hand. */
+export function raised(limits: Limits, unit: Unit | null): Limits {
+  const field = unit ? UNIT_FIELD[unit] : undefined;
+  const now = field ? limits[field] : undefined;
+  if (!field || now == null) return limits;
+  return { ...limits, [field]: field === "depth" ? Math.min(8, now + 1) : now * 2 };
+}
+
+/** Only what differs. A limit that was taken away is null: no limit. */
+export function changedLimits(before: Limits, after: Limits): Limits {
+  const out: Record<string, number | null> = {};
+  for (const key of Object.keys(UNIT_FIELD).map((unit) => UNIT_FIELD[unit as Unit])) {
+    if (!key || before[key] === after[key]) continue;
+    if (before[key] == null && after[key] == null) continue;
+    out[key] = after[key] ?? null;
+  }
+  return out as Limits;
+}

@@ -1,0 +1,59 @@
+import { GitFork, Play, Repeat2 } from "lucide-react";
+import { useSelection } from "@/shell/selection";
+import { plural } from "@/workspace/format";
+import type { TurnView, Workbench } from "@/workspace/state";
+
+const LOOK = {
+  resume: [Play, "Resumed from"],
+  replay: [Repeat2, "Replayed from"],
+  fork: [GitFork, "Forked from"],
+} as const;
+
+/** How many model and tool calls of a turn got their answer from the journal. */
+export function replayedCalls(bench: Workbench, turn: TurnView): number {
+  let count = 0;
+  for (const id of turn.runs) {
+    for (const step of bench.runs[id]?.steps ?? []) {
+      if (bench.calls[step.id]?.replayed || bench.tools[step.id]?.replayed) count += 1;
+    }
+  }
+  return count;
+}
+
+/** Where a turn comes from that was not simply asked, and what that saved. */
+export default function OriginLine({ bench, turn }: { bench: Workbench; turn: TurnView }) {
+  const [, select] = useSelection();
+  const { origin } = turn;
+  if (!origin) return null;
+  const [Icon, words] = LOOK[origin.kind];
+  const n = bench.turn_order.indexOf(origin.turn) + 1;
+  const taken = replayedCalls(bench, turn);
+  const link = "text-accent underline underline-offset-2";
+  return (
+    <p
+      className="flex min-h-6 flex-wrap items-center gap-1.5 px-1.5 pb-1 text-xs text-muted tabular"
+      data-testid="origin"
+    >
+      <Icon size={13} aria-hidden="true" />
+      <span>
+        {words}{" "}
+        {n > 0 ? (
+          <button
+            type="button"
+            className={link}
+            onClick={() => select({ turn: origin.turn, run: undefined })}
+          >
+            turn {n}
+          </button>
+        ) : origin.session === bench.sid ? (
+          "an earlier turn"
+        ) : (
+          <a className={link} href={`/s/${origin.session}?turn=${origin.turn}`}>
+            another session
+          </a>
+        )}
+        {taken > 0 && `, ${plural(taken, "call")} taken from the journal`}
+      </span>
+    </p>
+  );
+}
