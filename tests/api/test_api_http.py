@@ -273,6 +273,10 @@ def test_uploads_of_one_file_and_of_a_folder(api: httpx.Client, running: Running
     assert (tree.json()["kind"], tree.json()["files"], tree.json()["name"]) == ("tree", 2, "src")
     lines = api.get(f"/contexts/{tree.json()['sha256']}/lines", params={"path": "src/b/c.py", "first": 1, "last": 1})
     assert lines.json() == {"lines": ["c = 2"]}
+    span = tree.json()["chars"] - 2
+    place = api.get(f"/contexts/{tree.json()['sha256']}/place", params={"char": span})
+    assert place.json() == {"path": "src/b/c.py", "line": 1}
+    assert api.get(f"/contexts/{tree.json()['sha256']}/place", params={"char": 10**9}).status_code == 404
     assert list((running.workspace.settings.home / "uploads").iterdir()) == []
 
 

@@ -287,3 +287,18 @@ def test_a_second_store_sees_what_the_first_wrote(store, tmp_path):
 def test_lines_are_bounded(store):
     ref = store.add_text("a", "x" * 3_000_000)
     assert len(store.lines(ref.sha256, "a", 1, 1)[0]) == 1_000_000
+
+
+def test_a_character_has_a_file_and_a_line(store):
+    """At every character of a tree: the line counted by hand, also at line ends, after an empty file, past a stride."""
+    texts = {"a.txt": "one\ntwo\n", "b/empty.txt": "", "b/long.txt": "é\n" * 40_000 + "end"}
+    ref = store.add_files("t", ((path, [text.encode()]) for path, text in texts.items()))
+    whole = store.read(ref.sha256, 0, ref.chars)
+    for entry in store.index(ref.sha256).files:
+        for at in {0, 1, 3, 4, entry.chars // 2, entry.chars - 1} & set(range(entry.chars)):
+            line = whole[entry.char : entry.char + at].count("\n") + 1
+            assert store.place(ref.sha256, entry.char + at) == (entry.path, line)
+    with pytest.raises(NotFound, match="no character"):
+        store.place(ref.sha256, ref.chars)
+    with pytest.raises(NotFound):
+        store.place("0" * 64, 0)

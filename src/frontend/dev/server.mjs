@@ -266,9 +266,25 @@ async function handle(state, req, res) {
   return fail(404, "not_found", `No such address: ${path}`);
 }
 
+const ABOUT = {
+  persona: "who the agent is and how it speaks",
+  person: "what the agent knows about you",
+  project: "what the work is about",
+  findings: "what it has found out",
+};
+
 function memoryOf(journal) {
   const names = ["persona", "person", "project", "findings"];
-  return { blocks: names.map((block) => ({ block, text: blockOf(journal, block), limit: 2_000 })) };
+  return {
+    limit: 8_000,
+    edits: [],
+    blocks: names.map((name) => ({
+      name,
+      text: blockOf(journal, name) ?? "",
+      limit: 2_000,
+      about: ABOUT[name],
+    })),
+  };
 }
 
 function content(res, file) {

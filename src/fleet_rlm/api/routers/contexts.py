@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import ValidationError
 
 from fleet_rlm.api.routers.upload import Upload, receive_upload
-from fleet_rlm.api.schemas.resources import Lines, NewText
+from fleet_rlm.api.schemas.resources import Lines, NewText, Place
 from fleet_rlm.api.schemas.values import ContextRef, Sha256
 from fleet_rlm.api.services import Served
 from fleet_rlm.errors import InvalidInput
@@ -91,3 +91,10 @@ async def get_lines(
     """Lines first..last (1-based, both included; at most 2,000) of a context's file: the place behind a citation."""
     end = min(last if last is not None else first, first + MAX_LINES - 1)
     return {"lines": await asyncio.to_thread(served.workspace.contexts.lines, sha256, path, first, end)}
+
+
+@router.get("/{sha256}/place", response_model=Place)
+async def get_place(sha256: Sha, served: Served, char: Annotated[int, Query(ge=0)]) -> dict[str, Any]:
+    """The file and line of a character: the lines behind a span that a run has read."""
+    path, line = await asyncio.to_thread(served.workspace.contexts.place, sha256, char)
+    return {"path": path, "line": line}

@@ -156,6 +156,13 @@ class Lines(Shape):
     lines: list[str]
 
 
+class Place(Shape):
+    """Where a character of a context lies: its file, and its 1-based line there."""
+
+    path: str
+    line: int
+
+
 class KeyState(Shape):
     """A key is never shown, only its last four characters."""
 

@@ -187,6 +187,17 @@ class ContextStore:
             return start, end - (self.read(sha256, end - 1, end) == "\n")
         return start, self._after_newline(index, before + 1) - 1
 
+    def place(self, sha256: str, char: int) -> tuple[str, int]:
+        """The file that holds a character of the context, and its 1-based line there: what a span begins with.
+
+        Errors: NotFound for an unknown context or a character behind its end.
+        """
+        index = self.index(sha256)
+        if not 0 <= char < index.chars:
+            raise NotFound(f"{index.name} has {index.chars} characters, no character {char}")
+        entry = index.file_at(char)
+        return entry.path, self._newlines_before(index, char) - self._newlines_before(index, entry.char) + 1
+
     def lines(self, sha256: str, path: str, first: int, last: int) -> list[str]:
         """Lines first..last (1-based, both included) of a file, without line ends, cut to what there is.
 

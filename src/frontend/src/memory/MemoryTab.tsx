@@ -158,7 +158,7 @@ function Edit({ bench, edit, now }: { bench: Workbench; edit: MemoryEdit; now: n
 function NewBlock({ sid, onDone }: { sid: string; onDone: () => void }) {
   const [name, setName] = useState("");
   const [text, setText] = useState("");
-  const ready = /^[a-z][\w-]{0,39}$/i.test(name) && text.trim() !== "";
+  const ready = /^[a-z][a-z0-9_-]{0,31}$/.test(name) && text.trim() !== "";
   return (
     <form
       className="space-y-1.5 rounded-lg border border-line bg-panel p-2.5"
@@ -174,7 +174,7 @@ function NewBlock({ sid, onDone }: { sid: string; onDone: () => void }) {
         value={name}
         // biome-ignore lint/a11y/noAutofocus: the person has just asked for a new block
         autoFocus
-        onChange={(event) => setName(event.target.value)}
+        onChange={(event) => setName(event.target.value.toLowerCase())}
       />
       <textarea
         aria-label="Text of the block"

@@ -4,14 +4,16 @@ import type { MemoryEdit, Workbench } from "@/workspace/state";
 export interface Block {
   block: string;
   text: string | null;
-  /** Characters that fit; null when the server does not tell. */
+  /** Characters that fit; null until the server has told. */
   limit: number | null;
   /** What the block is for, in the server's words. */
-  about?: string | null;
+  about: string | null;
 }
 
-interface MemoryAnswer {
-  blocks: { block: string; text?: string | null; limit?: number | null; about?: string | null }[];
+export interface MemoryAnswer {
+  blocks: { name: string; limit: number; about: string }[];
+  /** Characters of all blocks together. */
+  limit: number;
 }
 
 export const getMemory = (sid: string) =>
@@ -19,14 +21,14 @@ export const getMemory = (sid: string) =>
 
 /** The blocks that the server knows with the newest text of the journal, and those that only the journal has. */
 export function blocksOf(bench: Workbench, told: MemoryAnswer | undefined): Block[] {
-  const out: Block[] = (told?.blocks ?? []).map(({ block, limit, about }) => ({
-    block,
-    text: bench.memory[block] ?? null,
-    limit: limit ?? null,
-    about: about ?? null,
+  const out: Block[] = (told?.blocks ?? []).map(({ name, limit, about }) => ({
+    block: name,
+    text: bench.memory[name] ?? null,
+    limit,
+    about,
   }));
   for (const [block, text] of Object.entries(bench.memory))
-    if (!out.some((known) => known.block === block)) out.push({ block, text, limit: null });
+    if (!out.some((known) => known.block === block)) out.push({ block, text, limit: null, about: null });
   return out;
 }
 
