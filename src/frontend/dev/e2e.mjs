@@ -198,7 +198,10 @@ check("questions are answered by button, key and text; the turn goes on", {}, as
   await page.getByTestId("approval-text").fill("the drafts");
   await page.getByTestId("approval-text").press("Enter");
   await ended(page);
-  assert.match(await answer(page), /host was read; everything due within \**60 days[\s\S]*Left out: the drafts/);
+  assert.match(
+    await answer(page),
+    /host was read; everything due within \**60 days[\s\S]*Left out: the drafts/,
+  );
   assert.equal(await page.getByTestId("waiting").count(), 0);
 });
 
