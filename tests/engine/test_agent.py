@@ -123,3 +123,29 @@ def test_concurrent_questions_do_not_share_their_history() -> None:
     for thread in threads:
         thread.join()
     assert answers == ["saw one", "saw one"]
+
+
+def test_the_agent_is_a_module_of_the_library() -> None:
+    from tests.engine.sse_model import sse_model, tool
+
+    import fleet_rlm
+
+    def price(item: str) -> int:
+        """The price of an item in cents."""
+        return {"apple": 30}[item]
+
+    def reply(body):
+        if "And two?" in str(body["messages"]):
+            return tool("submit", {"answer": "60" if "30" in str(body["messages"]) else "?"})
+        told = [message["content"] for message in body["messages"] if message["role"] == "tool"]
+        return tool("submit", {"answer": told[0]}) if told else tool("price", {"item": "apple"})
+
+    with sse_model(reply) as model, dspy.context(lm=model.lm()):
+        agent = fleet_rlm.FleetAgent(tools=[price])
+        first = agent(question="What is an apple?")
+        assert first.answer == "30" and first.termination_reason == "submit"
+        assert model.asked[0]["tools"], "native tools, with no adapter configured"
+        assert agent(question="And two?", history=first.history).answer == "60"
+    with sse_model(lambda _: tool("submit", {"total": "30"})) as model, dspy.context(lm=model.lm()):
+        other = fleet_rlm.FleetAgent(tools=[price], signature="item, amount -> total")
+        assert other(item="apple", amount="1").total == "30"

@@ -16,8 +16,9 @@ from dspy.predict.react_v2 import ReActV2
 from dspy.utils.exceptions import AdapterParseError
 
 from fleet_rlm.runtime.agent.compaction import Fitting
-from fleet_rlm.runtime.agent.signatures import Chat
+from fleet_rlm.runtime.agent.signatures import Ask
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
+from fleet_rlm.runtime.models.adapters import adapter_for
 
 MAX_STEPS = 12
 
@@ -42,10 +43,19 @@ class InOrder:
 
 
 class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass] - @experimental
-    """A ReAct agent whose plain-text reply is its answer.
+    """A ReAct agent whose plain-text reply is its answer; a DSPy module like any other, within a turn or on its own.
+
+        with dspy.context(lm=dspy.LM("openai/gpt-5-mini")):
+            agent = FleetAgent(tools=[search])
+            first = agent(question="...")
+            again = agent(question="...", history=first.history)
+
+    It takes the model and the adapter of DSPy's settings; without an adapter there, the one that suits the model.
+    A tool's error, a bad argument and an unknown tool are told to the model in one line.
 
     Args:
-        tools: functions that the agent may call.
+        tools: functions (or `dspy.Tool`s) that the agent may call.
+        signature: inputs, and one output that is the answer.
         runner: how the tool calls of a step are run.
         fitting: keeps the history within the model's window.
     """
@@ -54,12 +64,13 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         self,
         tools: Sequence[Callable[..., Any]] = (),
         *,
-        signature: type[dspy.Signature] = Chat,
+        signature: type[dspy.Signature] | str = Ask,
         runner: ToolRunner | None = None,
         fitting: Fitting | None = None,
         max_steps: int = MAX_STEPS,
     ) -> None:
-        super().__init__(signature, tools=list(tools), max_iters=max_steps)
+        shape: Any = dspy.ensure_signature(signature)
+        super().__init__(shape, tools=list(tools), max_iters=max_steps)
         # First and in plain words, because small models take what they read first.
         submit = self.tools.pop("submit")
         submit.desc = "Give the final answer. Call it as soon as you can answer."
@@ -67,10 +78,20 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         self.react = dspy.Predict(self._make_react_signature())
         self._runner = runner or InOrder()
         self._fitting = fitting or Fitting()
-        self._answer_field = next(iter(signature.output_fields))
+        self._answer_field = next(iter(shape.output_fields))
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
-        """Answer. Returns a Prediction with the answer field, `history` and `termination_reason`."""
+        """Answer. Returns a Prediction with the answer field, `history` and `termination_reason`.
+
+        Inputs: those of the signature, `history` (continued in place), `max_iters`.
+        Errors: dspy.LMError as the provider raised it, AdapterParseError for an empty reply.
+        """
+        if dspy.settings.adapter is None and dspy.settings.lm is not None:
+            with dspy.context(adapter=adapter_for(dspy.settings.lm)):
+                return self._answer(inputs)
+        return self._answer(inputs)
+
+    def _answer(self, inputs: dict[str, Any]) -> dspy.Prediction:
         history = inputs.pop("history", None) or dspy.History(messages=[])
         steps = int(inputs.pop("max_iters", self.max_iters))
         pending = dict(inputs)

@@ -8,6 +8,13 @@ from typing import Any
 import dspy
 
 
+class Ask(dspy.Signature):
+    """Answer the question with the help of the tools."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="The answer, in Markdown")
+
+
 class Chat(dspy.Signature):
     """Answer the person's question about the attached documents.
 

@@ -24,6 +24,7 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
 from fleet_rlm.runtime.models.repair import Repair, by_rule
+from fleet_rlm.runtime.models.repl_history import Shortened, StepsInView
 
 _INITIAL = ("_initial_execution_instructions", "_initial_sub_agent_rules", "_initial_interpreter_rules")
 _KEPT_SIGNATURES = 64
@@ -58,6 +59,10 @@ class RunHooks(Protocol):
         """What the model is told at the end of each prompt: its task again, and what is left of the budget."""
         ...
 
+    def steps_shortened(self, shortened: Shortened) -> None:
+        """The model sees less of its older steps from now on."""
+        ...
+
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
         """`llm_query` and `llm_query_batched`; none where the depth limit forbids sub-calls."""
         ...
@@ -76,7 +81,9 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
         self._facade: tuple[Any, ...] | None = None
-        self.generate_action = ActionPredict(self._action_signature, hooks)
+        view = StepsInView(None if hooks is None else hooks.steps_shortened)
+        self.generate_action = ActionPredict(self._action_signature, hooks, view)
+        self.extract = ExtractPredict(self.extract.signature, view)
 
     def _build_signatures(self) -> tuple[Any, Any]:
         """As DSPy does, but once for all runs of the same shape: building them costs as much as a whole iteration."""
@@ -177,14 +184,18 @@ class ActionPredict(dspy.Predict):
     A reply without a code block is asked for once more, as JSON.
     """
 
-    def __init__(self, signature: Any, hooks: RunHooks | None) -> None:
+    def __init__(self, signature: Any, hooks: RunHooks | None, view: StepsInView) -> None:
         super().__init__(signature)
         self._hooks = hooks
+        self._view = view
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         note = self._hooks.turn_note() if self._hooks is not None else ""
         if note:
             inputs["iteration"] = f"{inputs['iteration']}\n{note}"
+        return self._view.ask(lambda seen: self._act(inputs | {"repl_history": seen}), inputs["repl_history"])
+
+    def _act(self, inputs: dict[str, Any]) -> dspy.Prediction:
         try:
             return super().forward(**inputs)
         except AdapterParseError as error:
@@ -193,6 +204,18 @@ class ActionPredict(dspy.Predict):
                 return action
         with dspy.context(adapter=dspy.JSONAdapter(use_native_function_calling=False)):
             return super().forward(**inputs)
+
+
+class ExtractPredict(dspy.Predict):
+    """The last word from the steps so far, which the model sees as its actions did."""
+
+    def __init__(self, signature: Any, view: StepsInView) -> None:
+        super().__init__(signature)
+        self._view = view
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        history = inputs.pop("repl_history")
+        return self._view.ask(lambda seen: super(ExtractPredict, self).forward(**inputs, repl_history=seen), history)
 
 
 def _with_our_words(signature: Any, *, sub_calls: bool) -> Any:

@@ -17,6 +17,7 @@ from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM, output_text
 from fleet_rlm.runtime.models.repair import Repair
+from fleet_rlm.runtime.models.repl_history import Shortened
 from fleet_rlm.runtime.tools.mending import Mender
 
 TASK_CHARS = 1_000
@@ -52,6 +53,12 @@ class TurnRunHooks:
             ),
             self._scope,
         )
+
+    def steps_shortened(self, shortened: Shortened) -> None:
+        told = ev.HistoryCompacted(
+            dropped=shortened.steps, before_chars=shortened.before_chars, after_chars=shortened.after_chars
+        )
+        self._tree.observer.emit(told, self._scope)
 
     def turn_note(self) -> str:
         """The task again, which else stands among the variables only, and from 70 % of a limit on what is left."""
