@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution.artifacts import Artifact
+from fleet_rlm.runtime.execution.coverage import Covered
 from fleet_rlm.runtime.execution.events import (
     Citation,
     ContextRef,
@@ -80,6 +82,8 @@ class RunResult:
     turn: str
     tree: Workbench
     journal: tuple[Event, ...]
+    artifacts: tuple[Artifact, ...] = ()
+    coverage: tuple[Covered, ...] = ()
 
 
 class Session:
@@ -238,6 +242,8 @@ def _result(workspace: Workspace, session: str, turn: str) -> RunResult:
         turn=turn,
         tree=reduce(Workbench(sid=session), events),
         journal=tuple(event for event in events if event.turn == turn),
+        artifacts=ended.artifacts,
+        coverage=ended.coverage,
     )
 
 

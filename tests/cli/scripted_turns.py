@@ -56,6 +56,7 @@ class ScriptedWorkspace:
     cancelled: threading.Event = field(default_factory=threading.Event)
     requests: list[Any] = field(default_factory=list)
     contexts: Any = None
+    blobs: Any = None
 
     def __post_init__(self) -> None:
         self.settings = load_settings(home=self.home)
@@ -78,7 +79,8 @@ class ScriptedWorkspace:
 
     def wait(self, turn: str, timeout: float | None = None) -> SimpleNamespace:
         assert turn == TURN
-        fields = {"status": "ok", "answer": "forty-two", "limit": None, "error": None, **self.script(self)}
+        fields = {"status": "ok", "answer": "forty-two", "limit": None, "error": None, "artifacts": (), "coverage": ()}
+        fields |= self.script(self)
         usage = ev.Usage(calls=7, prompt_tokens=100, completion_tokens=20, wall_s=1.5)
         finished = ev.TurnFinished(
             status=fields["status"], answer=fields["answer"], usage=usage, runs=3, max_depth_reached=1

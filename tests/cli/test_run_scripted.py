@@ -19,7 +19,10 @@ from cli.scripted_turns import SESSION, TURN, ScriptedWorkspace, run_finished, r
 from fleet_rlm.cli.failures import exit_status
 from fleet_rlm.cli.run import Ask, Output, answer
 from fleet_rlm.errors import InvalidInput
+from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.artifacts import Artifact
+from fleet_rlm.runtime.execution.coverage import Covered
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -75,6 +78,35 @@ def test_warnings_and_the_closing_line_go_to_stderr(fleet_home, capfd) -> None:
         "warning: care\ufffd[2Jful",
         f"3 runs, depth 1 · 7 calls · 120 tokens · 1.5 s · m/x · session {SESSION}",
     ]
+
+
+def test_what_was_published_is_saved_and_what_was_read_is_told(fleet_home, tmp_path, capfd) -> None:
+    """Of each name the newest version; the closing line counts both."""
+    blobs = BlobStore(tmp_path)
+
+    def script(workspace: ScriptedWorkspace) -> dict:
+        workspace.blobs = blobs
+        made = [("a.csv", 1, b"old"), ("b.txt", 1, b"text"), ("a.csv", 2, b"new")]
+        artifacts = tuple(
+            Artifact(f"art_{n}", name, version, blobs.put(data).removeprefix("blob_"), len(data), "text/csv")
+            for n, (name, version, data) in enumerate(made)
+        )
+        return {"artifacts": artifacts, "coverage": (Covered("big.log", "0" * 64, 40, 100),)}
+
+    folder = tmp_path / "out" / "here"
+    assert play(script, fleet_home, as_object=True, artifacts=folder) == 0
+    shown = capfd.readouterr()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.csv": b"new", "b.txt": b"text"}
+    assert "40 % of the context read · 3 artifacts" in shown.err and f"saved {folder / 'a.csv'}" in shown.err
+    listed = json.loads(shown.out)
+    assert [(a["name"], a["version"], a["bytes"], a["kind"]) for a in listed["artifacts"]][0] == (
+        "a.csv",
+        1,
+        3,
+        "text/csv",
+    )
+    assert listed["coverage"] == [{"context": "big.log", "sha256": "0" * 64, "read": 40, "chars": 100}]
+    assert "sha256" in listed["artifacts"][0]
 
 
 def test_json_is_one_object_of_the_contract(fleet_home, capfd) -> None:

@@ -145,9 +145,15 @@ def test_contexts_are_read_listed_and_searched_in_pieces(workspace: Workspace, t
     assert "not a regular expression" in said[6]
     assert "takes too long" in said[7] or said[7] == "no line matches"
     assert "there are: big.txt, src" in said[8] and said[9].endswith("stopped at 50 lines")
-    reads = [event.data for event in events_of(workspace, result.session) if event.type == "context.read"]
-    assert [read.sha256 for read in reads] == [big.sha256]
-    assert reads[0].spans[0].end - reads[0].spans[0].start < 1000, "only what was shown counts as read"
+    assert {each.name: each.read for each in result.coverage} == {"big.txt": big.chars, "src": tree.chars}
+    _, result = work(
+        workspace,
+        [("read_context", {"name": "big.txt", "first_line": 24999, "last_line": 25001})],
+        contexts=(big,),
+    )
+    (read,) = [event.data for event in events_of(workspace, result.session) if event.type == "context.read"]
+    assert read.sha256 == big.sha256
+    assert read.spans[0].end - read.spans[0].start < 1000, "of what is not searched only what was shown counts as read"
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Envelope:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                headers["Content-Security-Policy"] = self._policy()
+                headers.setdefault("Content-Security-Policy", self._policy())
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/api/"):

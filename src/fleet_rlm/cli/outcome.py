@@ -9,8 +9,12 @@ import msgspec
 
 from fleet_rlm.cli.failures import CANCELLED, LIMIT, report_info
 from fleet_rlm.cli.plain import clock, count, printable
+from fleet_rlm.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet_rlm.runtime.content.blobs import BlobStore
     from fleet_rlm.runtime.execution.requests import TurnResult
 
 _LIMIT_WORDS: Final = {
@@ -33,8 +37,7 @@ def as_json(result: TurnResult) -> dict[str, Any]:
         "turn": result.turn,
         "status": result.status,
         "answer": result.answer,
-        # Nothing publishes artifacts yet; the key is part of the contract.
-        "artifacts": [],
+        "artifacts": msgspec.to_builtins(result.artifacts),
         "usage": {
             "calls": usage.calls,
             "prompt_tokens": usage.prompt_tokens,
@@ -48,6 +51,10 @@ def as_json(result: TurnResult) -> dict[str, Any]:
         "sandbox": {"provider": result.sandbox.provider, "isolation": result.sandbox.isolation},
         "model": result.model,
         "citations": msgspec.to_builtins(result.citations),
+        "coverage": [
+            {"context": each.name, "sha256": each.sha256, "read": each.read, "chars": each.chars}
+            for each in result.coverage
+        ],
         "error": msgspec.to_builtins(result.error),
     }
 
@@ -71,10 +78,34 @@ def closing_line(result: TurnResult) -> str:
         count(usage.prompt_tokens + usage.completion_tokens, "token"),
         *([f"${usage.cost_usd:.4f}"] if usage.cost_usd else []),
         clock(usage.wall_s),
+        *([_read(result)] if result.coverage else []),
+        *([count(len(result.artifacts), "artifact")] if result.artifacts else []),
         result.model,
         f"session {result.session}",
     ]
     return " · ".join(parts)
+
+
+def _read(result: TurnResult) -> str:
+    """How much of the contexts was read: of one, or of all together."""
+    read, chars = sum(each.read for each in result.coverage), sum(each.chars for each in result.coverage)
+    percent = 100 * read / chars if chars else 100.0
+    shown = f"{percent:.0f}" if percent >= 1 or not read else "<1"
+    return f"{shown} % of the {'context' if len(result.coverage) == 1 else 'contexts'} read"
+
+
+def save_artifacts(result: TurnResult, blobs: BlobStore, folder: Path) -> list[Path]:
+    """Write what the turn published into a folder, of each name the newest version. Errors: InvalidInput."""
+    newest = {artifact.name: artifact for artifact in result.artifacts}
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, artifact in newest.items():
+            (folder / name).write_bytes(blobs.read(f"blob_{artifact.sha256}"))
+            written.append(folder / name)
+    except OSError as error:
+        raise InvalidInput(f"cannot write artifacts to {folder}: {error.strerror or error}") from None
+    return written
 
 
 def conclude(result: TurnResult) -> int:

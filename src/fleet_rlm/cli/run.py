@@ -9,6 +9,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +52,7 @@ class Output:
     as_object: bool = False
     events: str | None = None
     quiet: bool = False
+    artifacts: Path | None = None
 
 
 def run(
@@ -78,6 +80,9 @@ def run(
         str | None,
         typer.Option(metavar="FILE|-", help="Write the journal as JSON lines; - is stdout, without the answer."),
     ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save the files that the turn publishes into DIR.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> int:
     """Answer QUESTION, over the given contexts if any.
@@ -95,7 +100,7 @@ def run(
         "limits.wall_s": timeout,
         "limits.depth": max_depth,
     }
-    output = Output(as_object=as_object, events=events, quiet=quiet)
+    output = Output(as_object=as_object, events=events, quiet=quiet, artifacts=artifacts)
     with _opened(overrides) as workspace:
         return answer(workspace, ask, output)
 
@@ -115,7 +120,7 @@ def _opened(overrides: dict[str, Any]) -> Generator[Workspace]:
 
 def answer(workspace: Workspace, ask: Ask, output: Output) -> int:
     """Run the turn, show it as `output` says, and return the exit status. Errors: FleetError before it starts."""
-    from fleet_rlm.cli.outcome import closing_line, conclude, print_answer
+    from fleet_rlm.cli.outcome import closing_line, conclude, print_answer, save_artifacts
     from fleet_rlm.cli.tree import RunTree
     from fleet_rlm.cli.watch import event_sink, watch
 
@@ -132,6 +137,10 @@ def answer(workspace: Workspace, ask: Ask, output: Output) -> int:
         for warning in dict.fromkeys(tree.warnings):
             print(f"warning: {one_line(warning)}", file=sys.stderr)
         print(closing_line(result), file=sys.stderr)
+    if output.artifacts is not None:
+        for path in save_artifacts(result, workspace.blobs, output.artifacts):
+            if not output.quiet:
+                print(f"saved {path}", file=sys.stderr)
     status = conclude(result)
     if watching.failure is not None:
         print(f"error: --events is not whole: {watching.failure.strerror}", file=sys.stderr)

@@ -8,11 +8,12 @@ import inspect
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-from fleet_rlm.integrations.daytona.offer import BY_NAME, OFFERS, instructions, line_of, offered
+from fleet_rlm.integrations.daytona.offer import BY_NAME, OFFERS, instructions, line_of, offered, table
 from fleet_rlm.integrations.daytona.transport import boot_line, boot_marker
 from fleet_rlm.integrations.daytona.worker import worker_sha256, worker_source
 from fleet_rlm.integrations.daytona.worker.slices import Helpers
@@ -72,6 +73,10 @@ def test_the_table_is_what_the_guest_has_and_what_the_model_is_told() -> None:
             p.replace(annotation=p.empty) for p in inspect.signature(helper).parameters.values() if p.name != "self"
         ]
         assert BY_NAME[helper.__name__].signature == str(inspect.Signature(parameters))
+
+
+def test_the_documentation_shows_the_same_table() -> None:
+    assert table() in (Path(__file__).parents[3] / "docs" / "repl.md").read_text("utf-8")
 
 
 def test_a_host_function_takes_its_help_from_the_table() -> None:

@@ -163,6 +163,27 @@ class Place(Shape):
     line: int
 
 
+class ArtifactAnswer(Shape):
+    """A file that a run published. `ts` in milliseconds since 1970 UTC; `kind` is a media type."""
+
+    id: str
+    name: str
+    version: int
+    sha256: str
+    bytes: int
+    kind: str
+    turn: str | None
+    run: str | None
+    cell: str | None
+    ts: int
+
+
+class ArtifactList(Shape):
+    """The artifacts of a session, in the order of their publication."""
+
+    artifacts: list[ArtifactAnswer]
+
+
 class KeyState(Shape):
     """A key is never shown, only its last four characters."""
 

@@ -186,6 +186,14 @@ class JournalStore:
         async with self.database.read() as connection:
             return [Stored(*row) for row in await connection.execute(query.order_by(events.c.seq))]
 
+    async def artifact(self, id: str) -> str | None:
+        """The JSON of the event that published an artifact; a fork's copy is as good as the first."""
+        query = select(events.c.raw).where(
+            events.c.type == "artifact.published", events.c.raw.contains(f'"id":"{id}"', autoescape=True)
+        )
+        async with self.database.read() as connection:
+            return (await connection.execute(query.limit(1))).scalar_one_or_none()
+
     async def latest(self, turn: str, type_: str) -> str | None:
         """The JSON of a turn's newest event of a type."""
         query = select(events.c.raw).where(events.c.turn == turn, events.c.type == type_)

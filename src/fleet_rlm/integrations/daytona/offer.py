@@ -118,6 +118,15 @@ def line_of(offer: Offer) -> str:
     return f"- `{offer.name}{offer.signature}` - {offer.help}"
 
 
+def table() -> str:
+    """The whole offer as Markdown, for docs/repl.md."""
+    rows = [
+        f"| `{offer.name}{offer.signature}` | {offer.help} | {offer.when or 'always'} |".replace("<", "&lt;")
+        for offer in OFFERS
+    ]
+    return "\n".join(["| name | what it does | there |", "|---|---|---|", *rows])
+
+
 def offered(function: F) -> F:
     """Give a host function the help text of its name. KeyError for a name that is not in the table."""
     function.__doc__ = BY_NAME[function.__name__].help

@@ -198,6 +198,8 @@ class AgentRuntime:
     def _documents(self, refs: Sequence[ev.ContextRef]) -> str:
         if not refs:
             return "(none)"
+        for ref in refs:
+            self._tree.coverage.note(SCOPE.get(), ref.sha256, [(0, ref.chars)])
         parts = [f"=== {ref.name} ===\n{self._tree.contexts.read(ref.sha256, 0, ref.chars)}" for ref in refs]
         return "\n\n".join(parts)
 

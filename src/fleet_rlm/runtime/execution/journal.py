@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from fleet_rlm.runtime.execution.events import ArtifactPublished, Draft, Event, 
 
 Listener = Callable[[Sequence[Event]], None]
 
+_ARTIFACT = re.compile(r"art_[0-9a-z]{26}")
 GROUP_EVENTS = 50
 GROUP_SECONDS = 0.020
 MAX_GROUP = 1_000
@@ -342,6 +344,13 @@ class Journal:
         """The committed artifacts of a session, in order."""
         rows = self._database.run(self._store.of_type(sid, ArtifactPublished.type))
         return [cast("ArtifactPublished", decode_event(row.raw).data) for row in rows]
+
+    async def aartifact(self, id: str) -> ArtifactPublished:
+        """An artifact by its id. Errors: NotFound."""
+        raw = await self._database.arun(self._store.artifact(id)) if _ARTIFACT.fullmatch(id) else None
+        if raw is None:
+            raise NotFound(f"no artifact {id[:80]!r}")
+        return cast("ArtifactPublished", decode_event(raw).data)
 
     async def aof_type(self, sid: str, type_: str) -> list[Event]:
         """The committed events of one type of a session, in order."""

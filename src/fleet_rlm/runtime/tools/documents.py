@@ -147,17 +147,19 @@ class DocumentTools:
             path = ref.name if ref.kind == "text" else entry.path
             if ref.kind == "tree" and not fnmatch.fnmatch(entry.path, glob):
                 continue
-            line = 1
+            line, at = 1, entry.char
             for piece in self._pieces(ref.sha256, entry.char, entry.char + entry.chars):
                 if time.monotonic() > deadline:
                     notes.append(
                         f"... stopped in {path} after {SEARCH_S:g} s and {done:,} characters: delegate the rest"
                     )
                     return
+                self._tree.coverage.note(SCOPE.get(), ref.sha256, [(at, at + len(piece))])
                 for number, text in _matches(wanted, piece):
                     yield f"{path}:{line + number}: {text.strip()[:300]}"
                 line += piece.count("\n")
                 done += len(piece)
+                at += len(piece)
 
     def _pieces(self, sha256: str, start: int, end: int) -> Iterator[str]:
         """The text in pieces that end with a line, where lines are no longer than a piece."""
@@ -176,8 +178,7 @@ class DocumentTools:
     def _tell_read(self, ref: ContextRef, file: str, first: int, last: int) -> None:
         start, _ = self._store.line_span(ref.sha256, file, first)
         _, end = self._store.line_span(ref.sha256, file, last)
-        read = ev.ContextRead(sha256=ref.sha256, spans=[ev.ReadSpan(start=start, end=end)])
-        self._tree.observer.emit(read, SCOPE.get())
+        self._tree.coverage.note(SCOPE.get(), ref.sha256, [(start, end)])
 
 
 def _matches(wanted: regex.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
