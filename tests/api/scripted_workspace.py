@@ -153,6 +153,9 @@ class ScriptedWorkspace:
                 durable=True,
             )
 
+    def delete_session(self, session: str) -> None:
+        self.journal.delete(session)
+
     def memory(self, session: str) -> SessionMemory:
         return SessionMemory(self.journal, session)
 

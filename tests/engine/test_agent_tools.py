@@ -86,6 +86,14 @@ def test_the_sandbox_of_the_session_keeps_variables_and_files(workspace: Workspa
     assert "NameError" in other[0] and "a.txt" not in other[1], "and not in another session"
 
 
+def test_a_deleted_session_leaves_no_sandbox(workspace: Workspace) -> None:
+    _, result = work(workspace, [("write_file", {"path": "a.txt", "text": "mine"})])
+    marks = {"fleet.session": result.session}
+    assert len(workspace.sandboxes.list(marks)) == 1, "it waits for the session's next turn"
+    workspace.delete_session(result.session)
+    assert workspace.sandboxes.list(marks) == []
+
+
 def test_code_of_the_agent_is_jailed_bounded_and_its_errors_are_told(workspace: Workspace) -> None:
     began = time.monotonic()
     said, _ = work(

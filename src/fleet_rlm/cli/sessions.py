@@ -79,7 +79,7 @@ def delete(session: _Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="
             if not sys.stdin.isatty():
                 raise InvalidInput("deleting cannot be undone", hint=f"fleet sessions delete {row.sid} --yes")
             typer.confirm(f"Delete {one_line(row.title, 60)!r} ({row.sid})?", abort=True, err=True)
-        workspace.journal.delete(row.sid)
+        workspace.delete_session(row.sid)
 
 
 @app.command()

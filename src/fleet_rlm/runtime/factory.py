@@ -41,6 +41,8 @@ TITLE_CHARS = 60
 DEMO_MODEL = "demo/search"
 HIDDEN = "•••"
 SHORTEST_SECRET = 8
+SANDBOX_TOOLS = frozenset({"run_python", "run_shell", "list_files", "read_file", "write_file"})
+"""Tools whose use makes a sandbox that outlives the turn."""
 log = logging.getLogger(__name__)
 
 
@@ -190,6 +192,20 @@ class Workspace:
     def active_turn(self, session: str) -> str | None:
         """The turn that runs in a session of this process."""
         return self._executor.active(session)
+
+    def delete_session(self, session: str) -> None:
+        """Delete a session's journal, and the sandbox that its agent used, with the files in it.
+
+        Errors: NotFound; Conflict while a turn runs in it.
+        """
+        tools = {event.data.name for event in self.journal.of_type(session, ev.ToolStarted.type)}  # pyright: ignore[reportAttributeAccessIssue]
+        self.journal.delete(session)
+        if tools & SANDBOX_TOOLS:
+            module = importlib.import_module("fleet_rlm.integrations.daytona.continuity")
+            try:
+                module.SessionSandboxes(self.sandboxes).release(session)
+            except SandboxError as error:  # no server to be had: its time to live has to do
+                log.warning("the sandbox of the deleted session %s could not be released: %s", session, error)
 
     def memory(self, session: str) -> SessionMemory:
         """The core memory of a session, to read it and its edits."""

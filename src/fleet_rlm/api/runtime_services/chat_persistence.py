@@ -57,7 +57,7 @@ class ChatPersistence:
 
     def _delete(self, sid: str) -> None:
         require_idle(self._workspace, sid)
-        self._workspace.journal.delete(sid)
+        self._workspace.delete_session(sid)
         with self._lock:
             self._benches.pop(sid, None)
 
