@@ -25,7 +25,13 @@ LAZY_MODULES = {PACKAGE / "__init__.py"}
 
 HEAVY = ("dspy", "litellm", "openai", "daytona", "fastapi", "sqlalchemy", "pydantic", "numpy")
 
-GROUND = ("errors.py", "runtime/execution/events.py", "runtime/execution/budget.py")
+GROUND = (
+    "errors.py",
+    "runtime/execution/events.py",
+    "runtime/execution/budget.py",
+    "runtime/execution/leases.py",
+    "runtime/execution/spending.py",
+)
 
 
 def test_import_contracts_hold() -> None:

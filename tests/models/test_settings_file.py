@@ -48,7 +48,7 @@ def test_every_variable_reaches_its_setting(home):
         "FLEET_MAX_DEPTH": "0", "FLEET_MAX_CHILDREN": "3", "FLEET_MAX_SANDBOXES": "4", "FLEET_HOST": "localhost",
         "FLEET_PORT": "0", "FLEET_UNSAFE_NO_SANDBOX": "1", "FLEET_ALLOW_DEGRADED": "1", "DAYTONA_API_KEY": "k2", "DAYTONA_API_URL": "https://d/api",
         "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory", "FLEET_CALL_WIDTH": "5", "FLEET_VARIABLE_MODE": "always",
-        "FLEET_JUDGE_MODEL": "a/d", "FLEET_MODELS_ALLOWED": "a/e, a/f,,a/e", "FLEET_VERIFY": "judge",
+        "FLEET_JUDGE_MODEL": "a/d", "FLEET_MODELS_ALLOWED": "a/e, a/f,,a/e", "FLEET_VERIFY": "judge", "FLEET_AT_LIMIT": "ask",
     }  # fmt: skip
     assert set(values) == {setting.variable for setting in SETTINGS}
     settings = load_settings(home=home, environ=values)
@@ -64,6 +64,7 @@ def test_every_variable_reaches_its_setting(home):
     assert (settings.host, settings.port, settings.unsafe_no_sandbox) == ("localhost", 0, True)
     assert settings.allow_degraded and settings.tools == ("memory", "web") and settings.call_width == 5
     assert (settings.judge_model, settings.models_allowed, settings.verify) == ("a/d", ("a/e", "a/f"), "judge")
+    assert settings.at_limit == "ask"
     assert settings.api_key == Secret("k1") and settings.daytona_api_key == Secret("k2")
     assert (settings.daytona_api_url, settings.daytona_target) == ("https://d/api", "eu")
     assert set(settings.sources.values()) == {"environment", "argument"}

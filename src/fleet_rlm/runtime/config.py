@@ -34,6 +34,7 @@ from fleet_rlm.runtime.config_values import (
     VariableMode,
     Verification,
     address,
+    at_limit,
     boolean,
     mode,
     model_list,
@@ -47,6 +48,7 @@ from fleet_rlm.runtime.config_values import (
     whole,
 )
 from fleet_rlm.runtime.execution.events import Limits, Mode
+from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.models.prices import Price, as_tables, read_prices
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
@@ -106,6 +108,7 @@ SETTINGS: Final = (
     Setting("limits.depth", "FLEET_MAX_DEPTH", whole(0, 8), Limits().depth),
     Setting("limits.children", "FLEET_MAX_CHILDREN", _COUNT),
     Setting("limits.sandboxes", "FLEET_MAX_SANDBOXES", whole(1, 4096), Limits().sandboxes),
+    Setting("at_limit", "FLEET_AT_LIMIT", at_limit, "finish"),
     Setting("call_width", "FLEET_CALL_WIDTH", whole(1, 1024), 64),
     Setting("host", "FLEET_HOST", one_line, "127.0.0.1"),
     Setting("port", "FLEET_PORT", whole(0, 65535), DEFAULT_PORT),
@@ -125,8 +128,8 @@ class Settings:
     `models_allowed`: models that the code of a run may call by name, besides those of the turn. `verify` "judge": the
     judge model (default: the root model) checks each answer once. `api_base` and `api_key` belong to the model address
     of the person's own choice; `keys` are providers' keys by variable name, `prices` the person's own by model string
-    (see prices.py). Units: `limits` as in `events.Limits`;
-    `call_width` in calls in flight at one provider, at most.
+    (see prices.py). `at_limit` says what happens at a limit. Units: `limits` as in `events.Limits`; `call_width` in
+    calls in flight at one provider, at most.
     """
 
     home: Path
@@ -142,6 +145,7 @@ class Settings:
     mcp: tuple[McpServer, ...] = ()
     variable_mode: VariableMode = "auto"
     limits: Limits = field(default_factory=Limits)
+    at_limit: AtLimit = "finish"
     call_width: int = 64
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 from fleet_rlm.runtime.execution.events import Mode
+from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
 VariableMode: TypeAlias = Literal["auto", "always", "never"]
@@ -115,6 +116,13 @@ def variable_mode(value: object) -> VariableMode:
     if value not in get_args(VariableMode):
         raise ValueError(f"expected one of {', '.join(get_args(VariableMode))}, got {value!r}")
     return cast("VariableMode", value)
+
+
+def at_limit(value: object) -> AtLimit:
+    """What happens at a limit."""
+    if value not in get_args(AtLimit):
+        raise ValueError(f"expected one of {', '.join(get_args(AtLimit))}, got {value!r}")
+    return cast("AtLimit", value)
 
 
 def boolean(value: object) -> bool:

@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -181,6 +181,10 @@ class Workspace:
         """Stop one run of a turn with everything below it; its parent goes on. See `TurnControl.cancel_run`."""
         return self._control.cancel_run(turn, run)
 
+    def set_limits(self, turn: str, limits: Mapping[str, Any]) -> ev.Limits:
+        """Other limits for a running turn, by their names in `Limits`. See `TurnControl.set_limits`."""
+        return self._control.set_limits(turn, limits)
+
     def answer(self, turn: str, approval: str, answer: str) -> None:
         """A person's answer to a question that a run waits for. See `TurnControl.answer`."""
         self._control.answer(turn, approval, answer)
@@ -276,6 +280,7 @@ class Workspace:
             kit=_module("agent.toolset").AgentKit(groups=self.settings.tools, mcp=self._mcp_clients()),
             call_width=self.settings.call_width,
             variable_mode=self.settings.variable_mode,
+            at_limit=self.settings.at_limit,
         )
 
     def _mcp_clients(self) -> McpClients:

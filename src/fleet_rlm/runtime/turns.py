@@ -27,7 +27,7 @@ from fleet_rlm.runtime.execution.executor import CancelFlag
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.observer import TurnObserver
-from fleet_rlm.runtime.execution.requests import SandboxInfo, TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.requests import AtLimit, SandboxInfo, TurnRequest, TurnResult
 from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH, Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.choice import ModelChoice
@@ -85,6 +85,7 @@ class TurnRunner:
         kit: AgentKit | None = None,
         call_width: int = CALL_WIDTH,
         variable_mode: VariableMode = "auto",
+        at_limit: AtLimit = "finish",
     ) -> None:
         self._variable_mode: VariableMode = variable_mode
         self._journal = journal
@@ -94,6 +95,7 @@ class TurnRunner:
         self._redact = redact
         self._kit = kit or AgentKit()
         self._call_width = call_width
+        self._at_limit: AtLimit = at_limit
 
     def bind(self, request: TurnRequest, registry: ModelRegistry, default_sub: str | None) -> Models:
         """The models of a request. Errors: NotConfigured, InvalidInput (unknown model, unpriced with a cost limit)."""
@@ -187,6 +189,8 @@ class TurnRunner:
             published=lambda: self._journal.artifacts(sid),
             variable_mode=self._variable_mode,
             failure=lambda error: _model_error(error, models.root),
+            at_limit=request.at_limit or self._at_limit,
+            unpriced=next((model.name for model in (models.root, models.sub) if not model.priced), None),
         )
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:

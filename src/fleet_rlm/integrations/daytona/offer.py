@@ -57,15 +57,16 @@ OFFERS: tuple[Offer, ...] = (
     ),
     Offer(
         "rlm_query",
-        "(task, context=None, schema=None)",
+        "(task, context=None, schema=None, budget=None)",
         "Run a task in a child sandbox with its own REPL; context may be any value, best a slice of yours. `schema` "
-        "(a word such as 'int' or 'list[str]', a JSON Schema, or {'name': 'str'}) types the result.",
+        "(a word such as 'int' or 'list[str]', a JSON Schema, or {'name': 'str'}) types the result; `budget` "
+        "({'calls': 20, 'tokens': 50000, 'cost_usd': 0.1}, each as you like) limits the child.",
         "host",
         "depth 2 and more",
     ),
     Offer(
         "rlm_query_batched",
-        "(tasks, contexts=None, schema=None)",
+        "(tasks, contexts=None, schema=None, budget=None)",
         "Run many tasks side by side, one child each, results in order, a failed one a Failure; `tasks` may be one "
         "text for all contexts.",
         "host",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -61,6 +61,7 @@ class Approvals:
         detail: str | None = None,
         seconds: float | None = None,
         otherwise: str | None = None,
+        opened: Callable[[str], None] | None = None,
     ) -> str | None:
         """Ask, and wait for the answer.
 
@@ -69,6 +70,7 @@ class Approvals:
             detail: what a person may want to read first (arguments, code).
             seconds: how long to wait; None waits until the run is stopped.
             otherwise: the rule's answer at the deadline.
+            opened: told the question's id once it can be answered.
         Errors: InvalidInput (empty or too many questions, too many choices), TreeStopped when the run is stopped.
         """
         scope.stop.check()
@@ -77,6 +79,8 @@ class Approvals:
             self._observer.emit(request, scope, durable=True)
             with self._lock:
                 self._asked[request.id] = entry
+            if opened is not None:
+                opened(request.id)
             scope.stop.race(entry.ended, seconds)
         end = self._end(entry, _by_rule(request, stopped=scope.stop.done))
         scope.stop.check()

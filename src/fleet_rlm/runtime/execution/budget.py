@@ -11,42 +11,55 @@ the soft deadline only those are admitted, at the hard deadline the tree is stop
 
 **Money.** A price may be unknown; then cost is unknown, never zero, and a cost limit admits one call at a time until
 the first cost is seen, after which the largest cost seen so far is reserved for each call.
+
+**Shares.** A child's lease may have limits of its own (`Share`), which hold for it and everything below it, inside
+those of its parent. When they are reached it is that child that ends with a partial answer, not the tree.
+
+**At a limit of the tree** `on_limit` may be asked before a call is refused: it blocks, and says whether to look again.
+`set_limits` changes the limits at any moment; who waits for more goes on at once.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fleet_rlm.errors import TreeStopped
+from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
+from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size
+from fleet_rlm.runtime.execution.spending import Account, Cost, Share
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
 WARN_AT = (0.7, 0.9)
+ROOM_FOR_OTHERS = 4
+"""A call whose answer could be shortened is promised at most one part in so many of what is left."""
+
+
+LIMIT_NAMES: dict[Unit, str] = {
+    "calls": "calls",
+    "tokens": "tokens",
+    "cost": "cost_usd",
+    "wall": "wall_s",
+    "children": "children",
+}
+"""Units that run out, with the name of their limit."""
 
 
 class LimitReached(Exception):
-    """A child run cannot be opened: `unit` is used up. Its parent goes on and gets a failure value."""
+    """A child run cannot be opened: `unit` is used up. Its parent goes on and gets a failure value.
 
-    def __init__(self, unit: Unit, message: str) -> None:
+    `own`: it is the parent's own share that is used up, and not a limit of the tree.
+    """
+
+    def __init__(self, unit: Unit, message: str, *, own: bool = False) -> None:
         super().__init__(message)
         self.unit: Unit = unit
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one call used. Units: tokens (`cached_tokens` of the prompt); micro-dollars (None = price unknown)."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    micro_usd: int | None = None
+        self.own = own
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +75,6 @@ class Snapshot:
     left_tokens: int | None
     left_cost_usd: float | None
     left_wall_s: float | None
-
-
-@dataclass(slots=True)
-class _Spent:
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    micro_usd: int = 0
-    unpriced: int = 0
-
-    def add(self, cost: Cost) -> None:
-        self.calls += 1
-        self.prompt_tokens += cost.prompt_tokens
-        self.completion_tokens += cost.completion_tokens
-        self.cached_tokens += cost.cached_tokens
-        if cost.micro_usd is None:
-            self.unpriced += 1
-        else:
-            self.micro_usd += cost.micro_usd
-
-    def usage(self, wall_s: float) -> Usage:
-        known = self.unpriced == 0
-        return Usage(
-            calls=self.calls,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cached_tokens=self.cached_tokens,
-            cost_usd=self.micro_usd / 1e6 if known else None,
-            wall_s=round(wall_s, 3),
-        )
 
 
 class TreeBudget:
@@ -113,6 +95,8 @@ class TreeBudget:
         on_exhausted: Callable[[Unit], None] | None = None,
     ) -> None:
         self.limits = limits
+        self._all = Account(limits=_share(limits))
+        self.on_limit: Callable[[Unit, Limits], bool] | None = None
         self._first_level = 1 if root_is_agent else 0
         self.stopped: Future[TreeStopped] = Future()
         self._clock = clock
@@ -120,15 +104,11 @@ class TreeBudget:
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
         self._changed = threading.Condition()
-        self._spent = _Spent()
-        self._in_flight = 0
-        self._reserved_tokens = 0
-        self._reserved_micro = 0
-        self._held = 0
         self._largest_micro: int | None = None
         self._children = 0
         self._warned: set[tuple[Unit, float]] = set()
         self._exhausted: dict[Unit, None] = {}
+        self._told: set[Unit] = set()
         self._timer: threading.Timer | None = None
         self._pauses = 0
         self._paused_at = 0.0
@@ -168,14 +148,31 @@ class TreeBudget:
         return now - self._started - self._paused_s
 
     def _set_timer(self) -> None:
-        """One timer towards the hard deadline, none while the clock stands still (caller holds the lock)."""
+        """One timer towards the next mark or the hard deadline; none while the clock stands still (with the lock)."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.limits.wall_s is not None and not self._pauses and self._ticking:
-            self._timer = threading.Timer(max(0.0, self.limits.wall_s - self._elapsed()), self._hard_deadline)
+            elapsed, wall = self._elapsed(), self.limits.wall_s
+            marks = (mark * wall for mark in WARN_AT if ("wall", mark) not in self._warned)
+            self._timer = threading.Timer(max(0.0, min((*marks, wall)) - elapsed), self._tick)
             self._timer.daemon = True
             self._timer.start()
+
+    def _tick(self) -> None:
+        """A mark of the wall time, or its end."""
+        with self._changed:
+            if self._pauses or not self._ticking:  # it fired while a pause began; the end of the pause sets another
+                return
+            wall = self.limits.wall_s
+            over = wall is not None and self._elapsed() >= wall
+            warnings = self._new_warnings()
+            if not over:
+                self._set_timer()
+        self._warn(warnings)
+        if over:
+            self.note_exhausted("wall")
+            self.stop(TreeStopped("limit", "wall"))
 
     def close(self) -> None:
         """Forget the deadline timer."""
@@ -223,73 +220,115 @@ class TreeBudget:
     def usage(self) -> Usage:
         """What the whole tree has spent."""
         with self._changed:
-            return self._spent.usage(self._elapsed())
+            return self._all.spent.usage(self._elapsed())
 
     def snapshot(self) -> Snapshot:
         """All counters at one moment."""
         with self._changed:
-            wall = self._elapsed()
-            lim, used = self.limits, self._spent
-            tokens = used.prompt_tokens + used.completion_tokens + self._reserved_tokens
-            return Snapshot(
-                spent=used.usage(wall),
-                reserved_calls=self._in_flight,
-                held_calls=self._held,
-                limits=lim,
-                children=self._children,
-                left_calls=self._free_calls(),
-                left_tokens=None if lim.tokens is None else max(0, lim.tokens - tokens),
-                left_cost_usd=None
-                if lim.cost_usd is None
-                else max(0.0, lim.cost_usd - (used.micro_usd + self._reserved_micro) / 1e6),
-                left_wall_s=None if lim.wall_s is None else max(0.0, lim.wall_s - wall),
-            )
+            return self._look(self._all)
+
+    def look(self, lease: Lease) -> Snapshot:
+        """As `snapshot`, with what is left for one run. Used by Lease.left."""
+        with self._changed:
+            return self._look(lease.account)
+
+    def _look(self, account: Account) -> Snapshot:
+        """Counters of the tree; what is left is the least of the account and all above it."""
+        wall, lim = self._elapsed(), self.limits
+        line = list(account.line())
+        micro = _least(each.left_micro for each in line)
+        return Snapshot(
+            spent=self._all.spent.usage(wall),
+            reserved_calls=self._all.in_flight,
+            held_calls=self._all.held if lim.calls is not None else 0,
+            limits=lim,
+            children=self._children,
+            left_calls=_least(each.free_calls for each in line),
+            left_tokens=_least(each.left_tokens for each in line),
+            left_cost_usd=None if micro is None else micro / 1e6,
+            left_wall_s=None if lim.wall_s is None else max(0.0, lim.wall_s - wall),
+        )
 
     def note_exhausted(self, unit: Unit) -> None:
         """Record that a limit was reached (also by those who keep limits of their own, such as iterations)."""
         with self._changed:
-            new = unit not in self._exhausted
+            new = unit not in self._told
+            self._told.add(unit)
             self._exhausted[unit] = None
         if new and self._on_exhausted is not None:
             self._on_exhausted(unit)
 
+    def set_limits(self, limits: Limits) -> None:
+        """Other limits from now on; timers follow, and who waits for more goes on at once.
+
+        Errors: InvalidInput when one lies below what is spent or promised already; then nothing changes.
+        """
+        with self._changed:
+            self._check_room(limits)
+            before, self.limits = self.limits, limits
+            self._all.limits = _share(limits)
+            changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}
+            self._told -= changed
+            self._warned = {(unit, mark) for unit, mark in self._warned if self._used(unit) >= mark}
+            self._set_timer()
+            self._changed.notify_all()
+
+    def _check_room(self, limits: Limits) -> None:
+        used = self._all
+        floors: list[tuple[str, float | None, float, str]] = [
+            ("calls", limits.calls, used.spent.calls + used.in_flight, "{:,.0f} calls are made or under way"),
+            ("tokens", limits.tokens, used.tokens, "{:,.0f} tokens are used or promised"),
+            ("cost", limits.cost_usd, used.micro_usd / 1e6, "${:.6g} are spent or promised"),
+            ("time", limits.wall_s, self._elapsed(), "{:.1f} seconds have passed"),
+            ("children", limits.children, self._children, "{:,.0f} child runs were opened"),
+        ]
+        for what, limit, floor, words in floors:
+            if limit is not None and limit < floor:
+                raise InvalidInput(f"the {what} limit cannot be {limit:g}: {words.format(floor)} already")
+
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _hard_deadline(self) -> None:
-        with self._changed:
-            if self._pauses or not self._ticking:  # it fired while a pause began; the end of the pause sets another
-                return
-        self.note_exhausted("wall")
-        self.stop(TreeStopped("limit", "wall"))
+    def open_child(self, parent: Lease, share: Share | None) -> Lease:
+        """Used by Lease.child, with its errors. At a limit of the tree that may grow, it asks first."""
+        while True:
+            self.check()
+            seen = self.limits
+            try:
+                return self.open_lease(depth=parent.depth + 1, parent=parent, share=share)
+            except LimitReached as refused:
+                grows = not refused.own and refused.unit in LIMIT_NAMES
+                if not grows or self.on_limit is None or not self.on_limit(refused.unit, seen):
+                    raise
 
-    def _free_calls(self) -> int | None:
-        if self.limits.calls is None:
-            return None
-        return self.limits.calls - self._spent.calls - self._in_flight - self._held
-
-    def open_lease(self, *, depth: int, parent: Lease | None) -> Lease:
+    def open_lease(self, *, depth: int, parent: Lease | None, share: Share | None = None) -> Lease:
         """A lease at `depth`; the root's has no parent. Used by Lease.child, with its errors."""
-        lim = self.limits
         with self._changed:
             if parent is not None:
-                if self.level(depth) > max(lim.depth - 1, 0):
-                    raise LimitReached("depth", f"the depth limit of {lim.depth} is reached")
-                if self.level(depth) > self.deepest_level:
-                    raise LimitReached(
-                        "sandboxes", f"the limit of {lim.sandboxes} live sandboxes leaves none for this depth"
-                    )
-                if lim.children is not None and self._children >= lim.children:
-                    raise LimitReached("children", f"the limit of {lim.children} child runs is reached")
-                free = self._free_calls()
-                if free is not None and free < 2:
-                    raise LimitReached("calls", f"the limit of {lim.calls} calls is reached")
-                if self._past_soft_deadline():
-                    raise LimitReached("wall", f"the time limit of {lim.wall_s:g} s is reached")
+                self._check_child(depth, parent.account)
                 self._children += 1
-            held = lim.calls is not None and self._free_calls() != 0
+            account = Account(above=self._all if parent is None else parent.account, limits=share or Share())
+            held = _least(each.free_calls for each in account.line()) != 0
             if held:
-                self._held += 1
-        return Lease(self, depth=depth, held=held)
+                account.hold(1)
+            warnings = self._new_warnings()
+        self._warn(warnings)
+        return Lease(self, account, depth=depth, held=held)
+
+    def _check_child(self, depth: int, account: Account) -> None:
+        """Whether one more child may be opened below the run of `account` (caller holds the lock)."""
+        lim = self.limits
+        if self.level(depth) > max(lim.depth - 1, 0):
+            raise LimitReached("depth", f"the depth limit of {lim.depth} is reached")
+        if self.level(depth) > self.deepest_level:
+            raise LimitReached("sandboxes", f"the limit of {lim.sandboxes} live sandboxes leaves none for this depth")
+        if lim.children is not None and self._children >= lim.children:
+            raise LimitReached("children", f"the limit of {lim.children} child runs is reached")
+        for each in account.line():
+            if each.free_calls is not None and each.free_calls < 2:
+                own = each is not self._all
+                raise LimitReached("calls", f"the limit of {each.limits.calls} calls is reached", own=own)
+        if self._past_soft_deadline():
+            raise LimitReached("wall", f"the time limit of {lim.wall_s:g} s is reached")
 
     def _past_soft_deadline(self) -> bool:
         wall = self.limits.wall_s
@@ -297,187 +336,133 @@ class TreeBudget:
             return False
         return self._elapsed() >= wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION)
 
-    def _full(self, *, tokens: int, micro: int, final: bool) -> Unit | None:
-        """The unit that refuses this call now, or None."""
-        lim, used = self.limits, self._spent
-        free = self._free_calls()
-        if free is not None and free < 1:
-            return "calls"
-        all_tokens = used.prompt_tokens + used.completion_tokens + self._reserved_tokens + tokens
-        if lim.tokens is not None and all_tokens > lim.tokens:
-            return "tokens"
-        all_micro = used.micro_usd + self._reserved_micro + micro
-        if lim.cost_usd is not None and all_micro > math.floor(lim.cost_usd * 1e6):
-            return "cost"
-        if not final and self._past_soft_deadline():
-            return "wall"
-        return None
+    def _refused_by(self, lease: Lease, size: Size, *, final: bool) -> tuple[Unit, Account] | None:
+        """The unit that refuses this call now and whose limit it is, or None (caller holds the lock)."""
+        for account in lease.account.line():
+            unit = account.refuses(size.tokens, self._micro(size))
+            if unit is not None:
+                return unit, account
+        return ("wall", self._all) if not final and self._past_soft_deadline() else None
+
+    def _micro(self, size: Size) -> int:
+        return size.micro_usd if size.micro_usd is not None else (self._largest_micro or 0)
+
+    def _chosen(self, lease: Lease, sizes: Sequence[Size]) -> Size:
+        """The first size that leaves room for others, or the last (caller holds the lock)."""
+        tokens = _least(each.left_tokens for each in lease.account.line())
+        micro = _least(each.left_micro for each in lease.account.line())
+        for size in sizes[:-1]:
+            roomy = tokens is None or size.tokens * ROOM_FOR_OTHERS <= tokens
+            if roomy and (micro is None or self._micro(size) * ROOM_FOR_OTHERS <= micro):
+                return size
+        return sizes[-1]
 
     def _await_price(self) -> None:
         """With a cost limit and no cost seen yet, one call at a time goes ahead (caller holds the lock)."""
         while (
             self.limits.cost_usd is not None
             and self._largest_micro is None
-            and self._in_flight > 0
+            and self._all.in_flight > 0
             and not self.stopped.done()
         ):
             self._changed.wait()
 
-    def admit(self, lease: Lease, *, tokens: int, micro_usd: int | None, final: bool) -> Reservation:
+    def admit(self, lease: Lease, sizes: Sequence[Size], *, final: bool) -> Reservation:
         """Reserve one call for the lease. Used by Lease.reserve, with its errors."""
-        self.check()
-        with self._changed:
-            if micro_usd is None:
-                self._await_price()
-            micro = micro_usd if micro_usd is not None else (self._largest_micro or 0)
-            if final and lease.held:  # the held-back call becomes free for this one reservation
-                lease.held = False
-                self._held -= 1
-            unit = self._full(tokens=tokens, micro=micro, final=final)
-            if unit is None:
-                self._in_flight += 1
-                self._reserved_tokens += tokens
-                self._reserved_micro += micro
-        self.check()
-        if unit is not None:
-            self.note_exhausted(unit)
-            raise TreeStopped("limit", unit)
-        return Reservation(self, lease, tokens, micro)
+        while True:
+            self.check()
+            with self._changed:
+                if any(size.micro_usd is None for size in sizes):
+                    self._await_price()
+                if final and lease.held:  # the held-back call becomes free for this one reservation
+                    lease.held = False
+                    lease.account.hold(-1)
+                size = self._chosen(lease, sizes)
+                refused = self._refused_by(lease, size, final=final)
+                seen = self.limits
+                if refused is None:
+                    micro = self._micro(size)
+                    lease.account.reserve(size.tokens, micro)
+                    return Reservation(self, lease, size, micro)
+            self.check()
+            unit, account = refused
+            if account is not self._all:  # its own share: its own end
+                raise TreeStopped("limit", unit)
+            if final or self.on_limit is None or not self.on_limit(unit, seen):
+                self.note_exhausted(unit)
+                raise TreeStopped("limit", unit)
 
     def release_hold(self, lease: Lease) -> None:
         """Free the call that the lease holds back. Used by Lease.close."""
         with self._changed:
             if lease.held:
                 lease.held = False
-                self._held -= 1
+                lease.account.hold(-1)
                 self._changed.notify_all()
 
     def account(self, reservation: Reservation, cost: Cost) -> None:
         """Turn a reservation into spending. Used by Reservation.settle."""
         with self._changed:
-            self._in_flight -= 1
-            self._reserved_tokens -= reservation.tokens
-            self._reserved_micro -= reservation.micro_usd
-            self._spent.add(cost)
-            reservation.lease.spent.add(cost)
+            if reservation.done:
+                return
+            reservation.done = True
+            reservation.lease.account.settle(reservation.size.tokens, reservation.micro_usd, cost)
             if cost.micro_usd is not None:
                 self._largest_micro = max(self._largest_micro or 0, cost.micro_usd)
             warnings = self._new_warnings()
             self._changed.notify_all()
-        if self._on_warn is not None:
-            for unit, fraction in warnings:
-                self._on_warn(unit, fraction)
+        self._warn(warnings)
 
     def take_again(self, reservation: Reservation) -> bool:
         """Count the try that failed, and keep the reservation for another. Used by Reservation.again."""
         with self._changed:
-            free = self._free_calls()
-            if (free is not None and free < 1) or self._past_soft_deadline():
+            free = _least(each.free_calls for each in reservation.lease.account.line())
+            if reservation.done or (free is not None and free < 1) or self._past_soft_deadline():
                 return False
-            self._spent.add(Cost(micro_usd=0))
-            reservation.lease.spent.add(Cost(micro_usd=0))
+            reservation.lease.account.add_try()
             return True
 
     def give_back(self, reservation: Reservation) -> None:
         """Free a reservation. Used by Reservation.refund."""
         with self._changed:
-            self._in_flight -= 1
-            self._reserved_tokens -= reservation.tokens
-            self._reserved_micro -= reservation.micro_usd
+            if reservation.done:
+                return
+            reservation.done = True
+            reservation.lease.account.give_back(reservation.size.tokens, reservation.micro_usd)
             self._changed.notify_all()
 
+    def _used(self, unit: Unit) -> float:
+        """The part of a limit that is used; 0 where there is none (caller holds the lock)."""
+        lim, used = self.limits, self._all.spent
+        pairs: dict[Unit, tuple[float, float | None]] = {
+            "calls": (used.calls, lim.calls),
+            "tokens": (used.tokens, lim.tokens),
+            "cost": (used.micro_usd / 1e6, lim.cost_usd),
+            "wall": (self._elapsed(), lim.wall_s),
+            "children": (self._children, lim.children),
+        }
+        amount, limit = pairs[unit]
+        return amount / limit if limit else 0.0
+
     def _new_warnings(self) -> list[tuple[Unit, float]]:
-        lim, used = self.limits, self._spent
-        shares: list[tuple[Unit, float]] = []
-        if lim.calls:
-            shares.append(("calls", used.calls / lim.calls))
-        if lim.tokens:
-            shares.append(("tokens", (used.prompt_tokens + used.completion_tokens) / lim.tokens))
-        if lim.cost_usd:
-            shares.append(("cost", used.micro_usd / 1e6 / lim.cost_usd))
-        if lim.wall_s:
-            shares.append(("wall", (self._elapsed()) / lim.wall_s))
         new: list[tuple[Unit, float]] = [
             (unit, mark)
-            for unit, share in shares
+            for unit in LIMIT_NAMES
             for mark in WARN_AT
-            if share >= mark and (unit, mark) not in self._warned
+            if (unit, mark) not in self._warned and self._used(unit) >= mark
         ]
         self._warned.update(new)
         return new
 
-
-@dataclass(slots=True)
-class Lease:
-    """One run's part of the tree's budget. `spent` is what this run itself used; `total()` adds its children."""
-
-    tree: TreeBudget
-    depth: int
-    held: bool
-    spent: _Spent = field(default_factory=_Spent)
-    children: list[Lease] = field(default_factory=list["Lease"])
-    opened: float = field(default_factory=time.monotonic)
-
-    def child(self) -> Lease:
-        """Open a lease for a child run.
-
-        Errors: LimitReached when depth, children, calls or time do not allow one more; TreeStopped when all is over.
-        """
-        self.tree.check()
-        lease = self.tree.open_lease(depth=self.depth + 1, parent=self)
-        self.children.append(lease)
-        return lease
-
-    def reserve(self, *, tokens: int = 0, micro_usd: int | None = None, final: bool = False) -> Reservation:
-        """Reserve one call and at most `tokens` tokens before it is sent.
-
-        `final=True` uses the call that this run held back. Errors: TreeStopped("limit", unit) when a limit is reached
-        (nothing was spent), TreeStopped("cancelled").
-        """
-        return self.tree.admit(self, tokens=tokens, micro_usd=micro_usd, final=final)
-
-    def close(self) -> None:
-        """Give back what was held for this run's final answer. Idempotent."""
-        self.tree.release_hold(self)
-
-    def usage(self) -> Usage:
-        """What this run and everything below it used."""
-        total = _Spent()
-        stack: list[Lease] = [self]
-        while stack:
-            lease = stack.pop()
-            total.calls += lease.spent.calls
-            total.prompt_tokens += lease.spent.prompt_tokens
-            total.completion_tokens += lease.spent.completion_tokens
-            total.cached_tokens += lease.spent.cached_tokens
-            total.micro_usd += lease.spent.micro_usd
-            total.unpriced += lease.spent.unpriced
-            stack.extend(lease.children)
-        return total.usage(time.monotonic() - self.opened)
+    def _warn(self, warnings: list[tuple[Unit, float]]) -> None:
+        if self._on_warn is not None:
+            for unit, fraction in warnings:
+                self._on_warn(unit, fraction)
 
 
-@dataclass(slots=True)
-class Reservation:
-    """A promise for one call. Settle it with what was used, or refund it when nothing was sent. Once only."""
+def _share(limits: Limits) -> Share:
+    return Share(calls=limits.calls, tokens=limits.tokens, cost_usd=limits.cost_usd)
 
-    tree: TreeBudget
-    lease: Lease
-    tokens: int
-    micro_usd: int
-    done: bool = False
 
-    def settle(self, cost: Cost) -> None:
-        """The call was made and used `cost`."""
-        if not self.done:
-            self.done = True
-            self.tree.account(self, cost)
-
-    def again(self) -> bool:
-        """One try was made in vain and counts as a call; keep what is reserved for another. False: none is left."""
-        return not self.done and self.tree.take_again(self)
-
-    def refund(self) -> None:
-        """The call was never made."""
-        if not self.done:
-            self.done = True
-            self.tree.give_back(self)
+def _least(amounts: Iterable[int | None]) -> int | None:
+    return min((amount for amount in amounts if amount is not None), default=None)

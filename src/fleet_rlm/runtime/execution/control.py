@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from fleet_rlm.errors import Conflict, NotFound
+from fleet_rlm.errors import Conflict, InvalidInput, NotFound
 from fleet_rlm.integrations.database import Sessions, TurnRow
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import check_same
@@ -38,6 +39,20 @@ class TurnControl:
             raise Conflict("another fleet process runs this turn", hint="stop it there")
         return False
 
+    def set_limits(self, turn: str, limits: Mapping[str, Any]) -> ev.Limits:
+        """Other limits for a running turn, by their names in `Limits`; None takes one away. Returns all of them.
+
+        Errors: NotFound (no such turn), Conflict (it is over, or another process runs it), InvalidInput (a value out of
+        range, or below what is spent).
+        """
+        checked = checked_limits(limits)
+        live = self._executor.live(turn)
+        if live is not None:
+            return live.set_limits(checked)
+        if self._sessions.get_turn(turn).finished_seq is None:
+            raise Conflict("another fleet process runs this turn", hint="change its limits there")
+        raise Conflict("this turn is over", hint="start another with larger limits")
+
     def answer(self, turn: str, approval: str, text: str) -> None:
         """A person's answer to a question of the turn. The first one stands; the same again is fine.
 
@@ -70,3 +85,31 @@ class TurnControl:
         while page := self._journal.read(row.sid, after, PAGE, row.tid):
             yield from page
             after = page[-1].seq
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "calls": (1, 1e12),
+    "tokens": (1, 1e12),
+    "cost_usd": (1e-9, 1e12),
+    "wall_s": (1e-3, 1e12),
+    "depth": (0, 8),
+    "children": (1, 1e12),
+    "sandboxes": (1, 4096),
+}
+NEVER_NONE = ("depth", "sandboxes")
+NOT_WHOLE = ("cost_usd", "wall_s")
+
+
+def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of limits, each within its range. Errors: InvalidInput."""
+    if not limits:
+        raise InvalidInput("no limit is given", hint="name one of " + ", ".join(RANGES))
+    for name, value in limits.items():
+        if name not in RANGES:
+            raise InvalidInput(f"unknown limit {name[:80]!r}", hint="there are " + ", ".join(RANGES))
+        low, high = RANGES[name]
+        kinds = int | float if name in NOT_WHOLE else int
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+        if not fits and not (value is None and name not in NEVER_NONE):
+            raise InvalidInput(f"the limit {name} cannot be {value!r:.80}", hint=f"from {low:g} to {high:g}")
+    return dict(limits)

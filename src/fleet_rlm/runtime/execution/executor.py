@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from fleet_rlm.errors import Conflict, NotFound
+from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.execution.requests import TurnResult
 
 KEPT_RESULTS = 1_000
@@ -26,6 +27,10 @@ class LiveTurn(Protocol):
 
     def cancel_run(self, run: str) -> bool:
         """Stop one run with what is below it; False when it is not under way."""
+        ...
+
+    def set_limits(self, changes: Mapping[str, Any]) -> Limits:
+        """Other limits from now on; returns all of them."""
         ...
 
     def answer(self, approval: str, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fleet_rlm.runtime.execution.artifacts import Artifact
 from fleet_rlm.runtime.execution.coverage import Covered
@@ -21,6 +21,8 @@ from fleet_rlm.runtime.execution.events import (
 if TYPE_CHECKING:
     import dspy
 
+AtLimit = Literal["finish", "ask"]
+"""At a limit: end with the best partial answer, or ask a person whether to raise it."""
 MAX_QUESTION_CHARS = 200_000
 
 
@@ -29,8 +31,8 @@ class TurnRequest:
     """A question and how to work on it.
 
     `session` None makes a new one. `model`/`sub_model`: a model string, any DSPy LM, or None for the settings' model.
-    `limits` None: those of the settings. `command` is the client's idempotency key: the same key in a session gives
-    the same turn.
+    `limits`, `at_limit` None: those of the settings. `command` is the client's idempotency key: the same key in a
+    session gives the same turn.
     """
 
     question: str
@@ -40,6 +42,7 @@ class TurnRequest:
     model: str | dspy.BaseLM | None = None
     sub_model: str | dspy.BaseLM | None = None
     limits: Limits | None = None
+    at_limit: AtLimit | None = None
     command: str | None = None
     title: str | None = None
 

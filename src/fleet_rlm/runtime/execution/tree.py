@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import dspy
+import msgspec
 
-from fleet_rlm.errors import Conflict, ModelError, TreeStopped
+from fleet_rlm.errors import Conflict, InvalidInput, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.config_values import VariableMode
@@ -17,10 +19,12 @@ from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import Approvals
 from fleet_rlm.runtime.execution.artifacts import ArtifactShelf, Blobs
+from fleet_rlm.runtime.execution.at_limit import LimitQuestions
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.adapters import adapter_for
@@ -33,6 +37,7 @@ class TurnTree:
     """The shared services of one turn. `failure` maps whatever a provider raised to one of our ModelErrors.
 
     `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
+    `at_limit`: what happens at a limit; `unpriced`: the name of a model whose price is unknown.
     """
 
     sid: str
@@ -49,6 +54,8 @@ class TurnTree:
     models: ModelChoice
     judge_lm: MeteredLM | None = None
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
+    at_limit: AtLimit = "finish"
+    unpriced: str | None = None
     isolation: str | None = None
     provider: str | None = None
     published: Callable[[], Iterable[ev.ArtifactPublished]] = tuple
@@ -57,6 +64,7 @@ class TurnTree:
     approvals: Approvals = field(init=False)
     artifacts: ArtifactShelf = field(init=False)
     coverage: Coverage = field(init=False)
+    _questions: LimitQuestions = field(init=False)
     _runs: dict[str, RunScope] = field(default_factory=dict[str, RunScope])
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
@@ -66,6 +74,11 @@ class TurnTree:
         self.approvals = Approvals(self.budget, self.observer)
         self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
         self.coverage = Coverage(self.observer, self.refs)
+        self._questions = LimitQuestions(
+            self.budget, self.approvals, lambda name, value: self.set_limits({name: value})
+        )
+        if self.at_limit == "ask":
+            self.budget.on_limit = self._questions
 
     def opened(self, scope: RunScope) -> None:
         """A run begins; until `closed` it can be stopped by its id."""
@@ -101,6 +114,22 @@ class TurnTree:
         else:
             scope.stop.set(TreeStopped("cancelled"))
         return True
+
+    def set_limits(self, changes: Mapping[str, Any]) -> ev.Limits:
+        """Other limits from now on, by their names in `Limits`; what waits for more goes on at once.
+
+        Returns all limits as they are now. Errors: InvalidInput (below what is spent; money where a price is unknown).
+        """
+        if changes.get("cost_usd") is not None and self.unpriced is not None:
+            raise InvalidInput(
+                f"the price of {self.unpriced} is unknown, so a cost limit cannot hold",
+                hint="limit calls or tokens instead",
+            )
+        self.budget.set_limits(msgspec.structs.replace(self.budget.limits, **changes))
+        self.scheduler.sandboxes.limits_changed()
+        self.observer.budget(self.budget, now=True)
+        self._questions.limits_changed()
+        return self.budget.limits
 
     def answer(self, approval: str, text: str) -> None:
         """A person's answer to a question of this turn. Errors: those of `Approvals.answer`."""

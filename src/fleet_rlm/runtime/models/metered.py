@@ -38,14 +38,10 @@ from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import FREE, Price
+from fleet_rlm.runtime.models.sizes import sizes_of
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
 from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash
-
-CHARS_PER_TOKEN = 3
-"""Pessimistic: English text has about four characters a token, code and numbers about three."""
-COMPLETION_TOKENS = 2048
-"""Reserved for an answer whose length the request does not bound."""
 
 _threads = DaemonThreads("fleet-call")
 _entries: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("fleet_lm_entries", default=None)
@@ -62,6 +58,7 @@ class _Asked:
     prompt: Any
     messages: Any
     kwargs: dict[str, Any]
+    sent: dict[str, Any] = field(default_factory=dict[str, Any])
     began: float = field(default_factory=time.perf_counter)
     told: bool = False
     broke_off: bool = False
@@ -69,6 +66,9 @@ class _Asked:
     tries: int = 0
     queued_s: float = 0.0
     entries: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+    def __post_init__(self) -> None:
+        self.sent = self.kwargs
 
     @property
     def drives(self) -> bool:
@@ -175,6 +175,7 @@ class MeteredLM(dspy.BaseLM):
                 self._tell_finished(asked, "cancelled", Cost(micro_usd=0))
             raise
         try:
+            self._bounded(asked, reservations)
             return self._observed(asked, reservations)
         finally:
             for reservation in reservations:
@@ -222,20 +223,23 @@ class MeteredLM(dspy.BaseLM):
 
     def _reserve(self, scope: RunScope, text: str, kwargs: Mapping[str, Any]) -> list[Reservation]:
         n = int(kwargs.get("n") or self.kwargs.get("n") or 1)
-        bound = kwargs.get("max_tokens") or self.kwargs.get("max_tokens") or COMPLETION_TOKENS
-        asked = math.ceil(len(text) / CHARS_PER_TOKEN)
-        tokens = asked + int(bound)
-        micro = None if self._price is None else self._price.at_most(asked, int(bound))
+        sizes = sizes_of(text, kwargs, self.kwargs, self._price)
         taken: list[Reservation] = []
         try:
             for _ in range(n):
-                one = scope.lease.reserve(tokens=tokens, micro_usd=micro, final=scope.final)
+                one = scope.lease.reserve(sizes=sizes, final=scope.final)
                 taken.append(one)  # each at once: the next may be refused
         except BaseException:
             for reservation in taken:
                 reservation.refund()
             raise
         return taken
+
+    def _bounded(self, asked: _Asked, reservations: list[Reservation]) -> None:
+        """Where tokens or money are limited, an answer that nothing bounds is bounded by what was reserved for it."""
+        answer = min((one.size.answer for one in reservations if one.size.answer), default=None)
+        if answer is not None and any(each.limits.bounds_answers for each in asked.scope.lease.account.line()):
+            asked.sent = asked.kwargs | {"max_tokens": answer}
 
     def _observed(self, asked: _Asked, reservations: list[Reservation]) -> Any:
         status: ev.CallStatus = "cancelled"
@@ -387,7 +391,7 @@ class MeteredLM(dspy.BaseLM):
 
         async def call() -> Any:
             with dspy.context(send_stream=sink):
-                return await self._inner.acall(messages=asked.messages, **asked.kwargs)
+                return await self._inner.acall(messages=asked.messages, **asked.sent)
 
         try:
             if not self._native:
@@ -402,8 +406,8 @@ class MeteredLM(dspy.BaseLM):
     def _in_one_piece(self, asked: _Asked, abort: Future[None]) -> Any:
         """The same call unstreamed; `abort` closes the request of DSPy's own engines."""
         if not self._native:
-            return self._inner(asked.prompt, messages=asked.messages, **asked.kwargs)
-        return _until_aborted(self._inner.acall(asked.prompt, messages=asked.messages, **asked.kwargs), abort)
+            return self._inner(asked.prompt, messages=asked.messages, **asked.sent)
+        return _until_aborted(self._inner.acall(asked.prompt, messages=asked.messages, **asked.sent), abort)
 
     @property
     def _native(self) -> bool:

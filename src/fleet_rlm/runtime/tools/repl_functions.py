@@ -26,7 +26,7 @@ class ReplFunctions:
     def budget(self) -> Callable[[], dict[str, Any]]:
         @offered
         def budget() -> dict[str, Any]:
-            state = self._tree.budget.snapshot()
+            state = SCOPE.get().lease.left()
             level = self._tree.budget.level(SCOPE.get().depth)
             children = state.limits.children
             return {
@@ -36,7 +36,7 @@ class ReplFunctions:
                 "seconds_left": state.left_wall_s,
                 "children_left": None if children is None else max(0, children - state.children),
                 "depth_left": max(0, state.limits.depth - level),
-                "sandboxes": state.limits.sandboxes,
+                "sandboxes_left": max(0, state.limits.sandboxes - self._tree.scheduler.sandboxes.live),
             }
 
         return budget

@@ -28,6 +28,7 @@ from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
+from fleet_rlm.runtime.execution.spending import Share
 from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
@@ -80,6 +81,7 @@ class Task:
     """What to run: the task, its context as JSON with handles (None: no context), the type of the answer.
 
     `branch` is its place in the parent run (paths.py). `model` names the model that drives it (choice.py).
+    `share` limits what it may use of the parent's budget.
     """
 
     task: str
@@ -88,6 +90,7 @@ class Task:
     site: ev.CallSite | None = None
     branch: str = ""
     model: str | None = None
+    share: Share | None = None
 
     def path(self, parent: RunScope | None) -> str:
         """The path of the run that works on this."""
@@ -102,9 +105,10 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     Errors: TreeStopped when the whole tree is over, or the parent's part of it; everything else is an Outcome.
     """
     try:
-        lease = lease or _open_lease(parent)
+        lease = lease or _open_lease(parent, task.share)
     except LimitReached as refused:
-        tree.budget.note_exhausted(refused.unit)
+        if not refused.own:
+            tree.budget.note_exhausted(refused.unit)
         return Outcome("limit", limit=refused.unit, error=ev.ErrorInfo(code="limit", message=str(refused)))
     scope = RunScope(
         id=new_id("run"),
@@ -138,10 +142,10 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
             parent.child_closed()
 
 
-def _open_lease(parent: RunScope | None) -> Lease:
+def _open_lease(parent: RunScope | None, share: Share | None) -> Lease:
     if parent is None:
         raise ValueError("the root run needs a lease")
-    return parent.lease.child()
+    return parent.lease.child(share)
 
 
 def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
@@ -351,10 +355,13 @@ class RlmDelegate:
         """The function `rlm_query` with its help text."""
 
         @offered
-        def rlm_query(task: str, context: Any = None, schema: Any = None, model: str | None = None) -> Any:
+        def rlm_query(
+            task: str, context: Any = None, schema: Any = None, model: str | None = None, budget: Any = None
+        ) -> Any:
             answer_type(schema)
+            share = share_of(budget)
             branch = SCOPE.get().places.branch("rlm_query", [task, context, schema, *([model] if model else [])])
-            return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch, model))
+            return self._one(Task(_text(task), context, schema, self._site("rlm_query"), branch, model, share))
 
         return takes_handles(rlm_query)
 
@@ -364,19 +371,38 @@ class RlmDelegate:
 
         @offered
         def rlm_query_batched(
-            tasks: Any, contexts: list[Any] | None = None, schema: Any = None, model: str | None = None
+            tasks: Any,
+            contexts: list[Any] | None = None,
+            schema: Any = None,
+            model: str | None = None,
+            budget: Any = None,
         ) -> list[Any]:
-            return self._many(tasks, contexts, schema, model)
+            return self._many(tasks, contexts, schema, model, share_of(budget))
 
         return takes_handles(rlm_query_batched)
 
-    def _many(self, tasks: Any, contexts: Sequence[Any] | None, schema: Schema, model: str | None = None) -> list[Any]:
+    def _many(
+        self,
+        tasks: Any,
+        contexts: Sequence[Any] | None,
+        schema: Schema,
+        model: str | None,
+        share: Share | None,
+    ) -> list[Any]:
         answer_type(schema)
         pairs = pair_up(tasks, contexts)
         cell, name, of = SCOPE.get().cell, "rlm_query_batched", len(pairs)
         branch = SCOPE.get().places.branch(name, [pairs, schema, *([model] if model else [])])
         work = [
-            Task(task, context, schema, ev.CallSite(cell=cell, function=name, index=i, of=of), f"{branch}[{i}]", model)
+            Task(
+                task,
+                context,
+                schema,
+                ev.CallSite(cell=cell, function=name, index=i, of=of),
+                f"{branch}[{i}]",
+                model,
+                share,
+            )
             for i, (task, context) in enumerate(pairs)
         ]
         return self._tree.scheduler.map(self._one, work, width=self._tree.budget.limits.sandboxes)
@@ -412,6 +438,20 @@ def pair_up(tasks: Any, contexts: Sequence[Any] | None) -> list[tuple[str, Any]]
     if len(names) > MAX_BATCH:
         raise InvalidInput(f"{len(names)} tasks in one batch", hint=f"at most {MAX_BATCH}")
     return list(zip(names, values, strict=True))
+
+
+def share_of(budget: Any) -> Share | None:
+    """A child's own limits as model-written code gives them. Errors: InvalidInput for another form."""
+    if budget is None:
+        return None
+    hint = 'as in {"calls": 20, "tokens": 50000, "cost_usd": 0.1}'
+    if not isinstance(budget, dict) or not budget or not set(budget) <= {"calls", "tokens", "cost_usd"}:
+        raise InvalidInput("budget is a dict of calls, tokens and cost_usd", hint=hint)
+    for name, value in budget.items():
+        kinds, least = (int | float, 1e-6) if name == "cost_usd" else (int, 2 if name == "calls" else 1)
+        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+            raise InvalidInput(f"the budget's {name} must be a number from {least:g} on, not {value!r:.80}", hint=hint)
+    return Share(**budget)
 
 
 def _text(task: Any) -> str:

@@ -68,7 +68,7 @@ class TurnRunHooks:
         return f"Your task: {self._task}" + models + (f"\nBudget: {left}" if left else "")
 
     def _left(self) -> str:
-        state = self._tree.budget.snapshot()
+        state = self._scope.lease.left()
         lim, notes = state.limits, list[str]()
         if lim.calls and state.spent.calls / lim.calls >= WARN_AT[0]:
             notes.append(f"{state.left_calls} of {lim.calls} model calls left")
@@ -79,6 +79,16 @@ class TurnRunHooks:
             notes.append(f"{state.left_wall_s:.0f} of {lim.wall_s:g} seconds left")
         if lim.cost_usd and state.left_cost_usd is not None and state.left_cost_usd / lim.cost_usd <= 1 - WARN_AT[0]:
             notes.append(f"${state.left_cost_usd:.2f} of ${lim.cost_usd:.2f} left")
+        if lim.children and state.children / lim.children >= WARN_AT[0]:
+            notes.append(f"{max(0, lim.children - state.children)} of {lim.children} child runs left")
+        own = self._scope.lease.account.limits
+        for left, of, unit in (
+            (state.left_calls, own.calls, "model calls"),
+            (state.left_tokens, own.tokens, "tokens"),
+            (state.left_cost_usd, own.cost_usd, "dollars"),
+        ):
+            if of is not None and left is not None:
+                notes.append(f"of your own share {left:g} of {of:g} {unit} left")
         return "; ".join(notes)
 
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:

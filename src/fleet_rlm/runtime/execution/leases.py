@@ -1,0 +1,91 @@
+"""A run's part of the tree's budget, and the promise of one call. All of it changes under the budget's one lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet_rlm.runtime.execution.events import Usage
+from fleet_rlm.runtime.execution.spending import Account, Cost, Share
+
+if TYPE_CHECKING:
+    from fleet_rlm.runtime.execution.budget import Snapshot, TreeBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a call may become. `micro_usd` None: price unknown. `answer`: bound on the tokens of its answer."""
+
+    tokens: int = 0
+    micro_usd: int | None = None
+    answer: int | None = None
+
+
+@dataclass(slots=True)
+class Lease:
+    """What one run and everything below it use; `held`: one call is held back for its last word."""
+
+    tree: TreeBudget
+    account: Account
+    depth: int
+    held: bool
+    opened: float = field(default_factory=time.monotonic)
+
+    def child(self, share: Share | None = None) -> Lease:
+        """Open a lease for a child run, with limits of its own where `share` says so.
+
+        Errors: LimitReached when depth, children, calls or time do not allow one more; TreeStopped when all is over.
+        """
+        return self.tree.open_child(self, share)
+
+    def reserve(
+        self,
+        *,
+        tokens: int = 0,
+        micro_usd: int | None = None,
+        final: bool = False,
+        sizes: Sequence[Size] = (),
+    ) -> Reservation:
+        """Reserve one call and at most `tokens` tokens before it is sent; `sizes`: the largest of these that fits.
+
+        `final=True` uses the call that this run held back. Errors: TreeStopped("limit", unit) when a limit is reached
+        (nothing was spent), TreeStopped("cancelled").
+        """
+        return self.tree.admit(self, sizes or (Size(tokens, micro_usd),), final=final)
+
+    def close(self) -> None:
+        """Give back what was held for this run's final answer. Idempotent."""
+        self.tree.release_hold(self)
+
+    def usage(self) -> Usage:
+        """What this run and everything below it used."""
+        return self.account.spent.usage(time.monotonic() - self.opened)
+
+    def left(self) -> Snapshot:
+        """What this run may still use: the least of its own limits and those above."""
+        return self.tree.look(self)
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A promise for one call. Settle it with what was used, or refund it when nothing was sent. Once only."""
+
+    tree: TreeBudget
+    lease: Lease
+    size: Size
+    micro_usd: int
+    done: bool = False
+
+    def settle(self, cost: Cost) -> None:
+        """The call was made and used `cost`."""
+        self.tree.account(self, cost)
+
+    def again(self) -> bool:
+        """One try was made in vain and counts as a call; keep what is reserved for another. False: none is left."""
+        return self.tree.take_again(self)
+
+    def refund(self) -> None:
+        """The call was never made."""
+        self.tree.give_back(self)

@@ -1,0 +1,180 @@
+"""What was spent, what is promised, and what a run and everything below it may still use: the accounts of a budget.
+
+An account belongs to the tree or to one run of it, and counts everything below. A reservation is entered in the
+account of the run that asks and in all above it, so that none of their limits can be exceeded. Not thread-safe: the
+budget that owns the accounts has the lock.
+
+A call whose price or whose tokens stay unknown (it was abandoned, or the server did not tell) is shown as unknown, and
+what was reserved for it goes on counting against the limits as `at_risk`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fleet_rlm.runtime.execution.events import Unit, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call used. Units: tokens (`cached_tokens` of the prompt); micro-dollars (None = price unknown)."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    micro_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a run with everything below it may use at most, besides the limits above it. None: no limit of its own."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether the length of an answer matters to it."""
+        return self.tokens is not None or self.cost_usd is not None
+
+    @property
+    def micro_usd(self) -> int | None:
+        """The money in micro-dollars."""
+        return None if self.cost_usd is None else math.floor(round(self.cost_usd * 1e6, 6))
+
+
+@dataclass(slots=True)
+class Spent:
+    """The sum of what calls used."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    micro_usd: int = 0
+    unpriced: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of prompts and completions."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, cost: Cost) -> None:
+        """One more call."""
+        self.calls += 1
+        self.prompt_tokens += cost.prompt_tokens
+        self.completion_tokens += cost.completion_tokens
+        self.cached_tokens += cost.cached_tokens
+        if cost.micro_usd is None:
+            self.unpriced += 1
+        else:
+            self.micro_usd += cost.micro_usd
+
+    def usage(self, wall_s: float) -> Usage:
+        """As it is told; the cost is None where the price of any call is unknown."""
+        return Usage(
+            calls=self.calls,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+            cost_usd=self.micro_usd / 1e6 if self.unpriced == 0 else None,
+            wall_s=round(wall_s, 3),
+        )
+
+
+@dataclass(slots=True)
+class Account:
+    """Limits, spending and promises of one run, or of the whole tree when there is no `above`."""
+
+    above: Account | None = None
+    limits: Share = Share()
+    spent: Spent = field(default_factory=Spent)
+    in_flight: int = 0
+    held: int = 0
+    reserved_tokens: int = 0
+    reserved_micro: int = 0
+    tokens_at_risk: int = 0
+    micro_at_risk: int = 0
+
+    def line(self) -> Iterator[Account]:
+        """This account and all above it."""
+        account: Account | None = self
+        while account is not None:
+            yield account
+            account = account.above
+
+    @property
+    def tokens(self) -> int:
+        """Spent, promised, or possibly spent."""
+        return self.spent.tokens + self.reserved_tokens + self.tokens_at_risk
+
+    @property
+    def micro_usd(self) -> int:
+        """Spent, promised, or possibly spent."""
+        return self.spent.micro_usd + self.reserved_micro + self.micro_at_risk
+
+    @property
+    def free_calls(self) -> int | None:
+        """Calls that are neither made nor promised nor held back; None: no limit."""
+        limit = self.limits.calls
+        return None if limit is None else limit - self.spent.calls - self.in_flight - self.held
+
+    @property
+    def left_tokens(self) -> int | None:
+        """None: no limit."""
+        return None if self.limits.tokens is None else max(0, self.limits.tokens - self.tokens)
+
+    @property
+    def left_micro(self) -> int | None:
+        """None: no limit."""
+        limit = self.limits.micro_usd
+        return None if limit is None else max(0, limit - self.micro_usd)
+
+    def refuses(self, tokens: int, micro_usd: int) -> Unit | None:
+        """The unit of which there is not enough for one more call of this size, or None."""
+        free, left_tokens, left_micro = self.free_calls, self.left_tokens, self.left_micro
+        if free is not None and free < 1:
+            return "calls"
+        if left_tokens is not None and tokens > left_tokens:
+            return "tokens"
+        if left_micro is not None and micro_usd > left_micro:
+            return "cost"
+        return None
+
+    def reserve(self, tokens: int, micro_usd: int) -> None:
+        """Promise one call, here and above."""
+        for account in self.line():
+            account.in_flight += 1
+            account.reserved_tokens += tokens
+            account.reserved_micro += micro_usd
+
+    def give_back(self, tokens: int, micro_usd: int) -> None:
+        """Take a promise back."""
+        for account in self.line():
+            account.in_flight -= 1
+            account.reserved_tokens -= tokens
+            account.reserved_micro -= micro_usd
+
+    def hold(self, by: int) -> None:
+        """Hold one call more or one fewer back."""
+        for account in self.line():
+            account.held += by
+
+    def settle(self, tokens: int, micro_usd: int, cost: Cost) -> None:
+        """Turn a promise of this size into spending."""
+        self.give_back(tokens, micro_usd)
+        untold = cost.micro_usd is None and not cost.prompt_tokens and not cost.completion_tokens
+        for account in self.line():
+            account.spent.add(cost)
+            if cost.micro_usd is None:
+                account.micro_at_risk += micro_usd
+            if untold:
+                account.tokens_at_risk += tokens
+
+    def add_try(self) -> None:
+        """One request was sent in vain."""
+        for account in self.line():
+            account.spent.add(Cost(micro_usd=0))

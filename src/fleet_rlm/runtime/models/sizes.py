@@ -1,0 +1,36 @@
+"""How large a call may become: the pessimistic estimate that is reserved before it is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fleet_rlm.runtime.execution.leases import Size
+from fleet_rlm.runtime.models.prices import Price
+
+BYTES_PER_TOKEN = 3
+"""Pessimistic: English text has about four bytes a token, code and numbers about three, Chinese three for each sign."""
+ANSWER_TOKENS = (16_384, 4_096, 1_024)
+"""Reserved for an answer that its request does not bound: the first that leaves room for others."""
+ANSWER_BOUNDS = ("max_tokens", "max_completion_tokens")
+
+
+def sizes_of(text: str, kwargs: Mapping[str, Any], defaults: Mapping[str, Any], price: Price | None) -> list[Size]:
+    """What a call may become at most, the largest answer first; one size where the request bounds its answer.
+
+    `defaults` are the model's own parameters. With `Size.answer` the answer is to be bounded by it when tokens or money
+    are limited, so that the estimate holds.
+    """
+    prompt = math.ceil(_bytes_of(text) / BYTES_PER_TOKEN)
+    bounds = (source.get(name) for source in (kwargs, defaults) for name in ANSWER_BOUNDS)
+    given = next((int(bound) for bound in bounds if bound), None)
+    answers = [(given, None)] if given else [(bound, bound) for bound in ANSWER_TOKENS]
+    return [
+        Size(prompt + bound, None if price is None else price.at_most(prompt, bound), answer)
+        for bound, answer in answers
+    ]
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
