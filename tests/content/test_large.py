@@ -84,3 +84,24 @@ def test_ten_thousand_files(tmp_path):
     assert (
         cpu < 30
     )  # a few seconds on an idle machine; what must not come back is work per file that grows with the set
+
+
+def test_a_gigabyte_in_a_process_of_little_memory(tmp_path):
+    """From standard input to a line near its end, with an address space that could not hold a tenth of it."""
+    code = (
+        "import sys, resource\nfrom pathlib import Path\nfrom fleet_rlm.runtime.content.contexts import ContextStore\n"
+        "store = ContextStore(Path(sys.argv[1]))\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)\n"
+        "ref = store.add_stream('big.log', iter(lambda: sys.stdin.buffer.read(1 << 20), b''))\n"
+        "print(ref.bytes, ref.lines, store.lines(ref.sha256, 'big.log', ref.lines - 1, ref.lines - 1))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "home"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False
+    )
+    assert process.stdin is not None
+    process.stdin.writelines(pieces(1_150))
+    out, _ = process.communicate(timeout=600)
+    size, lines, shown = out.decode().split(maxsplit=2)
+    assert process.returncode == 0 and int(size) == 1_150 * len(PIECE) > 1_000_000_000
+    assert int(lines) == 1_150 * 16_000 and shown.strip() == str([LINE.decode().rstrip()])
