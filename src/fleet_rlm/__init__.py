@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-    from fleet_rlm.library import Budget, RunResult, Session, run, stream
+    from fleet_rlm.library import Budget, RunResult, Session, Url, arun, run, stream
     from fleet_rlm.runtime.agent.agent import FleetAgent
     from fleet_rlm.runtime.agent.runtime import AgentRuntime
     from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm
@@ -25,6 +25,8 @@ _HOMES = {
     "FleetAgent": "fleet_rlm.runtime.agent.agent",
     "RunResult": "fleet_rlm.library",
     "Session": "fleet_rlm.library",
+    "Url": "fleet_rlm.library",
+    "arun": "fleet_rlm.library",
     "build_recursive_subquery_rlm": "fleet_rlm.runtime.models.builders",
     "run": "fleet_rlm.library",
     "stream": "fleet_rlm.library",
@@ -37,6 +39,8 @@ __all__ = [
     "FleetAgent",
     "RunResult",
     "Session",
+    "Url",
+    "arun",
     "build_recursive_subquery_rlm",
     "run",
     "stream",

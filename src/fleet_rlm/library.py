@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from fleet_rlm.errors import InvalidInput
+from fleet_rlm.notebook import Cell, here, turn_html
 from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.content.sources import add_named
 from fleet_rlm.runtime.execution.artifacts import Artifact
 from fleet_rlm.runtime.execution.coverage import Covered
 from fleet_rlm.runtime.execution.events import (
@@ -25,7 +27,7 @@ from fleet_rlm.runtime.execution.events import (
     Unit,
     Usage,
 )
-from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
 from fleet_rlm.runtime.execution.views import Workbench
 from fleet_rlm.runtime.execution.workbench import reduce
 from fleet_rlm.runtime.factory import Workspace, open_workspace
@@ -33,8 +35,21 @@ from fleet_rlm.runtime.factory import Workspace, open_workspace
 if TYPE_CHECKING:
     import dspy
 
-ContextInput = str | Path
 PAGE = 5_000
+PIECE_BYTES = 1 << 20
+WATCH_S = 0.25
+"""How often a tree in a notebook cell is drawn anew, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A web address as a context. A plain str is always text, also when it looks like an address."""
+
+    address: str
+
+
+ContextInput = str | bytes | Path | Url | BinaryIO
+"""A file or folder as Path, a text as str, a document as bytes or as an open binary file, a web address as Url."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +100,10 @@ class RunResult:
     artifacts: tuple[Artifact, ...] = ()
     coverage: tuple[Covered, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return turn_html(self.tree, self.turn, answer=self.answer, status=self.status, usage=self.usage)
+
 
 class Session:
     """A conversation: questions of one session see the earlier ones and their answers."""
@@ -102,6 +121,7 @@ class Session:
         lm: str | dspy.BaseLM | None = None,
         sub_lm: str | dspy.BaseLM | None = None,
         budget: Budget | None = None,
+        watch: bool = True,
     ) -> RunResult:
         """Ask and wait. Arguments and errors as `run`."""
         workspace = _workspace(self._home)
@@ -109,7 +129,7 @@ class Session:
         submitted = workspace.submit(request)
         self.id = submitted.session
         try:
-            workspace.wait(submitted.turn)
+            _wait(workspace, submitted, here() if watch else None)
         except KeyboardInterrupt:
             workspace.cancel(submitted.turn)
             workspace.wait(submitted.turn)
@@ -126,19 +146,43 @@ def run(
     sub_lm: str | dspy.BaseLM | None = None,
     budget: Budget | None = None,
     home: Path | None = None,
+    watch: bool = True,
 ) -> RunResult:
     """Answer a question over any amount of text, by recursion where it is large.
 
     Args:
-        context: files and folders as Path, texts as str; one or several.
+        context: one or several: files and folders as Path, texts as str, documents as bytes or open binary files,
+            web addresses as Url.
         mode: "auto" (the chat agent decides), "rlm" (the recursive engine at once), "direct" (one prompt).
         lm, sub_lm: a model string or any DSPy LM; None takes the settings' model.
         budget: limits over the whole tree; None takes the settings' limits.
         home: the data folder; None takes FLEET_HOME or the platform's.
+        watch: in a notebook, show the tree in the cell while it grows; elsewhere nothing is shown.
     Errors: InvalidInput, NotConfigured before anything runs; a failed task is a result with status "failed".
     """
     session = Session(home=home)
-    return session.ask(question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget)
+    return session.ask(question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget, watch=watch)
+
+
+async def arun(
+    question: str,
+    *,
+    context: ContextInput | Sequence[ContextInput] = (),
+    mode: Mode | None = None,
+    lm: str | dspy.BaseLM | None = None,
+    sub_lm: str | dspy.BaseLM | None = None,
+    budget: Budget | None = None,
+    home: Path | None = None,
+) -> RunResult:
+    """`run` for asynchronous code: the event loop goes on meanwhile. A cancelled await cancels the task."""
+    workspace = await asyncio.to_thread(_workspace, home)
+    request = await asyncio.to_thread(_request, workspace, question, context, mode, lm, sub_lm, budget, None)
+    submitted = await asyncio.to_thread(workspace.submit, request)
+    try:
+        return await asyncio.to_thread(_result, workspace, submitted.session, submitted.turn)
+    except asyncio.CancelledError:
+        workspace.cancel(submitted.turn)
+        raise
 
 
 async def stream(
@@ -208,7 +252,7 @@ def _request(
     budget: Budget | None,
     session: str | None,
 ) -> TurnRequest:
-    items: Sequence[Any] = [context] if isinstance(context, str | Path) else list(context)
+    items: Sequence[Any] = [context] if _is_one(context) else list(cast("Sequence[Any]", context))
     return TurnRequest(
         question=question,
         session=session,
@@ -220,12 +264,52 @@ def _request(
     )
 
 
+def _is_one(context: object) -> bool:
+    return isinstance(context, str | bytes | Path | Url) or callable(getattr(context, "read", None))
+
+
 def _stored(workspace: Workspace, item: Any, number: int, of: int) -> ContextRef:
+    store, name = workspace.contexts, "context" if of == 1 else f"context-{number}"
     if isinstance(item, Path):
-        return workspace.contexts.add_path(item)
+        return store.add_path(item)
     if isinstance(item, str):
-        return workspace.contexts.add_text("context" if of == 1 else f"context-{number}", item)
-    raise InvalidInput(f"context {number} is a {type(item).__name__}", hint="pass a Path or a str")
+        return store.add_text(name, item)
+    if isinstance(item, Url):
+        return add_named(store, item.address)
+    if isinstance(item, bytes):
+        return store.add_stream(name, iter([item]))
+    if callable(getattr(item, "read", None)):
+        return store.add_stream(Path(str(getattr(item, "name", name))).name, _pieces(item, number))
+    raise InvalidInput(f"context {number} is a {type(item).__name__}", hint=_CONTEXT_HINT)
+
+
+_CONTEXT_HINT = "pass a Path, a str, bytes, an open binary file or fleet_rlm.Url"
+
+
+def _pieces(file: BinaryIO, number: int) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        if not isinstance(piece, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - a file opened as text
+            raise InvalidInput(f"context {number} is a file that was opened as text", hint='open it with mode "rb"')
+        yield piece
+
+
+def _wait(workspace: Workspace, submitted: Submitted, cell: Cell | None) -> None:
+    """Until the turn has ended; in a notebook its tree is drawn meanwhile."""
+    if cell is None:
+        workspace.wait(submitted.turn)
+        return
+    bench, after = Workbench(sid=submitted.session), 0
+    while True:
+        try:
+            ended = workspace.wait(submitted.turn, WATCH_S)
+        except TimeoutError:
+            ended = None
+        while page := workspace.journal.read(submitted.session, after, PAGE):
+            bench, after = reduce(bench, page), page[-1].seq
+        if ended is not None:  # the result shows itself
+            cell.show("")
+            return
+        cell.show(turn_html(bench, submitted.turn, answer=None, status="running", usage=None))
 
 
 def _result(workspace: Workspace, session: str, turn: str) -> RunResult:

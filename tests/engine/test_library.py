@@ -8,7 +8,7 @@ import pytest
 
 import fleet_rlm
 from fleet_rlm.errors import InvalidInput, NotConfigured
-from scripted import action, scripted
+from scripted import action, field, scripted
 
 
 def find(prompt: str) -> str:
@@ -68,3 +68,40 @@ def test_a_budget_out_of_range_is_refused(bad: dict[str, float]) -> None:
 def test_without_a_model_nothing_runs() -> None:
     with pytest.raises(NotConfigured):
         fleet_rlm.run("q")
+
+
+def test_contexts_as_bytes_files_and_a_text_that_looks_like_an_address(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def reply(prompt: str) -> str:
+        seen.append(prompt)
+        return field("answer", "x")
+
+    (tmp_path / "b.txt").write_bytes(b"from a file")
+    with (tmp_path / "b.txt").open("rb") as file:
+        context = [b"from bytes", file, "https://example.invalid/ is only text"]
+        result = fleet_rlm.run("q", context=context, mode="direct", lm=scripted(reply))
+    assert result.status == "ok"
+    assert all(text in seen[0] for text in ("from bytes", "from a file", "example.invalid/ is only text", "b.txt"))
+    with pytest.raises(InvalidInput, match='"rb"'), (tmp_path / "b.txt").open() as text:
+        fleet_rlm.run("q", context=text, mode="direct", lm=scripted(reply))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="context 1 is a int"):
+        fleet_rlm.run("q", context=[3], mode="direct", lm=scripted(reply))  # type: ignore[list-item]
+
+
+def test_arun_lets_the_event_loop_go_on() -> None:
+    async def both() -> list[str | None]:
+        lm = scripted(lambda _: field("answer", "x"), delay_s=0.2)
+        results = await asyncio.gather(*(fleet_rlm.arun("q", mode="direct", lm=lm) for _ in range(2)))
+        assert lm.engine.most_in_flight >= 1
+        return [result.answer for result in results]
+
+    assert asyncio.run(both()) == ["x", "x"]
+
+
+def test_a_result_shows_itself_in_a_notebook_and_its_text_is_only_text() -> None:
+    bad = "<script>alert(1)</script>"
+    result = fleet_rlm.run(bad, mode="direct", lm=scripted(lambda _: field("answer", f"hello {bad}")))
+    shown = result._repr_html_()
+    assert "hello &lt;script&gt;" in shown and "<script" not in shown
+    assert "ok · 1 run · 1 call" in shown and "price unknown" in shown and result.artifacts == ()

@@ -1,0 +1,86 @@
+"""Every example as a person runs it: a process of its own, a fresh data folder, no network, no key."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LOG = "all is well\n" * 200 + "ERROR: the pump of unit 7 stopped at 04:12\n" + "all is well\n" * 200
+
+
+def ran(name: str, home: Path, *arguments: str, **variables: str) -> str:
+    environ = {**os.environ, "FLEET_HOME": str(home / "data"), **variables}
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    (tmp_path / "logs").mkdir()
+    file = tmp_path / "logs" / "pump.log"
+    file.write_text(LOG)
+    return file
+
+
+def test_ask_a_folder(log: Path, tmp_path: Path) -> None:
+    said = ran("ask_a_folder.py", tmp_path, str(log.parent), "which pump of unit 7 stopped?")
+    assert "pump.log:201" in said and "the pump of unit 7 stopped at 04:12" in said and "ok: " in said
+
+
+def test_stream_events(log: Path, tmp_path: Path) -> None:
+    said = ran("stream_events.py", tmp_path, str(log), "which pump stopped?")
+    assert "run.started" in said and "cell.finished" in said and said.rstrip().endswith("turn.finished")
+
+
+def test_own_lm(tmp_path: Path) -> None:
+    assert ran("own_lm.py", tmp_path) == "I am a function, not a model. 1 100\n"
+
+
+def test_budget_and_partial(log: Path, tmp_path: Path) -> None:
+    status, limit, calls = ran("budget_and_partial.py", tmp_path, str(log)).splitlines()[0].split()
+    assert int(calls) <= 3 and (status, limit) in (("limit", "calls"), ("ok", "None"))
+
+
+def test_interpreter_in_dspy_rlm(tmp_path: Path) -> None:
+    code = "SUBMIT(vowels=sum(c in 'aeiou' for c in text))"
+    reply = f"[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n```python\n{code}\n```\n\n[[ ## completed ## ]]"
+
+    class Model(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            body = {
+                "id": "c",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "m",
+                "choices": [choice],
+                "usage": usage,
+            }
+            raw = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_: object) -> None: ...
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{httpd.server_port}/v1"
+        said = ran("interpreter_in_dspy_rlm.py", tmp_path, FLEET_MODEL="openai/m", FLEET_API_BASE=base)
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+    assert said.strip() == str(sum(c in "aeiou" for c in "recursive language models ") * 1000)
