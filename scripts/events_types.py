@@ -17,7 +17,7 @@ ALIASES: dict[Any, str] = {}
 NAMED_ALIASES = ("RunKind", "TurnStatus", "RunStatus", "Mode", "CallRole", "Unit", "ApprovalKind")
 RECORDS = (
     ev.Text, ev.ContextRef, ev.Limits, ev.Usage, ev.ErrorInfo, ev.Citation, ev.CallSite, ev.VariableChange,
-    ev.CellError, ev.Origin, ev.ReadSpan,
+    ev.CellError, ev.TurnEdit, ev.Origin, ev.ReadSpan,
 )  # fmt: skip
 VIEWS = (
     wb.BudgetView, wb.Notice, wb.TurnView, wb.Step, wb.RunView, wb.IterationView, wb.OutputPart, wb.CellView,

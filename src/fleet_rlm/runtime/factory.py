@@ -9,16 +9,17 @@ import importlib
 import importlib.metadata
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import McpClients
+from fleet_rlm.runtime import again
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Secret, Settings, load_settings
 from fleet_rlm.runtime.config_mcp import secrets_of
@@ -30,9 +31,12 @@ from fleet_rlm.runtime.execution.executor import TurnExecutor
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.recovery import close_interrupted
-from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, Submitted, TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.replay import Plan
+from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, ForkEdit, Submitted, TurnRequest, TurnResult
 
 if TYPE_CHECKING:
+    import dspy
+
     from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
     from fleet_rlm.runtime.models.registry import ModelRegistry
     from fleet_rlm.runtime.turns import TurnRunner
@@ -156,6 +160,10 @@ class Workspace:
 
         Errors: InvalidInput, NotFound (session), NotConfigured, Conflict (a turn of the session is running).
         """
+        return self.begin(request)
+
+    def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
+        """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
         request = _checked(replace(request, limits=request.limits or self.settings.limits))
         runner = self._runner()
         models = runner.bind(request, self.models, self.settings.sub_model)
@@ -167,11 +175,48 @@ class Workspace:
             row = self.sessions.get(sid)
             if row.active_turn is not None or self._executor.active(sid) is not None:
                 raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
-            past = self._past(sid) if row.turns else []
+            past = self._past(sid, request.origin) if row.turns else []
             turn = new_id("trn")
             seq = self._accept(sid, turn, request, models, first=row.turns == 0 and request.session is not None)
-            self._executor.submit(turn, sid, lambda cancel: runner.run(sid, turn, request, models, past, cancel))
+            self._executor.submit(turn, sid, lambda cancel: runner.run(sid, turn, request, models, past, cancel, plan))
         return Submitted(sid, turn, seq)
+
+    def resume(
+        self,
+        turn: str,
+        limits: ev.Limits | None = None,
+        *,
+        lm: str | dspy.BaseLM | None = None,
+        sub_lm: str | dspy.BaseLM | None = None,
+        command: str | None = None,
+    ) -> Submitted:
+        """Go on with a turn that did not come to its end; see `again.resume` for errors."""
+        return again.resume(self, turn, limits=limits, given=_given(lm, sub_lm), command=command)
+
+    def replay(self, turn: str, *, command: str | None = None) -> Submitted:
+        """A finished turn once more from its journal alone, in a session of its own; see `again.replay`."""
+        return again.replay(self, turn, command=command)
+
+    def replay_events(self, events: Iterable[ev.Event]) -> Submitted:
+        """The same for what `fleet run --events FILE` wrote; see `again.replay_events`."""
+        return again.replay_events(self, events)
+
+    def fork(
+        self,
+        turn: str,
+        edit: ForkEdit,
+        *,
+        at: int | None = None,
+        lm: str | dspy.BaseLM | None = None,
+        sub_lm: str | dspy.BaseLM | None = None,
+        command: str | None = None,
+    ) -> Submitted:
+        """A new session that shares the turn's past and differs by `edit`; see `again.fork`."""
+        return again.fork(self, turn, edit, at=at, given=_given(lm, sub_lm), command=command)
+
+    def silent_model(self, name: str) -> dspy.BaseLM:
+        """A model under this name that refuses every call."""
+        return cast("dspy.BaseLM", _module("models.recording").silent_model(name))
 
     def cancel(self, turn: str) -> bool:
         """Stop a running turn; False when it is not running in this process."""
@@ -308,15 +353,18 @@ class Workspace:
             limits=request.limits,
             contexts=list(request.contexts),
             command=request.command,
+            origin=request.origin,
+            objects=given_as_objects(request),
         )
         drafts = [ev.Draft(data=accepted, turn=turn)]
         if first:  # a session that was made empty gets its title from its first question
             drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=title_of(request.question)), turn=None))
         return self.journal.append(sid, drafts, durable=True)[-1].seq
 
-    def _past(self, sid: str) -> list[Any]:
+    def _past(self, sid: str, origin: ev.Origin | None) -> list[Any]:
         """Earlier questions of the session with their answers, oldest first."""
-        return _module("agent.history").past_turns(self.journal, sid, self.sessions.turns_of(sid))
+        rows = again.turns_before(self.journal, self.sessions, sid, origin)
+        return _module("agent.history").past_turns(self.journal, sid, rows)
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:
@@ -355,6 +403,21 @@ def _checked(request: TurnRequest) -> TurnRequest:
             hint="attach long text as a context",
         )
     return request
+
+
+def _given(lm: str | dspy.BaseLM | None, sub_lm: str | dspy.BaseLM | None) -> again.Given | None:
+    return again.Given(lm, sub_lm) if lm is not None or sub_lm is not None else None
+
+
+def given_as_objects(request: TurnRequest) -> list[Literal["model", "sub_model"]]:
+    """Which models of a request are Python objects, which their names do not bring back."""
+    objects: list[Literal["model", "sub_model"]] = []
+    if request.model is not None and not isinstance(request.model, str):
+        objects.append("model")
+    sub = request.sub_model if request.sub_model is not None else request.model
+    if sub is not None and not isinstance(sub, str):
+        objects.append("sub_model")
+    return objects
 
 
 def _module(name: str) -> ModuleType:

@@ -27,6 +27,7 @@ from fleet_rlm.runtime.execution.executor import CancelFlag
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.observer import TurnObserver
+from fleet_rlm.runtime.execution.replay import Plan, Replay
 from fleet_rlm.runtime.execution.requests import AtLimit, SandboxInfo, TurnRequest, TurnResult
 from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH, Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
@@ -34,6 +35,7 @@ from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.failures import as_model_error, was_cut
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.prices import Price
+from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
 from fleet_rlm.runtime.tools.memory import turn_memory
@@ -116,11 +118,18 @@ class TurnRunner:
         return Models(root, sub, judge, registry.allowed, named)
 
     def run(
-        self, sid: str, turn: str, request: TurnRequest, models: Models, past: list[PastTurn], cancel: CancelFlag
+        self,
+        sid: str,
+        turn: str,
+        request: TurnRequest,
+        models: Models,
+        past: list[PastTurn],
+        cancel: CancelFlag,
+        plan: Plan | None = None,
     ) -> TurnResult:
-        """Work the turn off. Never raises for a failure of the turn: that is in the result."""
+        """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
         observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
-        tree = self._tree(sid, turn, request, models, observer)
+        tree = self._tree(sid, turn, request, models, observer, plan)
         cancel.arm(tree)
         observer.emit_all(
             [ev.TurnStarted(), *_weak(models, request), *(ev.ContextAdded(context=ref) for ref in request.contexts)],
@@ -141,9 +150,19 @@ class TurnRunner:
             answer = Answer(
                 "failed", None, error=_info(InternalError(f"{type(error).__name__}: {error}"), self._redact)
             )
+        if tree.replay is not None and tree.replay.missing is not None:
+            answer = Answer("failed", None, error=tree.replay.missing)
         return self._finish(tree, request, models, answer)
 
-    def _tree(self, sid: str, turn: str, request: TurnRequest, models: Models, observer: TurnObserver) -> TurnTree:
+    def _tree(
+        self,
+        sid: str,
+        turn: str,
+        request: TurnRequest,
+        models: Models,
+        observer: TurnObserver,
+        plan: Plan | None,
+    ) -> TurnTree:
         budget = TreeBudget(
             request.limits or ev.Limits(),
             root_is_agent=request.mode != "rlm",
@@ -151,6 +170,9 @@ class TurnRunner:
             on_exhausted=lambda unit: observer.emit(ev.BudgetExhausted(unit=unit)),
         )
         scheduler = Scheduler(budget, turn=turn, call_width=self._call_width)
+
+        replay = Replay(plan, budget, observer, self._blobs.text) if plan is not None else None
+        calls = CallReplay(replay, observer) if replay is not None else None
 
         def metered(model: BoundModel, role: ev.CallRole) -> MeteredLM:
             return MeteredLM(
@@ -163,6 +185,7 @@ class TurnRunner:
                 name=model.name,
                 price=model.price,
                 cut=_cut_by(model.spec),
+                replay=calls,
             )
 
         root, sub = metered(models.root, "root"), metered(models.sub, "sub")
@@ -191,6 +214,7 @@ class TurnRunner:
             failure=lambda error: _model_error(error, models.root),
             at_limit=request.at_limit or self._at_limit,
             unpriced=next((model.name for model in (models.root, models.sub) if not model.priced), None),
+            replay=replay,
         )
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:
@@ -212,6 +236,7 @@ class TurnRunner:
             citations=citations,
             isolation=tree.isolation,
             provider=tree.provider,
+            before=tree.replay.paid_before() if tree.replay is not None else None,
         )
         observer.emit(finished, durable=True)
         tree.sandboxes.turn_over(tree.turn)  # whatever is left: every interpreter has given its sandbox back

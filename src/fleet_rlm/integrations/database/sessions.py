@@ -8,6 +8,7 @@ Each method exists twice: plain for threads, with a leading `a` for event loops.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from sqlalchemy import ColumnElement, Row, Select, func, insert, select
 from fleet_rlm.errors import NotFound
 from fleet_rlm.integrations.database.engine import Database
 from fleet_rlm.integrations.database.schema import events, sessions, turns
-from fleet_rlm.integrations.database.store import RUNNING, now_ms
-from fleet_rlm.runtime.execution.events import Draft, SessionCreated, encode_event, place
+from fleet_rlm.integrations.database.store import RUNNING, JournalStore, now_ms
+from fleet_rlm.runtime.execution.events import Draft, Event, SessionCreated, encode_event, place
 
 MAX_LISTED = 1_000
 
@@ -66,6 +67,10 @@ class Sessions:
     async def acreate(self, title: str) -> SessionRow:
         """See create."""
         return await self._database.arun(self._create(title))
+
+    def found(self, title: str, events_: Sequence[Event]) -> None:
+        """A new session whose first events are these (from seq 1 on), whole or not at all."""
+        self._database.run(JournalStore(self._database).found(title, events_))
 
     def get(self, sid: str) -> SessionRow:
         """Errors: NotFound."""

@@ -25,6 +25,7 @@ from fleet_rlm.runtime.execution.events import (
     SessionRenamed,
     TurnAccepted,
     TurnFinished,
+    encode_event,
 )
 
 RUNNING = "running"
@@ -129,7 +130,7 @@ class JournalStore:
                         status=data.status,
                         finished_seq=event.seq,
                         finished_ms=event.ts,
-                        cost_usd=data.usage.cost_usd,
+                        cost_usd=_own_cost(data),
                     )
                 )
             case ContextAdded(context=context):
@@ -157,6 +158,18 @@ class JournalStore:
             # The only statement on which the two dialects differ.
             table = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
             connection.execute(table(session_contexts).on_conflict_do_nothing(), rows)
+
+    async def found(self, title: str, events_: Sequence[Event]) -> None:
+        """A new session with its first events (from seq 1 on) and all that follows from them, in one transaction."""
+        first, last = events_[0], events_[-1]
+        row = {"sid": first.sid, "epoch": first.epoch, "title": title, "created_ms": first.ts, "updated_ms": last.ts}
+        batch = Batch(first.sid, 0, events_, [encode_event(event).decode() for event in events_], owns_turn=True)
+
+        def write(connection: Connection) -> Outcome:
+            connection.execute(insert(sessions).values(**row, head=0))
+            return self._write(connection, batch)
+
+        await self.database.commit(write, synced=True)
 
     async def head(self, sid: str) -> Head:
         """Errors: NotFound."""
@@ -217,6 +230,14 @@ class JournalStore:
         async with self.database.write() as connection:
             result = await connection.execute(delete(sessions).where(sessions.c.sid == sid))
             return result.rowcount == 1
+
+
+def _own_cost(data: TurnFinished) -> float | None:
+    """What this turn itself cost: not again what was paid by the turns that it goes on from."""
+    whole, before = data.usage.cost_usd, data.before
+    if whole is None or before is None:
+        return whole
+    return None if before.cost_usd is None else max(0.0, whole - before.cost_usd)
 
 
 def _row(event: Event, raw: str) -> dict[str, Any]:

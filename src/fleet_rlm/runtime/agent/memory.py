@@ -69,10 +69,10 @@ class SessionMemory:
         self._clean = clean
         self._place = place
 
-    def saved(self) -> dict[str, str]:
-        """The blocks that were written, by name. Errors: NotFound for an unknown session."""
+    def saved(self, before: int | None = None) -> dict[str, str]:
+        """The blocks that were written (`before` a seq), by name. Errors: NotFound for an unknown session."""
         self._journal.head(self._sid)
-        return fold(self.edits())
+        return fold(edit for edit in self.edits() if before is None or edit.seq < before)
 
     def edits(self) -> list[ev.Event]:
         """Every change, oldest first."""

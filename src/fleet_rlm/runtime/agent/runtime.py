@@ -129,7 +129,7 @@ class AgentRuntime:
         agent = FleetAgent(
             offered,
             signature=hinted(signature, tools.hints()),
-            runner=ObservedTools(self._tree, tools.seconds),
+            runner=ObservedTools(self._tree, tools.seconds, attach=tools.documents.attach),
             fitting=self._fitting(),
         )
         try:
@@ -177,7 +177,8 @@ class AgentRuntime:
     def _remembering(self, signature: Any, **inputs: str) -> tuple[Any, dict[str, str]]:
         """Signature and inputs with the session's core memory, where there is any."""
         memory = self._kit.memory
-        text = shown(memory.saved()) if memory is not None else ""
+        before = self._tree.replay.memory_seq if self._tree.replay is not None else None
+        text = shown(memory.saved(before)) if memory is not None else ""
         return (with_memory(signature), {"memory": text, **inputs}) if text else (signature, inputs)
 
     def _predict(self, signature: Any, **inputs: Any) -> Outcome:

@@ -17,11 +17,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fleet_rlm.errors import Conflict, InvalidInput, NotFound
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.replay import Replay
 
 MAX_QUESTION_CHARS = 4_000
 MAX_CHOICES = 20
@@ -44,9 +47,10 @@ class _Open:
 class Approvals:
     """The questions of one turn. Thread-safe."""
 
-    def __init__(self, budget: TreeBudget, observer: TurnObserver) -> None:
+    def __init__(self, budget: TreeBudget, observer: TurnObserver, replay: Replay | None = None) -> None:
         self._budget = budget
         self._observer = observer
+        self._replay = replay
         self._asked: dict[str, _Open] = {}
         self._count = 0
         self._lock = threading.Lock()
@@ -75,6 +79,11 @@ class Approvals:
         """
         scope.stop.check()
         entry, request = self._open(scope, kind, question, tuple(choices), detail, seconds, otherwise)
+        known = None if self._replay is None else self._replay.approval(scope, kind, request.question)
+        if known is not None:  # answered before, in the turn that this one goes on from
+            again = msgspec.structs.replace(known, id=request.id, replayed=True)
+            self._observer.emit_all([request, again], scope)
+            return again.answer
         with self._budget.paused():
             self._observer.emit(request, scope, durable=True)
             with self._lock:

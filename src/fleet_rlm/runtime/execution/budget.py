@@ -300,14 +300,31 @@ class TreeBudget:
                 if not grows or self.on_limit is None or not self.on_limit(refused.unit, seen):
                     raise
 
-    def open_lease(self, *, depth: int, parent: Lease | None, share: Share | None = None) -> Lease:
+    def carry(self, paid: Iterable[Cost]) -> None:
+        """Count what earlier turns spent for this one, before anything runs."""
+        with self._changed:
+            for cost in paid:
+                self._all.spent.add(cost)
+
+    def credit(self, lease: Lease, cost: Cost, *, calls: int = 1, counted: bool) -> None:
+        """Charge a run with calls whose answers came from a journal; `counted`: `carry` counted them for the tree."""
+        with self._changed:
+            for account in lease.account.line():
+                if account is not self._all or not counted:
+                    account.spent.add(cost, calls=calls)
+            warnings = self._new_warnings()
+        self._warn(warnings)
+
+    def open_lease(self, *, depth: int, parent: Lease | None, share: Share | None = None, again: bool = False) -> Lease:
         """A lease at `depth`; the root's has no parent. Used by Lease.child, with its errors."""
         with self._changed:
             if parent is not None:
-                self._check_child(depth, parent.account)
+                if not again:  # else a journal has it open already: no limit is asked
+                    self._check_child(depth, parent.account)
                 self._children += 1
             account = Account(above=self._all if parent is None else parent.account, limits=share or Share())
-            held = _least(each.free_calls for each in account.line()) != 0
+            free = _least(each.free_calls for each in account.line())
+            held = free is None or free > 0  # below 0 after calls of a journal
             if held:
                 account.hold(1)
             warnings = self._new_warnings()

@@ -59,6 +59,7 @@ class CellRecorder:
 
     def cell_finished(self, cell: str, result: CellResult) -> None:
         self._scope.sandbox_ms += result.ms
+        self._scope.places.cell_done()
         for change in result.changed:
             if change.name == PARTIAL_NAME:
                 self._scope.partial = change.preview if change.text is None else change.text

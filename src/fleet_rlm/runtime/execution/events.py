@@ -138,17 +138,35 @@ class CellError(Record):
     traceback: str = ""
 
 
+class TurnEdit(Record):
+    """What a fork changes below its request, at a place that is the same when the turn is run again.
+
+    `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash; `again` = how
+    often the run had sent the same before) gets another `prompt` or another `answer`.
+    """
+
+    path: str
+    cell: int | None = None
+    code: str | None = None
+    request: str | None = None
+    again: int = 0
+    prompt: str | None = None
+    answer: str | None = None
+
+
 class Origin(Record):
     """The turn that this one goes on from, and how.
 
     "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone;
-    "fork": the past up to `seq` (of the session `session`), then something else.
+    "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes
+    on from a fork.
     """
 
     kind: Literal["resume", "replay", "fork"]
     session: str
     turn: str
     seq: int | None = None
+    edits: list[TurnEdit] = []
 
 
 class ReadSpan(Record):
@@ -185,7 +203,10 @@ class SessionForked(Data):
 
 
 class TurnAccepted(Data):
-    """The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key."""
+    """The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key.
+
+    `objects`: the models that a Python caller gave as objects, which their names alone do not bring back.
+    """
 
     type = "turn.accepted"
     question: str
@@ -196,6 +217,7 @@ class TurnAccepted(Data):
     contexts: list[ContextRef] = []
     command: str | None = None
     origin: Origin | None = None
+    objects: list[Literal["model", "sub_model"]] = []
 
 
 class TurnStarted(Data):
@@ -203,7 +225,10 @@ class TurnStarted(Data):
 
 
 class TurnFinished(Data):
-    """The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit"."""
+    """The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit".
+
+    `before` is the part of `usage` that the turns paid for from which this one goes on.
+    """
 
     type = "turn.finished"
     status: TurnStatus
@@ -216,6 +241,7 @@ class TurnFinished(Data):
     citations: list[Citation] = []
     isolation: str | None = None
     provider: str | None = None
+    before: Usage | None = None
 
 
 class MessageStarted(Data):
@@ -277,7 +303,11 @@ class RunStarted(Data):
 
 
 class RunFinished(Data):
-    """`usage` is rolled up over the run and everything below it."""
+    """`usage` is rolled up over the run and everything below it.
+
+    `replayed`: the run was not worked off again, its output comes from the journal of an earlier turn. `passed`: what
+    the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle.
+    """
 
     type = "run.finished"
     status: RunStatus
@@ -285,6 +315,8 @@ class RunFinished(Data):
     output: Text | None = None
     limit: Unit | None = None
     error: ErrorInfo | None = None
+    replayed: bool = False
+    passed: Text | None = None
 
 
 class IterationStarted(Data):
@@ -385,6 +417,8 @@ class ToolStarted(Data):
 
 
 class ToolFinished(Data):
+    """`json`: the result is a JSON value, else the text itself."""
+
     type = "tool.finished"
     id: str
     status: Literal["ok", "failed", "cancelled"]
@@ -392,6 +426,7 @@ class ToolFinished(Data):
     result: Text | None = None
     error: ErrorInfo | None = None
     replayed: bool = False
+    json: bool = False
 
 
 class ContextAdded(Data):

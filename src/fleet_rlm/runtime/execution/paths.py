@@ -20,6 +20,9 @@ from typing import Any
 ROOT = "root"
 DIGEST_CHARS = 8
 
+PASSING: ContextVar[str] = ContextVar("fleet_passing", default="")
+"""A part of the prompt that is written now which says how a run stands (what is left of the budget): it is never the
+same again, so it is no part of what a request is known by."""
 _tool_place: ContextVar[tuple[str, str] | None] = ContextVar("fleet_tool_place", default=None)
 
 
@@ -30,6 +33,7 @@ class Places:
         self.path = path
         self.cells = 0
         self.steps = 0
+        self.inside = False
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -37,7 +41,19 @@ class Places:
         """The ordinal (from 1) of the cell that begins."""
         with self._lock:
             self.cells += 1
+            self.inside = True
             return self.cells
+
+    def cell_done(self) -> None:
+        """The cell has ended."""
+        with self._lock:
+            self.inside = False
+
+    @property
+    def stage(self) -> int:
+        """How far the run is: 1 in its first cell, 2 after it (or after an agent's first step), and so on."""
+        with self._lock:
+            return 2 * (self.cells + self.steps) - self.inside
 
     def next_step(self) -> int:
         """The ordinal (from 1) of the agent's step that begins."""

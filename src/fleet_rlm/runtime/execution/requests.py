@@ -13,6 +13,7 @@ from fleet_rlm.runtime.execution.events import (
     ErrorInfo,
     Limits,
     Mode,
+    Origin,
     TurnStatus,
     Unit,
     Usage,
@@ -32,7 +33,7 @@ class TurnRequest:
 
     `session` None makes a new one. `model`/`sub_model`: a model string, any DSPy LM, or None for the settings' model.
     `limits`, `at_limit` None: those of the settings. `command` is the client's idempotency key: the same key in a
-    session gives the same turn.
+    session gives the same turn. `origin`: the turn that this one goes on from (again.py).
     """
 
     question: str
@@ -45,6 +46,33 @@ class TurnRequest:
     at_limit: AtLimit | None = None
     command: str | None = None
     title: str | None = None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Another text for something of a turn: the code of a cell, the words or the answer of a call."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkEdit:
+    """What a fork does otherwise. What is left out stays as it was."""
+
+    question: str | None = None
+    model: str | dspy.BaseLM | None = None
+    sub_model: str | dspy.BaseLM | None = None
+    limits: Limits | None = None
+    cell: Change | None = None
+    prompt: Change | None = None
+    answer: Change | None = None
+
+    def words(self) -> str:
+        """What is edited: "question, limits"."""
+        names = ("question", "model", "sub_model", "limits", "cell", "prompt", "answer")
+        return ", ".join(name.replace("_", " ") for name in names if getattr(self, name) is not None)
 
 
 @dataclass(frozen=True, slots=True)

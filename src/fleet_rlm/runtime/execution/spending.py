@@ -62,9 +62,9 @@ class Spent:
         """Of prompts and completions."""
         return self.prompt_tokens + self.completion_tokens
 
-    def add(self, cost: Cost) -> None:
-        """One more call."""
-        self.calls += 1
+    def add(self, cost: Cost, *, calls: int = 1) -> None:
+        """One more call (or `calls` of them, with what they used together)."""
+        self.calls += calls
         self.prompt_tokens += cost.prompt_tokens
         self.completion_tokens += cost.completion_tokens
         self.cached_tokens += cost.cached_tokens

@@ -24,6 +24,7 @@ from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.replay import Replay
 from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
@@ -38,6 +39,7 @@ class TurnTree:
 
     `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
     `at_limit`: what happens at a limit; `unpriced`: the name of a model whose price is unknown.
+    `replay`: what a journal knows, when the turn is run again.
     """
 
     sid: str
@@ -53,6 +55,7 @@ class TurnTree:
     blobs: Blobs
     models: ModelChoice
     judge_lm: MeteredLM | None = None
+    replay: Replay | None = None
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     at_limit: AtLimit = "finish"
     unpriced: str | None = None
@@ -71,7 +74,7 @@ class TurnTree:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.approvals = Approvals(self.budget, self.observer)
+        self.approvals = Approvals(self.budget, self.observer, self.replay)
         self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
         self.coverage = Coverage(self.observer, self.refs)
         self._questions = LimitQuestions(

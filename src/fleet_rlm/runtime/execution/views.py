@@ -115,6 +115,7 @@ class RunView(View):
     reasoning: list[str] = []
     reads: dict[str, list[ev.ReadSpan]] = {}
     waiting: str | None = None
+    replayed: bool = False
 
 
 class IterationView(View):

@@ -188,7 +188,7 @@ def _run(s: Workbench, e: ev.Event, d: ev.RunStarted) -> None:
 def _run_done(s: Workbench, e: ev.Event, d: ev.RunFinished) -> None:
     if run := s.runs.get(e.run or ""):
         run.status, run.finished_ts, run.usage = d.status, e.ts, d.usage
-        run.output, run.limit, run.error = d.output, d.limit, d.error
+        run.output, run.limit, run.error, run.replayed = d.output, d.limit, d.error, d.replayed
 
 
 @_on(ev.IterationStarted)

@@ -38,6 +38,7 @@ from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import FREE, Price
+from fleet_rlm.runtime.models.recording import Answered, Asked, CallReplay, record_of, record_of_failure
 from fleet_rlm.runtime.models.sizes import sizes_of
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
@@ -86,6 +87,7 @@ class MeteredLM(dspy.BaseLM):
         cut: tells from a prompt's characters and its reported tokens whether the server silently dropped a part.
         price: what its tokens cost, where that is known before the call; then each call reserves its worst case.
         failure: turns whatever the provider raised into one of our ModelErrors.
+        replay: answers from the journal, when the turn is run again.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class MeteredLM(dspy.BaseLM):
         name: str | None = None,
         price: Price | None = None,
         cut: Callable[[int, int], bool] | None = None,
+        replay: CallReplay | None = None,
     ) -> None:
         super().__init__(model=str(inner.model), model_type=inner.model_type)
         self.name = name or str(inner.model)
@@ -117,6 +120,7 @@ class MeteredLM(dspy.BaseLM):
         self._failure = failure
         self._price = price
         self._cut = cut
+        self._replay = replay
 
     # Adapters choose structured outputs and native tools by these.
     @property
@@ -146,6 +150,7 @@ class MeteredLM(dspy.BaseLM):
             name=self.name,
             price=self._price,
             cut=self._cut,
+            replay=self._replay,
         )
         twin._retries = self._retries
         twin._endpoint, twin._owner = self._endpoint, self._owner
@@ -156,6 +161,14 @@ class MeteredLM(dspy.BaseLM):
         SCOPE.get().stop.check()
         request = request_hash(str(self.model), prompt, messages, kwargs)
         text = prompt_text(prompt, messages)
+        if self._replay is not None:
+            known = self._replay.answer(SCOPE.get(), Asked(request, self._role, self.name, text, prompt, messages))
+            if isinstance(known, Answered):
+                return known.outputs
+            if known.edited:
+                text = prompt_text(known.prompt, known.messages)
+                edited = _Asked(new_id("cal"), SCOPE.get(), text, request, known.prompt, known.messages, kwargs)
+                return self._alone(edited)  # nobody else asks this
         asked = _Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
         if asked.scope.streams or not may_share(kwargs, self.kwargs):
             return self._alone(asked)
@@ -213,7 +226,7 @@ class MeteredLM(dspy.BaseLM):
         try:
             outputs = copy.deepcopy(flight.landed.result())
         except Exception as error:
-            self._tell_finished(asked, "failed", nothing, error=self._error_info(error), shared=flight.call)
+            self._tell_finished(asked, "failed", nothing, error=error, shared=flight.call)
             raise
         self._tell_finished(asked, "ok", nothing, outputs=outputs, shared=flight.call)
         return outputs
@@ -243,7 +256,7 @@ class MeteredLM(dspy.BaseLM):
 
     def _observed(self, asked: _Asked, reservations: list[Reservation]) -> Any:
         status: ev.CallStatus = "cancelled"
-        error: ev.ErrorInfo | None = None
+        error: Exception | None = None
         outputs: Any = None
         try:
             outputs = self._tried(asked, reservations)
@@ -252,7 +265,7 @@ class MeteredLM(dspy.BaseLM):
             return outputs
         except Exception as exc:  # named as what it is, and raised again
             known = as_overflow(exc)
-            status, error = "failed", self._error_info(known)
+            status, error = "failed", known if isinstance(known, Exception) else exc
             if known is exc:
                 raise
             raise known from exc
@@ -337,9 +350,11 @@ class MeteredLM(dspy.BaseLM):
         cost: Cost,
         *,
         outputs: Any = None,
-        error: ev.ErrorInfo | None = None,
+        error: Exception | None = None,
         shared: str | None = None,
     ) -> None:
+        response = output_text(outputs) if status == "ok" else None
+        record = record_of(outputs, response) if response is not None else error and record_of_failure(error)
         self._observer.emit(
             ev.CallFinished(
                 id=asked.id,
@@ -351,9 +366,10 @@ class MeteredLM(dspy.BaseLM):
                 completion_tokens=cost.completion_tokens,
                 cached_tokens=cost.cached_tokens,
                 cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
-                response=self._observer.text(output_text(outputs)) if status == "ok" else None,
+                response=None if response is None else self._observer.text(response),
+                record=None if record is None else self._observer.text(record),
                 shared=shared,
-                error=error,
+                error=None if error is None else self._error_info(error),
             ),
             asked.scope,
         )

@@ -63,6 +63,10 @@ class RunHooks(Protocol):
         """The model sees less of its older steps from now on."""
         ...
 
+    def code(self, code: str) -> str:
+        """The code that is run for what the model wrote: the same, unless a person edited this cell."""
+        ...
+
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
         """`llm_query` and `llm_query_batched`; none where the depth limit forbids sub-calls."""
         ...
@@ -190,6 +194,12 @@ class ActionPredict(dspy.Predict):
         self._view = view
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
+        action = self._action(inputs)
+        code = action.code
+        run = code if self._hooks is None or not isinstance(code, str) else self._hooks.code(code)
+        return action if run is code else dspy.Prediction(reasoning=action.reasoning, code=run)
+
+    def _action(self, inputs: dict[str, Any]) -> dspy.Prediction:
         note = self._hooks.turn_note() if self._hooks is not None else ""
         if note:
             inputs["iteration"] = f"{inputs['iteration']}\n{note}"

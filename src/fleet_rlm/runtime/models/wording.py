@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from fleet_rlm.runtime.execution.paths import PASSING
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,16}>")
 
 
 def prompt_text(prompt: Any, messages: Any) -> str:
@@ -45,6 +50,13 @@ def _plain(value: Any) -> Any:
 
 
 def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, Any]) -> str:
-    """SHA-256 over everything that determines an answer; the key under which a replay finds it."""
+    """SHA-256 over everything that determines an answer; the key under which a replay finds it.
+
+    Left out: what is said of the budget (`PASSING`), and where an object lay in memory.
+    """
     body = json.dumps([model, prompt, messages, dict(kwargs)], sort_keys=True, ensure_ascii=False, default=repr)
+    passing = PASSING.get()
+    if passing:
+        body = body.replace(json.dumps(passing, ensure_ascii=False)[1:-1], "")
+    body = _ADDRESS.sub(" at 0x>", body)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -13,12 +11,12 @@ from dspy.adapters.types.tool import ToolCalls
 from fleet_rlm.runtime.agent.agent import run_one
 from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
-from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.paths import tool_place
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import timed
 from fleet_rlm.runtime.tools.documents import Documents
+from fleet_rlm.runtime.tools.recorded import observed
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
 TOOL_WIDTH = 8
@@ -86,8 +84,15 @@ def told(outcome: Outcome) -> str:
 class ObservedTools:
     """Runs the tool calls of one agent step side by side and shows each as an event."""
 
-    def __init__(self, tree: TurnTree, seconds: Mapping[str, float | None] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        tree: TurnTree,
+        seconds: Mapping[str, float | None] = MappingProxyType({}),
+        *,
+        attach: Callable[[ev.ContextRef], str] | None = None,
+    ) -> None:
         self._tree = tree
+        self._attach = attach
         self._seconds = {**UNTIMED, **seconds}
 
     def run(
@@ -106,25 +111,4 @@ class ObservedTools:
     def _one(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:
         if call.name == "submit":  # the answer itself, shown as the turn's message
             return run_one(call, invoke)
-        observer, scope = self._tree.observer, SCOPE.get()
-        tool_id, began = new_id("tol"), time.perf_counter()
-        arguments = json.dumps(call.args or {}, ensure_ascii=False, default=str)
-        observer.emit(ev.ToolStarted(id=tool_id, name=call.name, arguments=observer.text(arguments)), scope)
-        status, result = "cancelled", None
-        try:
-            result, failed = run_one(call, invoke)
-            status = "failed" if failed else "ok"
-            return result, failed
-        finally:
-            shown = (
-                None
-                if result is None
-                else observer.text(result if isinstance(result, str) else json.dumps(result, default=str))
-            )
-            ended = ev.ToolFinished(
-                id=tool_id,
-                status=status,  # pyright: ignore[reportArgumentType]
-                ms=round((time.perf_counter() - began) * 1000, 1),
-                result=shown,
-            )
-            observer.emit(ended, scope)
+        return observed(self._tree, call.name, call.args or {}, lambda: run_one(call, invoke), attach=self._attach)

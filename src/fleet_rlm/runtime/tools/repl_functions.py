@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from fleet_rlm.integrations.daytona.offer import offered, takes_file
 from fleet_rlm.runtime.execution.artifacts import from_guest
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.recorded import observed, recorded
 
 
 class ReplFunctions:
@@ -21,7 +23,7 @@ class ReplFunctions:
     def all(self) -> list[Callable[..., Any]]:
         """Those that may be offered."""
         asking = [self.ask_user()] if self._tree.asks_person else []
-        return [self.budget(), self.save_artifact(), *asking]
+        return [recorded(self._tree, self.budget()), self.save_artifact(), *asking]
 
     def budget(self) -> Callable[[], dict[str, Any]]:
         @offered
@@ -45,7 +47,12 @@ class ReplFunctions:
         @takes_file
         @offered
         def save_artifact(path_or_value: Any, name: str | None = None) -> dict[str, Any]:
-            made = self._tree.artifacts.publish(SCOPE.get(), name or "", from_guest(path_or_value))
+            data, scope = from_guest(path_or_value), SCOPE.get()
+            told = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            return observed(self._tree, "save_artifact", told, lambda: (publish(name, data), False), cell=scope.cell)[0]
+
+        def publish(name: str | None, data: bytes) -> dict[str, Any]:
+            made = self._tree.artifacts.publish(SCOPE.get(), name or "", data)
             return {"id": made.id, "name": made.name, "version": made.version, "bytes": made.bytes, "kind": made.kind}
 
         return save_artifact

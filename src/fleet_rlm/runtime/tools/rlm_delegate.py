@@ -23,11 +23,12 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import offered, takes_handles
 from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in, input_chars, kept_handles
 from fleet_rlm.runtime.execution import events as ev
-from fleet_rlm.runtime.execution.budget import Lease, LimitReached
+from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
+from fleet_rlm.runtime.execution.record import RecordedRun
 from fleet_rlm.runtime.execution.spending import Share
 from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
@@ -104,8 +105,9 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
         parent: the run that asks, or None for the root; `lease` is given for the root only.
     Errors: TreeStopped when the whole tree is over, or the parent's part of it; everything else is an Outcome.
     """
+    path = task.path(parent)
     try:
-        lease = lease or _open_lease(parent, task.share)
+        lease = lease or _open_lease(tree, parent, path, task.share)
     except LimitReached as refused:
         if not refused.own:
             tree.budget.note_exhausted(refused.unit)
@@ -113,7 +115,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     scope = RunScope(
         id=new_id("run"),
         lease=lease,
-        path=task.path(parent),
+        path=path,
         parent=parent,
         contexts=frozenset(handles_in(task.context)),
     )
@@ -122,8 +124,13 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     if parent is not None:
         parent.child_opened()
     tree.opened(scope)
-    tree.observer.run_started(scope, _started(tree, scope, task, value))
+    started = _started(tree, scope, task, value)
+    tree.observer.run_started(scope, started)
+    known = tree.replay.whole(path, started.model) if tree.replay is not None and parent is not None else None
     try:
+        if known is not None:
+            outcome = _from_journal(tree, scope, task, known)
+            return outcome
         with entered(scope), tree.scheduler.sandbox_place(scope):
             outcome = _work(tree, scope, task, value)
         return outcome
@@ -136,16 +143,29 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
         scope.await_children(UNWIND_S)
         lease.close()
         tree.closed(scope)
-        tree.observer.emit(_finished(tree, scope, outcome), scope)
+        tree.observer.emit(_finished(tree, scope, outcome, replayed=known is not None), scope)
         tree.observer.budget(tree.budget)
         if parent is not None:
             parent.child_closed()
 
 
-def _open_lease(parent: RunScope | None, share: Share | None) -> Lease:
+def _open_lease(tree: TurnTree, parent: RunScope | None, path: str, share: Share | None) -> Lease:
     if parent is None:
         raise ValueError("the root run needs a lease")
-    return parent.lease.child(share)
+    return parent.lease.child(share) if tree.replay is None else tree.replay.lease(parent, path, share)
+
+
+def _from_journal(tree: TurnTree, scope: RunScope, task: Task, known: RecordedRun) -> Outcome:
+    """The outcome of a run that had finished before: nothing of it is done again."""
+    replay = tree.replay
+    assert replay is not None and known.finished is not None
+    usage = known.finished.usage
+    micro = None if usage.cost_usd is None else round(usage.cost_usd * 1e6)
+    cost = Cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, micro_usd=micro)
+    replay.credit(scope, cost, calls=usage.calls)
+    tree.observer.emit_all(replay.kept(known), scope)
+    value, passed = replay.value(known, is_text=answer_type(task.schema) is str)
+    return Outcome("ok", value=value, passed=passed)
 
 
 def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
@@ -201,7 +221,7 @@ def _build(
         tools=tools,
         hooks=hooks,
         max_output_chars=output_chars(variables),
-        max_llm_calls=tree.budget.limits.calls or 1_000,
+        max_llm_calls=(tree.replay.told if tree.replay is not None else tree.budget.limits).calls or 1_000,
     )
 
 
@@ -264,7 +284,7 @@ def _started(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> ev.RunS
     )
 
 
-def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome) -> ev.RunFinished:
+def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome, *, replayed: bool) -> ev.RunFinished:
     value = outcome.value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return ev.RunFinished(
@@ -273,6 +293,8 @@ def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome) -> ev.RunFinish
         output=None if value is None else tree.observer.text(text),
         limit=outcome.limit,
         error=outcome.error,
+        replayed=replayed,
+        passed=None if outcome.passed is None else tree.observer.text(json.dumps(outcome.passed, ensure_ascii=False)),
     )
 
 

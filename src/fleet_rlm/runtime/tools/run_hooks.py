@@ -14,6 +14,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope
+from fleet_rlm.runtime.execution.paths import PASSING
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM, output_text
 from fleet_rlm.runtime.models.repair import Repair
@@ -65,7 +66,9 @@ class TurnRunHooks:
         left = self._left()
         named = ", ".join(self._tree.models.named)
         models = f'\nSub-calls take model="root", "sub" or one of {named}.' if named else ""
-        return f"Your task: {self._task}" + models + (f"\nBudget: {left}" if left else "")
+        said = f"\nBudget: {left}" if left else ""
+        PASSING.set(said)
+        return f"Your task: {self._task}{models}{said}"
 
     def _left(self) -> str:
         state = self._scope.lease.left()
@@ -90,6 +93,10 @@ class TurnRunHooks:
             if of is not None and left is not None:
                 notes.append(f"of your own share {left:g} of {of:g} {unit} left")
         return "; ".join(notes)
+
+    def code(self, code: str) -> str:
+        replay = self._tree.replay
+        return code if replay is None else replay.code(self._scope, code)
 
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
         """`llm_query` and `llm_query_batched`, as far as the depth limit allows plain sub-calls."""

@@ -82,12 +82,23 @@ export interface CellError {
   line?: number | null;
   traceback?: string;
 }
-/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. */
+/** What a fork changes below its request, at a place that is the same when the turn is run again. `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash; `again` = how often the run had sent the same before) gets another `prompt` or another `answer`. */
+export interface TurnEdit {
+  path: string;
+  cell?: number | null;
+  code?: string | null;
+  request?: string | null;
+  again?: number;
+  prompt?: string | null;
+  answer?: string | null;
+}
+/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes on from a fork. */
 export interface Origin {
   kind: "resume" | "replay" | "fork";
   session: string;
   turn: string;
   seq?: number | null;
+  edits?: TurnEdit[];
 }
 /** Characters [start, end) of a context's text. */
 export interface ReadSpan {
@@ -110,7 +121,7 @@ export interface EventDataByType {
     turn?: string | null;
     edit?: string | null;
   };
-  /** The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key. */
+  /** The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key. `objects`: the models that a Python caller gave as objects, which their names alone do not bring back. */
   "turn.accepted": {
     question: string;
     mode: Mode;
@@ -120,9 +131,10 @@ export interface EventDataByType {
     contexts?: ContextRef[];
     command?: string | null;
     origin?: Origin | null;
+    objects?: ("model" | "sub_model")[];
   };
   "turn.started": Record<string, never>;
-  /** The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit". */
+  /** The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit". `before` is the part of `usage` that the turns paid for from which this one goes on. */
   "turn.finished": {
     status: TurnStatus;
     answer: string | null;
@@ -134,6 +146,7 @@ export interface EventDataByType {
     citations?: Citation[];
     isolation?: string | null;
     provider?: string | null;
+    before?: Usage | null;
   };
   "message.started": {
     id: string;
@@ -173,13 +186,15 @@ export interface EventDataByType {
     max_iterations?: number | null;
     chars?: number | null;
   };
-  /** `usage` is rolled up over the run and everything below it. */
+  /** `usage` is rolled up over the run and everything below it. `replayed`: the run was not worked off again, its output comes from the journal of an earlier turn. `passed`: what the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle. */
   "run.finished": {
     status: TurnStatus;
     usage: Usage;
     output?: Text | null;
     limit?: Unit | null;
     error?: ErrorInfo | null;
+    replayed?: boolean;
+    passed?: Text | null;
   };
   "iteration.started": {
     id: string;
@@ -249,6 +264,7 @@ export interface EventDataByType {
     arguments: Text;
     cell?: string | null;
   };
+  /** `json`: the result is a JSON value, else the text itself. */
   "tool.finished": {
     id: string;
     status: "ok" | "failed" | "cancelled";
@@ -256,6 +272,7 @@ export interface EventDataByType {
     result?: Text | null;
     error?: ErrorInfo | null;
     replayed?: boolean;
+    json?: boolean;
   };
   "context.added": {
     context: ContextRef;
@@ -452,6 +469,7 @@ export interface RunView {
   reasoning: string[];
   reads: Record<string, ReadSpan[]>;
   waiting: string | null;
+  replayed: boolean;
 }
 /** One step of an RLM run; the durations are None while it lasts. */
 export interface IterationView {

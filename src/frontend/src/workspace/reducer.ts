@@ -184,6 +184,7 @@ const handlers: Handlers = {
       reasoning: [],
       reads: {},
       waiting: null,
+      replayed: false,
     });
     const turn = d.edit("turns", e.turn);
     if (turn) turn.runs = d.push(turn.runs, id);
@@ -199,6 +200,7 @@ const handlers: Handlers = {
     run.output = data.output ?? null;
     run.limit = data.limit ?? null;
     run.error = data.error ?? null;
+    run.replayed = data.replayed ?? false;
   },
   "iteration.started": (d, e, data) => {
     const run = d.edit("runs", e.run);

@@ -1,0 +1,409 @@
+"""Running a turn again: resume, replay and fork, from a turn's id (or a file of its events) to a new turn.
+
+A resumed turn stands in the same session, after the one it goes on from. A replay and a fork get a session of their own
+that begins with a copy of what came before the turn, so that neither changes the origin and the origin may be deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from fleet_rlm.errors import Conflict, InvalidInput, NotConfigured, NotFound
+from fleet_rlm.integrations.database import Sessions, TurnRow
+from fleet_rlm.runtime.content.blobs import BlobStore
+from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.execution.lineage import copied, first_events
+from fleet_rlm.runtime.execution.record import Past, Record
+from fleet_rlm.runtime.execution.replay import Plan
+from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest
+
+if TYPE_CHECKING:
+    import dspy
+
+    from fleet_rlm.runtime.models.registry import ModelRegistry
+
+PAGE = 1_000
+MAX_CHAIN = 100
+MAX_EDIT_CHARS = 400_000
+RESUMABLE = ("interrupted", "limit", "failed", "cancelled")
+
+
+class Workshop(Protocol):
+    """What this needs of a workspace."""
+
+    journal: Journal
+    sessions: Sessions
+    blobs: BlobStore
+    contexts: ContextStore
+
+    @property
+    def models(self) -> ModelRegistry: ...
+    def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted: ...
+    def silent_model(self, name: str) -> dspy.BaseLM: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The turn's models passed again, where they were Python objects; None: by their names."""
+
+    lm: str | dspy.BaseLM | None = None
+    sub_lm: str | dspy.BaseLM | None = None
+
+
+def resume(
+    shop: Workshop,
+    turn: str,
+    *,
+    limits: ev.Limits | None = None,
+    given: Given | None = None,
+    command: str | None = None,
+) -> Submitted:
+    """Go on with a turn that did not come to its end, in the same session.
+
+    Errors: NotFound; Conflict (it runs, it is finished, another turn goes on from it); InvalidInput (its limit would
+    stop it at once, its model was a Python object); NotConfigured.
+    """
+    row = shop.sessions.get_turn(turn)
+    if command is not None and (again := shop.sessions.find_turn_by_command(row.sid, command)) is not None:
+        return Submitted(row.sid, again.tid, again.accepted_seq)
+    events = turn_events(shop.journal, row)
+    accepted, end = _accepted(events), _end(events)
+    if end is None:
+        raise Conflict("this turn is still running", hint="wait for it or stop it")
+    if end.status not in RESUMABLE:
+        raise Conflict("this turn came to its end", hint="replay it, or fork it to change something")
+    if (later := _successor(shop, row)) is not None:
+        raise Conflict(f"turn {later} goes on from this one already", hint="resume that one")
+    if end.status == "limit" and not _raised(end.limit, limits or accepted.limits, accepted.limits):
+        raise InvalidInput(
+            f"this turn ended at its {end.limit} limit and would end there again", hint="give a higher limit"
+        )
+    origin = ev.Origin(kind="resume", session=row.sid, turn=turn, edits=_edits(accepted))
+    request = replace(_request(accepted, given), session=row.sid, limits=limits or accepted.limits, command=command)
+    chain = _chain(shop, accepted, counts=True)
+    record = Record.read([Past(events), *chain])
+    # What a limit refused then is given now, so cells see something else: that is meant.
+    quiet, told = end.status == "limit", _first_limits(accepted, chain)
+    plan = Plan("resume", record, _edits(accepted), quiet=quiet, limits=told, memory_seq=_first_seq(row, chain))
+    return shop.begin(replace(request, origin=origin), plan)
+
+
+def replay(shop: Workshop, turn: str, *, given: Given | None = None, command: str | None = None) -> Submitted:
+    """A finished turn once more from its journal alone, in a session of its own. Errors: NotFound, Conflict."""
+    row = shop.sessions.get_turn(turn)
+    events = turn_events(shop.journal, row)
+    if _end(events) is None:
+        raise Conflict("this turn is still running", hint="wait for it or stop it")
+    past = _before(shop.journal, row)
+    return _replayed(shop, events, _chain(shop, _accepted(events), counts=False), past, given, command)
+
+
+def replay_events(shop: Workshop, events: Iterable[ev.Event], *, given: Given | None = None) -> Submitted:
+    """The newest turn of a file of events once more; large texts and contexts come from this data folder.
+
+    Errors: InvalidInput when there is no whole turn; NotFound for a context or a text that is not here.
+    """
+    everything = list(events)
+    last = next((event for event in reversed(everything) if event.type == ev.TurnAccepted.type), None)
+    if last is None:
+        raise InvalidInput("these events have no turn in them", hint="use what `fleet run --events FILE` wrote")
+    mine = [event for event in everything if event.turn == last.turn]
+    if _end(mine) is None:
+        raise InvalidInput("the turn in these events has no end", hint="the file was cut; resume the turn by its id")
+    _check_texts(shop.blobs, mine)
+    past = [event for event in everything if event.seq < last.seq and event.sid == last.sid]
+    if not past and last.seq > 1:  # the file begins with the turn; what came before it may be here
+        with suppress(NotFound):
+            past = _before(shop.journal, shop.sessions.get_turn(last.turn or ""))
+    chain = _chain(shop, _accepted(mine), counts=False)
+    return _replayed(shop, mine, chain, past, given, None)
+
+
+def fork(
+    shop: Workshop,
+    turn: str,
+    edit: ForkEdit,
+    *,
+    at: int | None = None,
+    given: Given | None = None,
+    command: str | None = None,
+) -> Submitted:
+    """A new session that shares the past of a turn, and of its events those up to seq `at`; then it differs by `edit`.
+
+    Errors: NotFound (turn, or the cell or call of the edit), InvalidInput, NotConfigured.
+    """
+    row = shop.sessions.get_turn(turn)
+    events = turn_events(shop.journal, row)
+    accepted = _accepted(events)
+    if at is not None and not row.accepted_seq <= at <= (row.finished_seq or events[-1].seq):
+        raise InvalidInput(
+            f"event {at} is not of this turn", hint=f"it has {row.accepted_seq} to {row.finished_seq or events[-1].seq}"
+        )
+    chain = _chain(shop, accepted, counts=False)
+    record = Record.read([Past(events, counts=False), *chain])
+    edits = [*_edits(accepted), *_new_edits(record, edit)]
+    if at is not None:
+        cut = [event for event in events if event.seq <= at]
+        record = Record.read([Past(cut, counts=False), *chain])
+    sid = _new_sid("fork", row.sid, command)
+    if command is not None and (found := _made_before(shop, sid)) is not None:
+        return found
+    other = edit.model is not None or edit.sub_model is not None
+    same = given or Given()
+    base = _request(accepted, Given(edit.model or same.lm, edit.sub_model or same.sub_lm), edit)
+    origin = ev.Origin(kind="fork", session=row.sid, turn=turn, seq=at or events[-1].seq, edits=edits)
+    title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
+    shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
+    session = _found(shop, sid, title, shared, _before(shop.journal, row))
+    request = replace(base, session=session, limits=edit.limits or accepted.limits, origin=origin)
+    quiet = other or edit.question is not None
+    told = _first_limits(accepted, chain)
+    return shop.begin(request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))
+
+
+def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Origin | None) -> list[TurnRow]:
+    """The turns of a session that came before the one to be run: for a resumed turn, before the first of its chain.
+
+    Of a turn that was resumed only the newest counts.
+    """
+    rows = sessions.turns_of(sid)
+    origins = {row.tid: _origin(journal, row) for row in rows}
+    first: str | None = origin.turn if origin is not None and origin.kind == "resume" else None
+    while first is not None and (earlier := origins.get(first)) is not None and earlier.kind == "resume":
+        first = earlier.turn
+    if first is not None:
+        begin = sessions.get_turn(first).accepted_seq
+        rows = [row for row in rows if row.accepted_seq < begin]
+    resumed = {found.turn for row in rows if (found := origins[row.tid]) is not None and found.kind == "resume"}
+    return [row for row in rows if row.tid not in resumed]
+
+
+def _origin(journal: Journal, row: TurnRow) -> ev.Origin | None:
+    found = journal.read(row.sid, row.accepted_seq - 1, 1)
+    return found[0].data.origin if found and isinstance(found[0].data, ev.TurnAccepted) else None
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _replayed(
+    shop: Workshop,
+    events: list[ev.Event],
+    chain: list[Past],
+    past: list[ev.Event],
+    given: Given | None,
+    command: str | None,
+) -> Submitted:
+    accepted, first = _accepted(events), events[0]
+    sid = _new_sid("replay", first.turn or "", command)
+    if command is not None and (found := _made_before(shop, sid)) is not None:
+        return found
+    for context in accepted.contexts:
+        _check_context(shop.contexts, context)
+    silent = Given(_silent(shop, accepted.model), _silent(shop, accepted.sub_model))
+    origin = ev.Origin(kind="replay", session=first.sid, turn=first.turn or "", edits=_edits(accepted))
+    shared = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
+    session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)
+    request = replace(_request(accepted, given or silent), session=session, limits=accepted.limits, origin=origin)
+    record = Record.read([Past(events, counts=False), *chain])
+    return shop.begin(request, Plan("replay", record, edits=_edits(accepted), limits=_first_limits(accepted, chain)))
+
+
+def _silent(shop: Workshop, name: str) -> str | dspy.BaseLM:
+    """A model for a turn that calls none: by its name, or one that refuses where the name means nothing here."""
+    try:
+        shop.models.resolve(name)
+    except (NotConfigured, InvalidInput):
+        return shop.silent_model(name)
+    return name
+
+
+def _request(accepted: ev.TurnAccepted, given: Given | None, edit: ForkEdit | None = None) -> TurnRequest:
+    """The turn's request once more. Errors: InvalidInput where its model was a Python object and none is given."""
+    lm = given.lm if given is not None else None
+    sub = given.sub_lm if given is not None else None
+    same = accepted.sub_model == accepted.model
+    if same and sub is None:
+        sub = lm
+    for role, model, name in (("model", lm, accepted.model), ("sub_model", sub, accepted.sub_model)):
+        if model is None and role in accepted.objects:
+            raise InvalidInput(
+                f"the {role} of this turn, {name}, was a Python object and cannot be made from its name",
+                hint="pass it again: lm=... (sub_lm=...) in Python",
+            )
+    return TurnRequest(
+        question=edit.question if edit is not None and edit.question is not None else accepted.question,
+        contexts=tuple(accepted.contexts),
+        mode=accepted.mode,
+        model=lm or accepted.model,
+        sub_model=sub or accepted.sub_model,
+    )
+
+
+def _new_edits(record: Record, edit: ForkEdit) -> Iterator[ev.TurnEdit]:
+    for text in (edit.cell and edit.cell.text, edit.prompt and edit.prompt.text, edit.answer and edit.answer.text):
+        if text is not None and not 0 < len(text) <= MAX_EDIT_CHARS:
+            raise InvalidInput(f"an edited text has 1 to {MAX_EDIT_CHARS:,} characters")
+    if edit.cell is not None:
+        path, ordinal = _known(record.ids.get(edit.cell.id), "cell", edit.cell.id)
+        run = record.runs.get(path)
+        if run is not None and run.started.signature == "dspy.RLM":
+            raise InvalidInput("a cell of a sub-agent that model-written code built cannot be edited")
+        yield ev.TurnEdit(path=path, cell=ordinal, code=edit.cell.text)
+    for change, field in ((edit.prompt, "prompt"), (edit.answer, "answer")):
+        if change is not None:
+            path, request, again = _known(record.keys.get(change.id), "call", change.id)
+            yield msgspec.structs.replace(ev.TurnEdit(path=path, request=request, again=again), **{field: change.text})
+
+
+def _known(found: Any, what: str, id: str) -> Any:
+    if found is None:
+        raise NotFound(f"this turn has no {what} {id[:80]!r}")
+    return found
+
+
+def _edits(accepted: ev.TurnAccepted) -> list[ev.TurnEdit]:
+    return list(accepted.origin.edits) if accepted.origin is not None else []
+
+
+def _chain(shop: Workshop, accepted: ev.TurnAccepted, *, counts: bool) -> list[Past]:
+    """The turns that this one went on from, newest first, as far as they are still there."""
+    chain: list[Past] = []
+    origin = accepted.origin
+    while origin is not None and len(chain) < MAX_CHAIN:
+        try:
+            row = shop.sessions.get_turn(origin.turn)
+        except NotFound:
+            break
+        events = turn_events(shop.journal, row)
+        if origin.kind == "fork" and origin.seq is not None:
+            events = [event for event in events if event.seq <= origin.seq]
+        counts = counts and origin.kind == "resume"
+        chain.append(Past(events, counts))
+        origin = _accepted(events).origin
+    return chain
+
+
+def _first_limits(accepted: ev.TurnAccepted, chain: list[Past]) -> ev.Limits:
+    """The limits of the oldest turn of the chain."""
+    return _accepted(list(chain[-1].events)).limits if chain else accepted.limits
+
+
+def _first_seq(row: TurnRow, chain: list[Past]) -> int:
+    """Where the oldest turn of this session's chain begins."""
+    seqs = [event.seq for past in chain if past.counts for event in past.events if event.type == "turn.accepted"]
+    return min([row.accepted_seq, *seqs])
+
+
+def turn_events(journal: Journal, row: TurnRow) -> list[ev.Event]:
+    """All events of a turn, in order."""
+    journal.flush()
+    return list(_pages(lambda after: journal.read(row.sid, after, PAGE, row.tid), row.accepted_seq - 1))
+
+
+def _before(journal: Journal, row: TurnRow) -> list[ev.Event]:
+    """What the session was before the turn."""
+    events = _pages(lambda after: journal.read(row.sid, after, PAGE), 0)
+    past: list[ev.Event] = []
+    for event in events:
+        if event.seq >= row.accepted_seq:
+            break
+        past.append(event)
+    return past
+
+
+def _pages(read: Callable[[int], list[ev.Event]], after: int) -> Iterator[ev.Event]:
+    while page := read(after):
+        yield from page
+        after = page[-1].seq
+
+
+def _accepted(events: list[ev.Event]) -> ev.TurnAccepted:
+    for event in events:
+        if isinstance(event.data, ev.TurnAccepted):
+            return event.data
+    raise InvalidInput("these events are not a turn from its beginning")
+
+
+def _end(events: list[ev.Event]) -> ev.TurnFinished | None:
+    return next((event.data for event in reversed(events) if isinstance(event.data, ev.TurnFinished)), None)
+
+
+def _raised(unit: str | None, new: ev.Limits, old: ev.Limits) -> bool:
+    """Whether the limit that was met is higher now (wall time begins anew, steps are not a limit of the turn)."""
+    name = {"cost": "cost_usd", "wall": "wall_s"}.get(unit or "", unit or "")
+    if name in ("wall_s", "iterations", "") or not hasattr(new, name):
+        return True
+    mine, before = getattr(new, name), getattr(old, name)
+    return mine is None or (before is not None and mine > before)
+
+
+def _successor(shop: Workshop, row: TurnRow) -> str | None:
+    """The turn of the same session that resumed this one."""
+    for later in shop.sessions.turns_of(row.sid):
+        if later.accepted_seq <= row.accepted_seq:
+            continue
+        origin = _origin(shop.journal, later)
+        if origin is not None and origin.turn == row.tid:
+            return later.tid
+    return None
+
+
+def _new_sid(kind: str, of: str, command: str | None) -> str | None:
+    """The id of the session to be made: the same for the same command."""
+    if command is None:
+        return None
+    return f"ses_{hashlib.sha256(f'{kind}:{of}:{command}'.encode()).hexdigest()[:20]}"
+
+
+def _made_before(shop: Workshop, sid: str | None) -> Submitted | None:
+    try:
+        rows = shop.sessions.turns_of(sid) if sid is not None else []
+    except NotFound:
+        return None
+    return Submitted(rows[-1].sid, rows[-1].tid, rows[-1].accepted_seq) if rows else None
+
+
+def _found(shop: Workshop, sid: str | None, title: str, shared: ev.SessionForked, past: list[ev.Event]) -> str:
+    events = first_events(sid, title, shared, copied(past))
+    shop.sessions.found(title, events)
+    return events[0].sid
+
+
+def _check_context(contexts: ContextStore, ref: ev.ContextRef) -> None:
+    try:
+        contexts.get(ref.sha256)
+    except NotFound:
+        raise NotFound(
+            f"the context {ref.name!r} of this turn is not in this data folder",
+            hint="replay it where it ran, or add the same file as a context first",
+        ) from None
+
+
+def _check_texts(blobs: BlobStore, events: list[ev.Event]) -> None:
+    """Errors: NotFound when a text that the replay needs is not in this data folder."""
+    for event in events:
+        match event.data:
+            case ev.CallFinished(record=record, response=response):
+                texts = (record, response)
+            case ev.ToolFinished(result=result):
+                texts = (result,)
+            case _:
+                continue
+        for text in texts:
+            if text is not None and text.ref is not None:
+                try:
+                    blobs.path(text.ref)
+                except NotFound:
+                    raise NotFound(
+                        f"the answer of event {event.seq} is not in this data folder",
+                        hint="replay the file on the machine that wrote it, or copy its blobs folder",
+                    ) from None

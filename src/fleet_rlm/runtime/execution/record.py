@@ -1,0 +1,290 @@
+"""What a turn's journal knows: every answer it got, under a key that is the same when the turn is run again.
+
+A key is (run path, what was asked, how often it was asked for there before). `Record.read` builds it from events; a
+turn that itself went on from another is read together with that one, the newer first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.paths import ROOT
+from fleet_rlm.runtime.execution.spending import Cost
+
+Key = tuple[str, str, int]
+WHOLE = 1 << 60
+"""The stage of a run that came to its end."""
+
+_SHOWN = (
+    ev.MessageStarted,
+    ev.MessageDelta,
+    ev.MessageFinished,
+    ev.ReasoningStarted,
+    ev.ReasoningDelta,
+    ev.ReasoningFinished,
+)
+
+
+@dataclass(slots=True)
+class RecordedCall:
+    """A call of the journal. `stage`: where its run stood (`Places.stage`). `shown`: what was seen of its answer.
+
+    `edits`: under which edits of a fork it was made.
+    """
+
+    started: ev.CallStarted
+    path: str
+    stage: int
+    finished: ev.CallFinished | None = None
+    shown: list[ev.EventData] = field(default_factory=list[ev.EventData])
+    shown_in_run: bool = True
+    edits: Sequence[ev.TurnEdit] = ()
+
+
+@dataclass(slots=True)
+class RecordedTool:
+    """A call of a host tool. `besides`: what it brought into the turn (documents, answers of a person)."""
+
+    path: str
+    asked: str
+    finished: ev.ToolFinished | None = None
+    besides: list[ev.EventData] = field(default_factory=list[ev.EventData])
+
+
+@dataclass(slots=True)
+class RecordedRun:
+    """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
+    stays when it is not run again (coverage, artifacts)."""
+
+    id: str
+    path: str
+    parent: str | None
+    started: ev.RunStarted
+    finished: ev.RunFinished | None = None
+    done: int = -1
+    stage: int = 0
+    stepping: bool = False
+    cells: int = 0
+    kept: list[ev.EventData] = field(default_factory=list[ev.EventData])
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The events of a turn; `counts`: what it spent is spent for the turn that goes on from it."""
+
+    events: Iterable[ev.Event]
+    counts: bool = True
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a turn, and of the turns that it went on from."""
+
+    calls: dict[Key, RecordedCall] = field(default_factory=dict[Key, RecordedCall])
+    tools: dict[Key, RecordedTool] = field(default_factory=dict[Key, RecordedTool])
+    approvals: dict[Key, ev.ApprovalResolved] = field(default_factory=dict[Key, ev.ApprovalResolved])
+    runs: dict[str, RecordedRun] = field(default_factory=dict[str, RecordedRun])
+    paid: list[Cost] = field(default_factory=list[Cost])
+    """What these turns really spent, one for each call that was sent."""
+    end: ev.TurnFinished | None = None
+    exhausted: list[ev.Unit] = field(default_factory=list[ev.Unit])
+    ids: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    """Where a cell or a call stands, by its id: (run path, ordinal of the cell or stage of the call)."""
+    keys: dict[str, Key] = field(default_factory=dict[str, Key])
+    """The key of a call, by its id."""
+
+    @classmethod
+    def read(cls, turns: Iterable[Past]) -> Record:
+        """The record of a turn (first) and of what it went on from (after it, in order)."""
+        whole = cls()
+        for number, past in enumerate(turns):
+            one = _Reader(cls()).read(past.events)
+            if not past.counts:
+                one.paid = []
+            whole.add(one, first=number == 0)
+        return whole
+
+    def add(self, older: Record, *, first: bool) -> None:
+        """Take from an older turn what the newer one does not know."""
+        for key, call in older.calls.items():
+            mine = self.calls.get(key)
+            if mine is None or (mine.finished is None and call.finished is not None):
+                self.calls[key] = call
+        self.tools = older.tools | self.tools
+        self.approvals = older.approvals | self.approvals
+        for path, run in older.runs.items():
+            mine = self.runs.get(path)
+            if mine is None or (mine.finished is None or mine.finished.status != "ok"):
+                done = max(run.done, -1 if mine is None else mine.done)
+                if mine is None or (run.finished is not None and run.finished.status == "ok"):
+                    self.runs[path] = run
+                self.runs[path].done = done
+        self.paid += older.paid
+        self.ids = older.ids | self.ids
+        self.keys = older.keys | self.keys
+        if first:
+            self.end, self.exhausted = older.end, older.exhausted
+
+    def below(self, path: str) -> list[RecordedRun]:
+        """The runs below one."""
+        return [run for run in self.runs.values() if run.path.startswith(f"{path}/")]
+
+
+class _Reader:
+    """Reads one turn's events in order."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._runs: dict[str, RecordedRun] = {}
+        self._open: dict[str, RecordedCall] = {}
+        self._tools: dict[str, RecordedTool] = {}
+        self._asked: dict[str, tuple[str, str]] = {}
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._of_run: dict[str, RecordedCall] = {}
+        self._edits: Sequence[ev.TurnEdit] = ()
+
+    def read(self, events: Iterable[ev.Event]) -> Record:
+        for event in events:
+            self._take(event)
+        # Sent, and no end of it in the journal: spent, at a price that nobody knows.
+        self._record.paid += [Cost() for _ in self._open]
+        return self._record
+
+    def _take(self, event: ev.Event) -> None:
+        run = self._runs.get(event.run or "")
+        match event.data:
+            case ev.RunStarted() as data:
+                self._run_started(event, data)
+            case data if isinstance(data, _SHOWN):
+                self._shown(event, data)
+            case data if run is None:
+                self._of_turn(data)
+            case data:
+                self._of_one_run(run, data)
+
+    def _of_turn(self, data: ev.EventData) -> None:
+        match data:
+            case ev.TurnAccepted(origin=ev.Origin(edits=edits)):
+                self._edits = edits
+            case ev.TurnFinished():
+                self._record.end = data
+            case ev.BudgetExhausted(unit=unit):
+                self._record.exhausted.append(unit)
+            case _:
+                pass
+
+    def _of_one_run(self, run: RecordedRun, data: ev.EventData) -> None:
+        match data:
+            case ev.RunFinished():
+                run.finished = data
+                run.done = WHOLE if data.status == "ok" else run.done
+            case ev.CallStarted() | ev.CallFinished():
+                self._call(run, data)
+            case ev.CellStarted() | ev.CellFinished():
+                self._cell(run, data)
+            case ev.ToolStarted() | ev.ToolFinished():
+                self._tool(run, data)
+            case ev.ApprovalRequested() | ev.ApprovalResolved():
+                self._approval(run, data)
+            case ev.ContextRead() | ev.ArtifactPublished():
+                run.kept.append(data)
+            case ev.ContextAdded():
+                self._besides(run, data)
+            case _:
+                pass
+
+    def _run_started(self, event: ev.Event, data: ev.RunStarted) -> None:
+        assert event.run is not None
+        run = RecordedRun(event.run, data.path or ROOT, event.parent, data)
+        self._runs[event.run] = self._record.runs[run.path] = run
+
+    def _call(self, run: RecordedRun, data: ev.CallStarted | ev.CallFinished) -> None:
+        if isinstance(data, ev.CallStarted):
+            run.stepping = False
+            call = RecordedCall(data, run.path, run.stage, edits=self._edits)
+            key = (run.path, data.request, self._occurrence(run.path, data.request))
+            self._record.calls[key] = call
+            self._record.keys[data.id], self._record.ids[data.id] = key, (run.path, run.stage)
+            self._open[data.id] = self._of_run[run.id] = call
+            return
+        call = self._open.pop(data.id, None)
+        if call is not None and data.status != "cancelled":
+            call.finished = data
+        if not data.replayed and data.shared is None:
+            micro = None if data.cost_usd is None else round(data.cost_usd * 1e6)
+            paid = Cost(data.prompt_tokens, data.completion_tokens, data.cached_tokens, micro_usd=micro)
+            self._record.paid += [paid, *([Cost(micro_usd=0)] * (data.tries - 1))]
+
+    def _cell(self, run: RecordedRun, data: ev.CellStarted | ev.CellFinished) -> None:
+        if isinstance(data, ev.CellStarted):
+            run.cells += 1
+            run.done = max(run.done, run.stage)
+            run.stage += 1
+            self._record.ids[data.id] = (run.path, run.cells)
+            return
+        if data.status in ("ok", "error", "submitted"):
+            run.done = max(run.done, run.stage)
+        run.stage += 1
+
+    def _tool(self, run: RecordedRun, data: ev.ToolStarted | ev.ToolFinished) -> None:
+        if isinstance(data, ev.ToolStarted):
+            if data.cell is None and not run.stepping:  # the first tool of an agent's step
+                run.stepping = True
+                run.done = max(run.done, run.stage)
+                run.stage += 2
+            self._tools[data.id] = RecordedTool(run.path, tool_key(data.name, data.arguments))
+            return
+        tool = self._tools.pop(data.id, None)
+        if tool is not None and data.status != "cancelled":
+            tool.finished = data
+            self._record.tools[(tool.path, tool.asked, self._occurrence(tool.path, tool.asked))] = tool
+
+    def _besides(self, run: RecordedRun, data: ev.EventData) -> None:
+        """What happens while a tool of the run works belongs to it: to the newest, where there are several."""
+        tool = next((tool for tool in reversed(self._tools.values()) if tool.path == run.path), None)
+        if tool is not None:
+            tool.besides.append(data)
+
+    def _approval(self, run: RecordedRun, data: ev.ApprovalRequested | ev.ApprovalResolved) -> None:
+        self._besides(run, data)
+        if isinstance(data, ev.ApprovalRequested):
+            self._asked[data.id] = (run.path, approval_key(data.kind, data.question))
+            return
+        asked = self._asked.pop(data.id, None)
+        if asked is not None and data.status != "cancelled":
+            self._record.approvals[(*asked, self._occurrence(*asked))] = data
+
+    def _shown(self, event: ev.Event, data: ev.EventData) -> None:
+        """Text that streamed while a call was open belongs to that call."""
+        newest = next(reversed(self._open.values()), None)
+        call = newest if event.run is None else self._of_run.get(event.run)
+        if call is not None and call.started.id in self._open:
+            call.shown_in_run = event.run is not None
+            _append(call.shown, data)
+
+    def _occurrence(self, path: str, asked: str) -> int:
+        self._seen[(path, asked)] += 1
+        return self._seen[(path, asked)] - 1
+
+
+def _append(shown: list[ev.EventData], data: ev.EventData) -> None:
+    """Neighbouring deltas of one message become one."""
+    last = shown[-1] if shown else None
+    for kind in (ev.MessageDelta, ev.ReasoningDelta):
+        if isinstance(data, kind) and isinstance(last, kind) and last.id == data.id:
+            shown[-1] = kind(id=data.id, text=last.text + data.text)
+            return
+    shown.append(data)
+
+
+def tool_key(name: str, arguments: ev.Text) -> str:
+    """What a host tool was asked. A large argument counts by its blob, which its content names."""
+    return f"tool:{name}:{arguments.ref or arguments.head}"
+
+
+def approval_key(kind: str, question: str) -> str:
+    """What a person was asked."""
+    return f"approval:{kind}:{question}"

@@ -1,0 +1,248 @@
+"""Running a turn again over what a journal knows of it: the answers come from there, as long as the questions match.
+
+Three kinds (`Origin.kind`): **resume** goes on where a dead process, a limit or a failure left the turn; **replay**
+does the same once more and may ask nobody; **fork** goes its own way from an edit. In all of them cells run again, in
+fresh sandboxes, and every request is looked up under (run path, what is asked, how often it was asked there before).
+What is found is not asked again. What is not found is asked live; where the journal should have known it, a `warning`
+with the code "replay.diverged" says so, once per run.
+
+What was paid: a resume counts all that its earlier turns spent before it begins (`Record.paid`, with calls that were
+sent and never came back), so a replayed call is not counted again; in the other kinds a replayed call counts when it
+comes, as it did then.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from fleet_rlm.errors import TreeStopped
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
+from fleet_rlm.runtime.execution.leases import Lease
+from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.record import Record, RecordedCall, RecordedRun, RecordedTool, approval_key, tool_key
+from fleet_rlm.runtime.execution.spending import Cost, Share
+
+Kind = Literal["resume", "replay", "fork"]
+DIVERGED = "replay.diverged"
+MISSING = "replay.missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """From what a turn is run again, and how. `same_models`: a finished run may stand for a run of this turn.
+
+    `quiet`: differences are meant (another question, another model), so nothing is said of them. `limits`: those of the
+    first turn of the chain, which stand in its prompts. `memory_seq`: its agent knew what the memory said before that.
+    """
+
+    kind: Kind
+    record: Record
+    edits: Sequence[ev.TurnEdit] = ()
+    same_models: bool = True
+    quiet: bool = False
+    limits: ev.Limits | None = None
+    memory_seq: int | None = None
+
+
+class Replay:
+    """The journal's answers for one turn that is run again. Thread-safe."""
+
+    def __init__(
+        self, plan: Plan, budget: TreeBudget, observer: TurnObserver, text_of: Callable[[ev.Text], str]
+    ) -> None:
+        self.kind = plan.kind
+        self.text = text_of
+        self.missing: ev.ErrorInfo | None = None
+        """What a replay did not find, after which it failed."""
+        self.told = plan.limits or budget.limits
+        """The limits that prompts speak of: with other numbers in them they would be other requests."""
+        self.memory_seq = plan.memory_seq
+        self._record = plan.record
+        self._edits = plan.edits
+        self._same_models = plan.same_models
+        self._budget = budget
+        self._observer = observer
+        self._quiet = plan.quiet
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+        self._replayed = ev.Usage(cost_usd=0.0)
+        if plan.kind == "resume":
+            budget.carry(plan.record.paid)
+
+    # -- what a run asks for ------------------------------------------------------------------------------------
+
+    def call(self, scope: RunScope, request: str) -> RecordedCall | str | None:
+        """The recorded call for this request; the text that is to be sent in its place; None when it is to be made.
+
+        Errors: TreeStopped when none may be made.
+        """
+        again, stage = scope.places.occurrence(request), scope.places.stage
+        found = self._record.calls.get((scope.path, request, again))
+        edit = next((e for e in self._edits if (e.path, e.request, e.again) == (scope.path, request, again)), None)
+        if edit is not None and not (found is not None and edit in found.edits):
+            self._quiet = True  # from here on differences are meant
+            if edit.answer is not None and found is not None and found.finished is not None:
+                return with_answer(found, found.finished, edit.answer)
+            return edit.prompt
+        if found is not None and self._holds(found):
+            return found
+        self._not_found(scope, stage, "a request to the model")
+        return None
+
+    def _holds(self, call: RecordedCall) -> bool:
+        """Whether the recorded end still counts. A failure after which the run did not go on is tried again."""
+        if call.finished is None or (call.finished.record is None and call.finished.status == "ok"):
+            return False
+        run = self._record.runs.get(call.path)
+        return call.finished.status == "ok" or self.kind == "replay" or (run is not None and call.stage <= run.done)
+
+    def tool(self, scope: RunScope, name: str, arguments: ev.Text) -> RecordedTool | None:
+        """The recorded call of a host tool, or None when it is to be run. Errors: TreeStopped in a replay."""
+        asked = tool_key(name, arguments)
+        found = self._record.tools.get((scope.path, asked, scope.places.occurrence(asked)))
+        if found is None:
+            self._not_found(scope, scope.places.stage, f"the tool {name}")
+        return found
+
+    def approval(self, scope: RunScope, kind: str, question: str) -> ev.ApprovalResolved | None:
+        """The recorded answer of a person, or None when it is to be asked for. Errors: TreeStopped in a replay."""
+        asked = approval_key(kind, question)
+        found = self._record.approvals.get((scope.path, asked, scope.places.occurrence(asked)))
+        if found is None:
+            self._not_found(scope, scope.places.stage, "a question to a person")
+        return found
+
+    def code(self, scope: RunScope, code: str) -> str:
+        """The code of the cell that comes next: the model's, or what a fork put in its place."""
+        here = (scope.path, scope.places.cells + 1)
+        edit = next((edit for edit in self._edits if (edit.path, edit.cell) == here), None)
+        if edit is None or edit.code is None:
+            return code
+        self._quiet = True
+        return edit.code
+
+    # -- child runs ---------------------------------------------------------------------------------------------
+
+    def lease(self, parent: RunScope, path: str, share: Share | None) -> Lease:
+        """A lease for a child: one that the journal knows is opened again whatever is left.
+
+        Errors: LimitReached, TreeStopped.
+        """
+        if path in self._record.runs:
+            return self._budget.open_lease(depth=parent.depth + 1, parent=parent.lease, share=share, again=True)
+        lease = parent.lease.child(share)
+        if self.kind == "replay":
+            lease.close()
+            if self._record.exhausted:  # it was refused then, by a limit that is met a little later this time
+                unit = self._record.exhausted[0]
+                raise LimitReached(unit, f"the limit of {unit} is reached")
+            self._not_found(parent, parent.places.stage, "a child run")
+        return lease
+
+    def whole(self, path: str, model: str) -> RecordedRun | None:
+        """A finished run that may stand for the one that begins: then no sandbox is made and no cell is run for it.
+
+        Its effects on the rest are its value and its artifacts. Not in a replay, which shows everything again; not
+        when its models are others, and not when an edit lies in it.
+        """
+        run = self._record.runs.get(path)
+        if self.kind == "replay" or not self._same_models or run is None or run.finished is None:
+            return None
+        if run.finished.status != "ok" or run.finished.output is None or run.started.model != model:
+            return None
+        if any(f"{edit.path}/".startswith(f"{path}/") for edit in self._edits):
+            return None
+        return run
+
+    def kept(self, run: RecordedRun) -> list[ev.EventData]:
+        """What of a run that is not run again stays in view: what it read; in another session its artifacts too."""
+        runs = [run, *self._record.below(run.path)]
+        read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
+        made = [data for each in runs for data in each.kept if isinstance(data, ev.ArtifactPublished)]
+        return [*read, *(made if self.kind != "resume" else ())]
+
+    def value(self, run: RecordedRun, *, is_text: bool) -> tuple[Any, Any]:
+        """The value of a finished run, and what its parent's code got in its place (or None)."""
+        assert run.finished is not None and run.finished.output is not None
+        text, passed = self.text(run.finished.output), run.finished.passed
+        return text if is_text else json.loads(text), None if passed is None else json.loads(self.text(passed))
+
+    # -- what it costs ------------------------------------------------------------------------------------------
+
+    def credit(self, scope: RunScope, cost: Cost, calls: int = 1) -> None:
+        """Charge the run with calls whose answers came from the journal."""
+        self._budget.credit(scope.lease, cost, calls=calls, counted=self.kind == "resume")
+        with self._lock:
+            self._replayed = _plus(self._replayed, cost, calls)
+
+    def paid_before(self) -> ev.Usage:
+        """The part of this turn's usage that earlier turns paid for."""
+        if self.kind != "resume":
+            return self._replayed
+        paid = ev.Usage(cost_usd=0.0)
+        for cost in self._record.paid:
+            paid = _plus(paid, cost, 1)
+        return paid
+
+    # -- what is not there --------------------------------------------------------------------------------------
+
+    def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
+        run = self._record.runs.get(scope.path)
+        if self.kind == "replay":
+            self._end_replay(scope, run, what)
+        if run is None or stage > run.done or self._quiet:
+            return
+        with self._lock:
+            new = scope.path not in self._warned
+            self._warned.add(scope.path)
+        if new:
+            message = f"{what} is not the recorded one; the run goes on live from here"
+            self._observer.emit(ev.Warning(code=DIVERGED, message=message, where=scope.path), scope)
+
+    def _end_replay(self, scope: RunScope, run: RecordedRun | None, what: str) -> None:
+        """Where the recorded run was stopped, this one is; elsewhere the replay has failed. Always raises."""
+        end = run.finished if run is not None else None
+        if end is not None and end.status == "limit" and end.limit is not None:
+            self._budget.note_exhausted(end.limit)
+            raise TreeStopped("limit", end.limit)
+        if end is None or end.status == "ok":
+            with self._lock:
+                self.missing = self.missing or ev.ErrorInfo(
+                    code=MISSING,
+                    message=f"nothing is recorded for {what} of {scope.path} ({_place(scope)})",
+                    hint="the program or its input is not what it was; see where the journals part with a diff",
+                )
+        self._budget.stop(TreeStopped("cancelled"))
+        self._budget.check()
+
+
+def _plus(usage: ev.Usage, cost: Cost, calls: int) -> ev.Usage:
+    unknown = usage.cost_usd is None or cost.micro_usd is None
+    return ev.Usage(
+        calls=usage.calls + calls,
+        prompt_tokens=usage.prompt_tokens + cost.prompt_tokens,
+        completion_tokens=usage.completion_tokens + cost.completion_tokens,
+        cached_tokens=usage.cached_tokens + cost.cached_tokens,
+        cost_usd=None if unknown else (usage.cost_usd or 0.0) + (cost.micro_usd or 0) / 1e6,
+    )
+
+
+def with_answer(call: RecordedCall, old: ev.CallFinished, answer: str) -> RecordedCall:
+    """The call as if the model had answered something else."""
+    said = ev.Text(head=answer, bytes=len(answer.encode("utf-8", "replace")))
+    done = msgspec.structs.replace(old, status="ok", response=said, record=ev.Text(head="{}", bytes=2), error=None)
+    return RecordedCall(call.started, call.path, call.stage, done)
+
+
+def _place(scope: RunScope) -> str:
+    places = scope.places
+    if places.inside or places.steps:
+        return f"cell {places.cells}" if places.inside else f"after step {places.steps}"
+    return f"after cell {places.cells}" if places.cells else "at its beginning"

@@ -1,0 +1,126 @@
+"""Host tools as events, with their results from the journal when the turn is run again.
+
+A result is kept whole: the text that a tool gave, or its JSON value. When the turn is run again, a recorded result
+holds in each case; what differs is whether the tool works besides:
+
+- tools that open runs are always entered, because the runs themselves come from the journal;
+- tools that only touch what is this turn's own (its sandbox, its documents) work again, so that their state is there;
+- memory belongs to the session: a resumed turn's session has those edits already, a replay's and a fork's has not;
+- everything else (the web, servers of others) is done once: of it comes what it brought, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Literal
+
+import msgspec
+
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.record import RecordedTool
+from fleet_rlm.runtime.execution.tree import TurnTree
+
+OPEN_RUNS: Final = frozenset({"delegate", "delegate_batched"})
+OWN: Final = frozenset(
+    {
+        *("run_python", "run_shell", "list_files", "read_file", "write_file"),
+        *("read_context", "search_context", "list_context", "save_artifact"),
+    }
+)
+MEMORY: Final = frozenset({"memory_append", "memory_replace"})
+
+
+def observed(
+    tree: TurnTree,
+    name: str,
+    arguments: Mapping[str, Any],
+    work: Callable[[], tuple[Any, bool]],
+    *,
+    cell: str | None = None,
+    attach: Callable[[ev.ContextRef], str] | None = None,
+) -> tuple[Any, bool]:
+    """Run a host tool between its two events; `work` gives its value and whether that is an error in words.
+
+    `attach` brings a document that a recorded tool fetched. Errors: whatever `work` raises.
+    """
+    observer, scope = tree.observer, SCOPE.get()
+    began = time.perf_counter()
+    told = observer.text(json.dumps(arguments, ensure_ascii=False, default=str))
+    started = ev.ToolStarted(id=new_id("tol"), name=name, arguments=told, cell=cell)
+    observer.emit(started, scope)
+    known = tree.replay.tool(scope, name, told) if tree.replay is not None and name not in OPEN_RUNS else None
+    if tree.replay is not None and known is not None and known.finished is not None:
+        return _again(tree, scope, started, known, work, attach)
+    status: Literal["ok", "failed", "cancelled"] = "cancelled"
+    value: Any = None
+    try:
+        value, failed = work()
+        status = "failed" if failed else "ok"
+        return value, failed
+    except Exception:
+        status = "failed"
+        raise
+    finally:
+        plain = isinstance(value, str)
+        text = value if plain else json.dumps(value, ensure_ascii=False, default=str)
+        ended = ev.ToolFinished(
+            id=started.id,
+            status=status,
+            ms=round((time.perf_counter() - began) * 1000, 1),
+            result=None if status == "cancelled" or (value is None and status == "failed") else observer.text(text),
+            json=not plain,
+        )
+        observer.emit(ended, scope)
+
+
+def recorded(tree: TurnTree, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A host function for model-written code whose calls are events, and whose results come again from the journal."""
+
+    @functools.wraps(function)
+    def wrapper(**arguments: Any) -> Any:
+        def work() -> tuple[Any, bool]:
+            return function(**arguments), False
+
+        return observed(tree, function.__name__, arguments, work, cell=SCOPE.get().cell)[0]
+
+    return wrapper
+
+
+def _again(
+    tree: TurnTree,
+    scope: RunScope,
+    started: ev.ToolStarted,
+    known: RecordedTool,
+    work: Callable[[], tuple[Any, bool]],
+    attach: Callable[[ev.ContextRef], str] | None,
+) -> tuple[Any, bool]:
+    assert tree.replay is not None and known.finished is not None
+    if started.name in OWN or (started.name in MEMORY and tree.replay.kind != "resume"):
+        with suppress(Exception):  # what it gave then holds, also where it fails now
+            work()
+    else:
+        _bring(tree, scope, known, attach)
+    text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
+    ended = msgspec.structs.replace(known.finished, id=started.id, ms=0.0, replayed=True)
+    tree.observer.emit(ended, scope)
+    return (json.loads(text or "null") if known.finished.json else text), known.finished.status == "failed"
+
+
+def _bring(tree: TurnTree, scope: RunScope, known: RecordedTool, attach: Callable[[ev.ContextRef], str] | None) -> None:
+    """What the tool brought into the turn: its documents, and the answers that it got from a person."""
+    names: dict[str, str] = {}
+    for data in known.besides:
+        if isinstance(data, ev.ContextAdded) and attach is not None:
+            attach(data.context)
+        elif isinstance(data, ev.ApprovalRequested | ev.ApprovalResolved):
+            id = names.setdefault(data.id, new_id("apr"))
+            again = msgspec.structs.replace(data, id=id)
+            if isinstance(again, ev.ApprovalResolved):
+                again = msgspec.structs.replace(again, replayed=True)
+            tree.observer.emit(again, scope)
