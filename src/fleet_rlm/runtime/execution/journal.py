@@ -32,6 +32,9 @@ Listener = Callable[[Sequence[Event]], None]
 _ARTIFACT = re.compile(r"art_[0-9a-z]{26}")
 GROUP_EVENTS = 50
 GROUP_SECONDS = 0.020
+PROMISE_SECONDS = 0.005
+"""Promises are committed at once, but not sooner than this after the last commit began: in a storm of calls one commit
+for each would take a core."""
 MAX_GROUP = 1_000
 MAX_WAITING = 200_000
 DURABLE_SECONDS = 30.0
@@ -93,6 +96,8 @@ class Journal:
         self._queue_lock = threading.Lock()
         self._waiting = 0
         self._urgent = False
+        self._awaited = False
+        self._began = 0.0
         self._closing = False
         self._failing = False
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
@@ -144,11 +149,11 @@ class Journal:
                 events.append(event)
                 raws.append(raw)
             urgent = durable or any(event.type in PROMISES for event in events)
-            self._push(_Entry(log_, position, events, raws, done), urgent)
+            self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
             position.seq += len(events)
         return events, done
 
-    def _push(self, entry: _Entry, urgent: bool) -> None:
+    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> None:
         with self._queue_lock:
             if self._closing:
                 raise StorageError("the journal is closed")
@@ -160,8 +165,10 @@ class Journal:
             self._queue.append(entry)
             before = self._waiting
             self._waiting = before + len(entry.events)
-            wake = before == 0 or (urgent and not self._urgent) or before < GROUP_EVENTS <= self._waiting
+            wake = before == 0 or (urgent and not self._urgent) or (awaited and not self._awaited)
+            wake = wake or before < GROUP_EVENTS <= self._waiting
             self._urgent = self._urgent or urgent
+            self._awaited = self._awaited or awaited
         if wake:
             self._database.loop.call_soon_threadsafe(self._bell.set)
 
@@ -183,25 +190,30 @@ class Journal:
 
     async def _write_forever(self) -> None:
         while True:
-            await self._bell.wait()
+            if not self._queue:
+                await self._bell.wait()
             self._bell.clear()
             await self._gather()
-            while entries := self._take():
+            if entries := self._take():
+                self._began = asyncio.get_running_loop().time()
                 await self._commit(entries)
             if self._closing and not self._queue:
                 return
 
     async def _gather(self) -> None:
-        """Wait for a group to fill, unless something urgent is in it."""
-        if self._urgent or self._closing or self._waiting >= GROUP_EVENTS:
-            return
-        try:
-            async with asyncio.timeout(GROUP_SECONDS):
-                while not (self._urgent or self._closing or self._waiting >= GROUP_EVENTS):
+        """Wait for a group to fill: not at all when somebody waits for it, and only a moment for a promise."""
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + GROUP_SECONDS
+        while not (self._awaited or self._closing or self._waiting >= GROUP_EVENTS):
+            until = min(patience, self._began + PROMISE_SECONDS) if self._urgent else patience
+            if until <= loop.time():
+                return
+            try:
+                async with asyncio.timeout_at(until):
                     await self._bell.wait()
-                    self._bell.clear()
-        except TimeoutError:
-            pass
+            except TimeoutError:
+                return
+            self._bell.clear()
 
     def _take(self) -> list[_Entry]:
         taken: list[_Entry] = []
@@ -213,7 +225,7 @@ class Journal:
                 count += len(entry.events)
             self._waiting -= count
             if not self._queue:
-                self._urgent = False
+                self._urgent = self._awaited = False
         return taken
 
     async def _commit(self, entries: list[_Entry]) -> None:
@@ -400,7 +412,7 @@ class Journal:
             if self._writer.done():
                 return not self._queue
             self._queue.append(_Entry(_Log(""), None, [], [], marker))
-            self._urgent = True
+            self._urgent = self._awaited = True
         self._bell.set()
         waiting = asyncio.wrap_future(marker)
         done, _ = await asyncio.wait([waiting], timeout=DURABLE_SECONDS)
