@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import OperationalError
@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 
 from fleet_rlm.errors import NotFound
 from fleet_rlm.integrations.database.engine import Database, storage_error
+from fleet_rlm.integrations.database.prepared import Prepared
 from fleet_rlm.integrations.database.schema import events, session_contexts, sessions, turns
 from fleet_rlm.runtime.execution.events import (
     ContextAdded,
@@ -29,6 +30,14 @@ from fleet_rlm.runtime.execution.events import (
 )
 
 RUNNING = "running"
+
+_HEAD = Prepared(select(sessions.c.head).where(sessions.c.sid == bindparam("session")))
+_ADD = Prepared(insert(events))
+_MOVE = Prepared(
+    update(sessions)
+    .where(sessions.c.sid == bindparam("session"))
+    .values(head=bindparam("to"), updated_ms=bindparam("at"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +103,18 @@ class JournalStore:
             raise storage_error(error) from error
 
     def _write(self, connection: Connection, batch: Batch) -> Outcome:
-        row = (connection.execute(select(sessions.c.head).where(sessions.c.sid == batch.sid))).first()
+        row = _HEAD.run(connection, {"session": batch.sid}).first()
         if row is None:
             return Outcome.GONE
         if row.head != batch.base:
             return Outcome.STALE
         if not batch.owns_turn and self._busy(connection, batch.sid):
             return Outcome.BUSY
-        connection.execute(insert(events), [_row(*pair) for pair in zip(batch.events, batch.raws, strict=True)])
+        _ADD.run(connection, [_row(*pair) for pair in zip(batch.events, batch.raws, strict=True)])
         for event in batch.events:
             self._project(connection, event)
         last = batch.events[-1]
-        connection.execute(
-            update(sessions).where(sessions.c.sid == batch.sid).values(head=last.seq, updated_ms=last.ts)
-        )
+        _MOVE.run(connection, {"session": batch.sid, "to": last.seq, "at": last.ts})
         return Outcome.OK
 
     def _busy(self, connection: Connection, sid: str) -> bool:

@@ -36,7 +36,7 @@ class LoopThread:
     """An event loop on a daemon thread."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _quick_loop()
         self._thread = threading.Thread(target=self._run, name="fleet-daytona", daemon=True)
         self._thread.start()
 
@@ -62,6 +62,15 @@ class LoopThread:
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             self.loop.close()
+
+
+def _quick_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one: every call of model-written code passes here twice."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _cancel_all() -> None:

@@ -41,6 +41,13 @@ class MemoryGroups:
             raise
         return group
 
+    def door(self, group: Path) -> Path:
+        """Where a process with one thread writes "0" to be in a group.
+
+        In version 1 by its thread: the word for a whole process waits, with every fork of the machine, until all
+        processors have passed a quiet point, ten milliseconds for each jail."""
+        return group / ("tasks" if self._limit_file == _V1_LIMIT else "cgroup.procs")
+
     def remove(self, group: Path) -> None:
         """Remove a group whose processes are gone; one that is still busy is tried again the next time."""
         self._busy.add(group)

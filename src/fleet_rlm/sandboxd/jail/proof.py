@@ -26,7 +26,7 @@ _MAX_OUTPUT = 64 * 1024
 _OFFER = "or use Daytona's cloud; --unsafe-no-sandbox runs code with all your rights"
 _DEGRADED_OFFER = "or accept weaker isolation by --allow-degraded (Landlock)"
 _REFUSALS = (
-    *("unshare", "mount", "open_tree", "move_mount", "mount_setattr", "pivot_root", "seccomp", "capset"),
+    *("clone", "unshare", "mount", "open_tree", "move_mount", "mount_setattr", "pivot_root", "seccomp", "capset"),
     "landlock",
 )
 _NAMESPACES = "code runs in its own namespaces behind {walls}, without network; {memory}; the kernel is shared"

@@ -113,7 +113,8 @@ class WarmServer:
         group = self._memory_group(spec)
         self._jails.add(jail)
         try:
-            plan = await asyncio.to_thread(_plan, spec, uid, self._rung, self._data_dir, group)
+            door = None if group is None or self._groups is None else self._groups.door(group)
+            plan = await asyncio.to_thread(_plan, spec, uid, self._rung, self._data_dir, door)
             await asyncio.wait_for(self._spawn(jail, plan, group), _SPAWN_S)
         except BaseException:
             self._forget(jail, group)
@@ -281,7 +282,7 @@ async def prove_isolation(data_dir: Path, *, allow_degraded: bool = False) -> Is
     return isolation
 
 
-def _plan(spec: JailSpec, uid: int | None, rung: Rung, data_dir: Path, group: Path | None) -> Plan:
+def _plan(spec: JailSpec, uid: int | None, rung: Rung, data_dir: Path, door: Path | None) -> Plan:
     """The warm process's orders, after the host side of the folders is in order."""
     shared = [mount.source for mount in spec.mounts if not mount.read_only]
     temporary = spec.workspace.with_name(spec.workspace.name + TEMPORARY)
@@ -305,7 +306,7 @@ def _plan(spec: JailSpec, uid: int | None, rung: Rung, data_dir: Path, group: Pa
         uid=uid,
         groups=groups,
         shared=uid is not None and bool(shared),
-        control_group=None if group is None else str(group / "cgroup.procs"),
+        control_group=None if door is None else str(door),
         workspace=str(spec.workspace),
         mounts=[(str(mount.source), mount.target, mount.read_only) for mount in spec.mounts],
         **limits,

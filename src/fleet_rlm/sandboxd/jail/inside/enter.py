@@ -11,7 +11,7 @@ import signal
 import socket
 from types import FrameType
 
-from . import keeper, kernel, landlock, network, root, seccomp, wire
+from . import keeper, kernel, landlock, network, root, seccomp
 from .plan import TEMPORARY, Plan, Rung, System
 
 INNER_ID = 1000  # the id inside a user namespace; as host root the jail keeps its own host id
@@ -26,34 +26,36 @@ _OF_NAMESPACE = {
     "max_user_namespaces": 0,
 }
 _NAMESPACES = (
-    kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWUTS
-    | kernel.CLONE_NEWCGROUP
+    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 )
 
 
-def begin(plan: Plan, control: socket.socket, life: int) -> keeper.Words | None:
-    """From a fork of the warm process to the first process of a jail, in which alone this returns.
+def namespaces(plan: Plan) -> int:
+    """Those that only a new process can be put in; it leaves the others itself, while the warm process goes on."""
+    if plan.rung is not Rung.NAMESPACES:
+        return 0
+    return kernel.CLONE_NEWPID | (0 if plan.uid is not None else kernel.CLONE_NEWUSER)
 
-    What forked it has sent its pid and a pidfd, and ends; without namespaces a keeper stays above it."""
-    os.setsid()
+
+def begin(plan: Plan, control: socket.socket, life: int, ids: tuple[int, int]) -> keeper.Words | None:
+    """From a fork of the warm process to the first process of a jail; where there are no namespaces a keeper forks
+    it and stays above it, and this returns in the first process alone. `ids`: uid and gid of the warm process."""
+    if plan.rung is Rung.NAMESPACES and plan.uid is None:
+        _map_ids(*ids)
     _write("/proc/self/oom_score_adj", _OOM_SCORE)
     if plan.control_group is not None:
         _write(plan.control_group, "0")
     if plan.rung is Rung.LANDLOCK:
+        os.setsid()
         _drop_rights(plan)
         return keeper.begin(plan, control, life)
+    os.setpgid(0, 0)  # it leads no session: what leads one and opens a terminal may come to own it
     if plan.rung is Rung.NAMESPACES:
-        _leave_namespaces(plan)
+        kernel.unshare(_NAMESPACES)
+        if plan.uid is None:
+            _bound_namespace()
     else:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    child = os.fork()
-    if child:
-        wire.send(control, {"pid": child}, [os.pidfd_open(child)])
-        os._exit(0)
     return None
 
 
@@ -136,15 +138,14 @@ def limit(plan: Plan) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def _leave_namespaces(plan: Plan) -> None:
-    if plan.uid is not None:
-        kernel.unshare(_NAMESPACES)
-        return
-    uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(_NAMESPACES | kernel.CLONE_NEWUSER)
+def _map_ids(uid: int, gid: int) -> None:
+    """Who this process is in its new user namespace; outside it has these ids."""
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{INNER_ID} {uid} 1")
     _write("/proc/self/gid_map", f"{INNER_ID} {gid} 1")
+
+
+def _bound_namespace() -> None:
     for name, value in _OF_NAMESPACE.items():
         with contextlib.suppress(OSError):  # one more bound; a container may show /proc/sys read-only
             _write(f"/proc/sys/user/{name}", str(value))
@@ -163,7 +164,7 @@ def _drop_rights(plan: Plan) -> None:
 def _die_with_the_warm_process(life: int, *, kept: bool) -> None:
     """`life` is a pipe whose only writer is the warm process. The parent's death also sends a signal whose
     handler looks at the pipe, so even a busy supervisor notices; armed after every change of identity, which
-    clears it. The signal also comes once when the fork in between ends, and any process may send it: harmless.
+    clears it. Any process may send the signal: harmless.
     A supervisor with a keeper goes with that too, and takes the jail along itself.
     """
     parent = os.getppid()

@@ -12,10 +12,10 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import children, enter, kernel, seccomp, wire
-from .plan import Plan, System
+from .plan import Plan, Rung, System
 from .scripts import Script, prepare
 from .supervisor import Supervisor
 
@@ -51,19 +51,22 @@ def main(control_fd: int) -> None:
 
 
 def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: int, life: int) -> None:
+    ids = os.getuid(), os.getgid()  # in a new user namespace it could not tell any more
     try:
-        pid = os.fork()
+        pid, pidfd = kernel.fork(enter.namespaces(plan))
     except OSError as error:
-        with contextlib.closing(socket.socket(fileno=os.dup(control_fd))) as control:
-            wire.send(control, {"error": wire.error_of(error)})
+        _tell(control_fd, {"error": wire.error_of(error)})
         return
     if pid:
+        if plan.rung is not Rung.LANDLOCK:  # there the keeper says it when it can keep
+            _tell(control_fd, {"pid": pid}, [pidfd])
+        os.close(pidfd)
         return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     kernel.close_all_but({control_fd, life})
     control = socket.socket(fileno=control_fd)
     try:
-        words = enter.begin(plan, control, life)
+        words = enter.begin(plan, control, life, ids)
         mark = enter.finish(system, plan, control, life, words)
         Supervisor(plan, scripts, control, life, mark, words).run()
     except OSError as error:
@@ -72,6 +75,11 @@ def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: in
         wire.send(control, {"error": {"errno": 5, "text": traceback.format_exc()[-2000:]}})
     finally:
         os._exit(0)
+
+
+def _tell(control_fd: int, message: wire.Message, fds: Sequence[int] = ()) -> None:
+    with contextlib.closing(socket.socket(fileno=os.dup(control_fd))) as control, contextlib.suppress(ConnectionError):
+        wire.send(control, message, fds)
 
 
 def _read_system(control: socket.socket) -> System:
