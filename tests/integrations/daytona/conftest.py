@@ -11,6 +11,7 @@ import pytest
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.local_server import local_server
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from fleet_rlm.integrations.daytona.settings import PoolSizes
 from integrations.daytona.local_pty import LocalPtySource
 
 
@@ -26,7 +27,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxRuntime
     """The local server, jailed, through the SDK. It fails where no isolation can be had: nothing is skipped."""
     home = tmp_path_factory.mktemp("server")
     server = local_server(home=home)
-    found = SandboxRuntime(server.settings)
+    found = SandboxRuntime(replace(server.settings, pool=PoolSizes()))
     yield found
     found.close()
     server.close()
@@ -44,7 +45,7 @@ def session_runtime(runtime: SandboxRuntime) -> Iterator[SandboxRuntime]:
 def strict_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxRuntime]:
     """A server that answers late, drops sockets and fails now and then."""
     server = local_server(home=tmp_path_factory.mktemp("strict"), strict=True)
-    found = SandboxRuntime(replace(server.settings, transport="terminal"))
+    found = SandboxRuntime(replace(server.settings, transport="terminal", pool=PoolSizes()))
     yield found
     found.close()
     server.close()

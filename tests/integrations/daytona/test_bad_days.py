@@ -15,7 +15,7 @@ from fleet_rlm.errors import SandboxUnavailable
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.owner import is_orphan, own_labels
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
-from fleet_rlm.integrations.daytona.settings import PoolSizes
+from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, PoolSizes
 from fleet_rlm.integrations.daytona.source import SandboxSpec, VolumeMountSpec
 from integrations.daytona.flaky_api import FlakyApi
 
@@ -102,6 +102,19 @@ class TestPool:
             assert wait_for(lambda: [info.id for info in pooled.list({"test": "pool"})] == [waiting])
             assert wait_for(lambda: len(self.idle(pooled)) == 1 and self.idle(pooled) != [waiting])
         assert wait_for(lambda: pooled.list({"test": "pool"}) == [])
+
+    def test_a_local_server_has_the_next_one_ready_when_it_is_quiet(self, runtime: SandboxRuntime) -> None:
+        pooled = SandboxRuntime(replace(runtime.settings, pool=LOCAL_POOL))
+        try:
+            first = [pooled.create(SandboxSpec()) for _ in range(3)]
+            assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
+            waiting = self.idle(pooled)[0]
+            assert waiting not in [handle.id for handle in first]
+            assert pooled.create(SandboxSpec()).id == waiting
+            assert wait_for(lambda: len(self.idle(pooled)) == 1)
+        finally:
+            pooled.close()
+        assert wait_for(lambda: self.idle(runtime) == [])
 
     def test_mounts_are_pooled_when_they_are_wanted_again(self, pooled: SandboxRuntime) -> None:
         mounted = SandboxSpec(mounts=(VolumeMountSpec("test-pool", "/pool", "a"),))

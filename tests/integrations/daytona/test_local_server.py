@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.local_server import local_server
+from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 
 OTHER = """
 import sys
@@ -40,3 +44,19 @@ def test_what_is_asked_of_the_server_is_asked(tmp_path: Path) -> None:
     finally:
         plain.close()
         degraded.close()
+
+
+def test_no_proxy_of_the_environment_stands_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = local_server(home=tmp_path)
+    runtime = SandboxRuntime(server.settings)
+    try:
+        with DaytonaInterpreter(runtime=runtime, labels={"test": "proxy"}) as it:
+            assert it.execute("print(6 * 7)") == "42"
+            assert len(runtime.list({"test": "proxy"})) == 1
+    finally:
+        runtime.close()
+        server.close()

@@ -96,6 +96,10 @@ class DaytonaClient:
         """The SDK's client (on the loop)."""
         if self._sdk is None:
             self._sdk = _make_sdk(self._settings)
+            if self._settings.provider == "local":
+                # Its own session looks for a proxy in the environment before each request: wrong for a server on this
+                # machine, and a change of threads. 0.226 has no public word for another one.
+                self._sdk._shared_session._adopt(self.http())  # pyright: ignore[reportPrivateUsage]
         return self._sdk
 
     def http(self) -> aiohttp.ClientSession:

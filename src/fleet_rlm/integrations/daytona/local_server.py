@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fleet_rlm.errors import NoIsolation, SandboxError, SandboxUnavailable
-from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, DaytonaSettings
 from fleet_rlm.integrations.daytona.worker import worker_source
 
 START_S = 60.0
@@ -86,7 +86,9 @@ class _Process:
             raise _DataInUse
         if told.error:
             raise _start_error(told)
-        return DaytonaSettings(told.api_key, told.api_url, "local", "local", told.isolation, read_only_mounts=True)
+        return DaytonaSettings(
+            told.api_key, told.api_url, "local", "local", told.isolation, LOCAL_POOL, read_only_mounts=True
+        )
 
     @property
     def alive(self) -> bool:

@@ -52,6 +52,7 @@ class Pool:
         self._shelves: dict[Hashable, _Shelf] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
+        self._quiet: dict[int, asyncio.TimerHandle] = {}  # by shelf: when it is filled
         self._closed = False
 
     @property
@@ -79,7 +80,7 @@ class Pool:
                 found = handle
             else:
                 self._delete(handle)
-        self._fill(shelf)
+        self._fill_when_quiet(shelf)
         return found
 
     def close(self) -> None:
@@ -87,6 +88,8 @@ class Pool:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        for timer in self._quiet.values():
+            timer.cancel()
         for shelf in self._shelves.values():
             while shelf.idle:
                 self._delete(shelf.idle.popleft()[1])
@@ -107,6 +110,20 @@ class Pool:
         for key in sorted(self._shelves, key=lambda key: self._shelves[key].asked)[: MAX_HABITS // 2]:
             for _, handle in self._shelves.pop(key).idle:
                 self._delete(handle)
+
+    def _fill_when_quiet(self, shelf: _Shelf) -> None:
+        if not self._sizes.quiet_s:
+            self._fill(shelf)
+            return
+        waiting = self._quiet.pop(id(shelf), None)
+        if waiting is not None:
+            waiting.cancel()
+        if not self._closed:
+            self._quiet[id(shelf)] = asyncio.get_running_loop().call_later(self._sizes.quiet_s, self._now_quiet, shelf)
+
+    def _now_quiet(self, shelf: _Shelf) -> None:
+        self._quiet.pop(id(shelf), None)
+        self._fill(shelf)
 
     def _fill(self, shelf: _Shelf) -> None:
         if self._closed or time.monotonic() < self._not_before:

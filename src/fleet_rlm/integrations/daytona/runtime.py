@@ -109,6 +109,11 @@ class SandboxRuntime:
         """The level that the local server proved, or "daytona"."""
         return self.settings.isolation
 
+    @property
+    def idle(self) -> int:
+        """How many started sandboxes wait to be used."""
+        return 0 if self._pool is None else self._pool.idle
+
     def create(self, spec: SandboxSpec) -> SandboxHandle:
         """A started sandbox. SandboxUnavailable when there is none to be had."""
         return self._wait(self.acquire(spec), CALL_S)

@@ -13,13 +13,19 @@ TransportChoice = Literal["auto", "terminal", "session"]
 
 @dataclass(frozen=True, slots=True)
 class PoolSizes:
-    """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use."""
+    """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use.
+
+    They are made when nobody has asked for a sandbox for `quiet_s` seconds.
+    """
 
     bare: int = 0
     mounted: int = 0
+    quiet_s: float = 0.0
 
 
-CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells; here some 30 ms
+CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
+# Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3)
 
 
 @dataclass(frozen=True, slots=True)
