@@ -39,23 +39,10 @@ class Engine:
         """Nothing to close."""
 
 
-class AsyncEngine:
-    """The same on DSPy's asynchronous path."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def complete(self, request: Any) -> Response:
-        return self._engine.complete(request)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
 def scripted(reply: Callable[[str], str], delay_s: float = 0.0) -> tuple[dspy.LM, Engine]:
     """A DSPy model that answers with `reply(prompt)`, and its engine."""
     engine = Engine(reply, delay_s)
-    return dspy.LM("bench/scripted", engine=engine, async_engine=AsyncEngine(engine), cache=False), engine
+    return dspy.LM("bench/scripted", engine=engine, cache=False), engine
 
 
 def action(code: str) -> str:
