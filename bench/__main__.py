@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Ours], list[Row]]] = {
     "serial": engine.serial,
     "context": engine.context,
     "fan-out": trees.fan_out,
+    "cancel": trees.cancel,
     "stall": trees.stall,
     "tear-down": engine.tear_down,
     "start": sandboxes.start,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import dspy
 
-from bench import peer
+from bench import peer, rlms
 from bench.measure import Row, gaps_ms, median_ms, seconds
 from bench.ours import Ours
 from bench.scripted import cells, one_cell, scripted
@@ -19,6 +20,7 @@ ITERATIONS = 18
 SUBMIT = "SUBMIT(answer='done')"
 BATCH = 1_000
 BATCH_DELAY_S = 0.05
+WIDE = 256
 SERIAL = 200
 CONTEXT_MB = 100
 
@@ -26,14 +28,15 @@ CONTEXT_MB = 100
 def set_up(ours: Ours) -> list[Row]:
     """From the request to the first model call: turn, sandbox, Python in it, DSPy's facade."""
 
-    def first_call(ask: Callable[[Any], object]) -> float:
+    def first_call(ask: Callable[[Any], object], before: Callable[[], None] = lambda: None) -> float:
+        before()
         lm, engine = scripted(one_cell(SUBMIT))
         began = time.perf_counter()
         ask(lm)
         return engine.moments[0] - began
 
     first_call(ours.ask)
-    warm = median_ms(lambda: first_call(ours.ask), TIMES)
+    warm = median_ms(lambda: first_call(ours.ask, ours.settle), TIMES)
     with ours.fresh("cold") as place:
         cold = first_call(lambda lm: ours.ask(lm, workspace=place)) * 1000
     theirs = median_ms(lambda: first_call(peer.ask), TIMES)
@@ -53,23 +56,35 @@ def iteration(ours: Ours) -> list[Row]:
 
     for ask in (ours.ask, peer.ask):
         median_gap(ask)
-    return [Row("engine overhead per iteration", "ms", median_gap(ours.ask), 1.5, median_gap(peer.ask))]
+    theirs = rlms.measured("iteration", calls=ITERATIONS, delay_s=0.0)
+    return [Row("engine overhead per iteration", "ms", median_gap(ours.ask), 1.5, median_gap(peer.ask), rlms=theirs)]
 
 
 def batched(ours: Ours) -> list[Row]:
-    """A thousand sub-calls of one cell; timed in the cell."""
+    """A thousand sub-calls of one cell; timed in the cell. All differ: what is asked twice at once is sent once."""
     code = (
         "import time\nbegan = time.perf_counter()\n"
-        f"got = llm_query_batched(['p'] * {BATCH})\n"
+        f"got = llm_query_batched(['p%d' % i for i in range({BATCH})])\n"
         "took = time.perf_counter() - began\nSUBMIT(answer=str(took) if all(got) else 'failed')"
     )
 
-    def run(ask: Callable[..., Any]) -> float:
-        sub, _ = scripted(lambda _prompt: "ok", BATCH_DELAY_S)
+    def run(ask: Callable[..., Any], delay_s: float) -> float:
+        sub, _ = scripted(lambda _prompt: "ok", delay_s)
         return float(ask(scripted(one_cell(code))[0], sub_lm=sub).answer)
 
-    name = f"{BATCH:,} batched sub-calls of {BATCH_DELAY_S * 1000:.0f} ms at 64"
-    return [Row(name, "s", run(ours.ask), 1.0, run(peer.ask))]
+    def row(ask: Callable[..., Any], how: str, delay_s: float, target: float) -> Row:
+        name = f"{BATCH:,} batched sub-calls of {delay_s * 1000:.0f} ms{how}"
+        theirs = rlms.measured("batched", calls=BATCH, delay_s=delay_s)
+        return Row(name, "s", run(ask, delay_s), target, run(peer.ask, delay_s), rlms=theirs)
+
+    with ours.fresh("wide", {"FLEET_CALL_WIDTH": str(WIDE)}) as place:
+        widely = functools.partial(ours.ask, workspace=place)
+        run(widely, 0.0)  # the first turn of a workspace also connects it to its server
+        return [
+            row(ours.ask, " at 64", BATCH_DELAY_S, 1.0),
+            row(widely, f" at {WIDE}", BATCH_DELAY_S, 0.4),
+            row(ours.ask, "", 0.0, 0.15),
+        ]
 
 
 def serial(ours: Ours) -> list[Row]:
@@ -84,7 +99,8 @@ def serial(ours: Ours) -> list[Row]:
         sub, _ = scripted(lambda _prompt: "ok")
         return float(ask(scripted(one_cell(code))[0], sub_lm=sub).answer)
 
-    return [Row("serial llm_query, 0 ms", "ms", run(ours.ask), 0.4, run(peer.ask))]
+    theirs = rlms.measured("serial", calls=SERIAL, delay_s=0.0)
+    return [Row("serial llm_query, 0 ms", "ms", run(ours.ask), 0.4, run(peer.ask), rlms=theirs)]
 
 
 def context(ours: Ours) -> list[Row]:

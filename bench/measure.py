@@ -21,6 +21,7 @@ class Row:
     target: float | None = None
     peer: float | None = None
     at_least: bool = False
+    rlms: float | None = None
 
     @property
     def ok(self) -> bool | None:

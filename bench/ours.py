@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 
 WAIT_S = 300.0
+READY_S = 10.0
 
 
 class Ours:
@@ -37,9 +39,9 @@ class Ours:
         return opened
 
     @contextlib.contextmanager
-    def fresh(self, name: str) -> Generator[Workspace]:
+    def fresh(self, name: str, environ: Mapping[str, str] | None = None) -> Generator[Workspace]:
         """Another workspace: its server runs, but nobody has connected to it yet."""
-        with open_workspace(load_settings(home=self.folder / name, environ={})) as opened:
+        with open_workspace(load_settings(home=self.folder / name, environ=environ or {})) as opened:
             _ = opened.sandbox_settings(), opened.models
             yield opened
 
@@ -51,6 +53,18 @@ class Ours:
     def sandboxes(self) -> SandboxRuntime:
         """The shared workspace's sandboxes."""
         return self.workspace.sandboxes
+
+    def settle(self) -> None:
+        """Wait until it is quiet, as between two questions of a person: the next sandbox is ready by then."""
+        until = time.monotonic() + READY_S
+        while self.sandboxes.idle == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.1)
+
+    def submit(self, lm: dspy.BaseLM, *, sub_lm: dspy.BaseLM | None = None) -> str:
+        """Begin a turn in mode rlm; its id."""
+        request = TurnRequest(question="measure", mode="rlm", model=lm, sub_model=sub_lm, limits=Limits())
+        return self.workspace.submit(request).turn
 
     def ask(
         self,

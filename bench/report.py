@@ -9,9 +9,10 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import rlms
 from bench.measure import Row
 
-HEAD = ("measure", "ours", "target", "", "dspy.RLM, LocalInterpreter", "ratio")
+HEAD = ("measure", "ours", "target", "", "dspy.RLM, LocalInterpreter", "ratio", "rlms, local REPL")
 
 EXPLAINED = """\
 Written by `make bench WRITE=1`; `python -m bench NAME...` measures a part, `python -m bench --list` names the parts.
@@ -19,7 +20,9 @@ Written by `make bench WRITE=1`; `python -m bench NAME...` measures a part, `pyt
 *Ours* is the whole product: a turn with its journal, each run's code in its own jailed sandbox behind the local
 Daytona-compatible server. *dspy.RLM, LocalInterpreter* is DSPy's own engine with its unisolated subprocess, measured
 in the same run with the same scripted models and cells, where it has the thing at all. *Ratio* is how many times
-better ours is. Models are scripted: they answer at once, or after the stated time.
+better ours is. *rlms, local REPL* runs the model's code in its own process, without isolation of any kind, and its
+children share what they print; measured in the same run too, with its defaults but for the width of the fan-out.
+Models are scripted: they answer at once, or after the stated time.
 """
 
 
@@ -40,7 +43,8 @@ def machine() -> str:
 def versions() -> str:
     """What was measured against what."""
     names = ("fleet-rlm", "dspy", "daytona")
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    known = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    return f"{known}, rlms {rlms.version() or '(could not be installed here: its column is empty)'}"
 
 
 def today() -> str:
@@ -54,7 +58,8 @@ def cells(row: Row) -> tuple[str, ...]:
     verdict = {None: "", True: "ok", False: "NOT OK"}[row.ok]
     peer = "" if row.peer is None else f"{number(row.peer)} {row.unit}"
     ratio = "" if row.ratio is None else f"{number(row.ratio)}x"
-    return row.name, f"{number(row.ours)} {row.unit}", bound, verdict, peer, ratio
+    theirs = "" if row.rlms is None else f"{number(row.rlms)} {row.unit}"
+    return row.name, f"{number(row.ours)} {row.unit}", bound, verdict, peer, ratio, theirs
 
 
 def number(value: float) -> str:
@@ -66,14 +71,14 @@ def number(value: float) -> str:
 
 def plain(row: Row) -> str:
     """One line for the terminal."""
-    name, ours, bound, verdict, peer, ratio = cells(row)
-    return f"{name:<64}{ours:>12}  {bound:<12}{verdict:<8}{peer:>12}{ratio:>8}"
+    name, ours, bound, verdict, peer, ratio, rlms_ = cells(row)
+    return f"{name:<64}{ours:>12}  {bound:<12}{verdict:<8}{peer:>12}{ratio:>8}{rlms_:>12}"
 
 
 def page(rows: Sequence[Row], where: str) -> str:
     """docs/performance.md."""
     lines = ["# Performance", "", EXPLAINED, f"{today()}, {where}; {versions()}.", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|---|--:|---|---|--:|--:|"]
+    lines += ["| " + " | ".join(HEAD) + " |", "|---|--:|---|---|--:|--:|--:|"]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 

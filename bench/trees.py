@@ -12,7 +12,7 @@ from typing import Any
 
 import dspy
 
-from bench import peer
+from bench import peer, rlms
 from bench.measure import Row, gaps_ms, seconds
 from bench.ours import Ours
 from bench.scripted import FIRST_TURN, action, one_cell, scripted
@@ -20,6 +20,7 @@ from fleet_rlm.runtime.execution.events import Draft, TurnStarted
 
 CHILDREN = 64
 BEAT_S = 0.005
+SLOW_S = 60.0
 CHILD = "one of many"
 ASK_ALL = f"got = ask_all(tasks=['{CHILD} %d' % i for i in range({CHILDREN})])\nSUBMIT(answer=str(len(got)) + got[-1])"
 
@@ -31,8 +32,30 @@ def fan_out(ours: Ours) -> list[Row]:
         mine = seconds(lambda d=delay: _ours(ours, d))
         theirs = seconds(lambda d=delay: _peer(d))
         name = f"fan-out to {CHILDREN} children of 2 turns, {delay * 1000:.0f} ms a turn"
-        rows.append(Row(name, "s", mine, target, theirs))
+        rows.append(Row(name, "s", mine, target, theirs, rlms=rlms.measured("fan-out", calls=CHILDREN, delay_s=delay)))
     return rows
+
+
+def cancel(ours: Ours) -> list[Row]:
+    """From the cancel of a turn with 64 children, all of which wait for their model, to its end in the journal."""
+
+    def once() -> float:
+        child, engine = scripted(_child_reply, SLOW_S)
+        root, _ = scripted(one_cell(ASK_ALL.replace("ask_all", "rlm_query_batched")))
+        turn = ours.submit(root, sub_lm=child)
+        until = time.monotonic() + SLOW_S / 2
+        while len(engine.moments) < CHILDREN and time.monotonic() < until:
+            time.sleep(0.02)
+        assert len(engine.moments) == CHILDREN, f"only {len(engine.moments)} children asked their model"
+        began = time.perf_counter()
+        ours.workspace.cancel(turn)
+        result = ours.workspace.wait(turn, SLOW_S)
+        took = time.perf_counter() - began
+        assert result.status == "cancelled", result
+        return took
+
+    once()
+    return [Row(f"cancel of a turn with {CHILDREN} children", "s", once(), 1.0)]
 
 
 def _ours(ours: Ours, delay_s: float) -> None:

@@ -1,4 +1,5 @@
-"""Fill `.venv` with the locked versions, or (`--lock`) resolve them again. Standard library only.
+"""Fill `.venv` with the locked versions, or (`--lock`) resolve them again, or (`--bench`) fill `.venv-bench` with the
+peers that `make bench` measures beside us. Standard library only.
 
 Needs Python >= 3.11 and pip. uv is taken from PATH when it is recent enough, else installed into `.venv/.uv` at the
 version and hashes of scripts/installer.lock: with --target, which leaves alone a Python that its distribution manages.
@@ -16,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
+BENCH_VENV = ROOT / ".venv-bench"
 OLDEST_UV = (0, 6)
 """The first uv whose `pip compile` knows --group."""
 
@@ -28,6 +30,8 @@ def main() -> int:
         uv = find_uv() or install_uv()
         if "--lock" in sys.argv[1:]:
             lock(uv)
+        elif "--bench" in sys.argv[1:]:
+            install_peers(uv)
         else:
             install(uv)
     except subprocess.CalledProcessError as error:
@@ -69,6 +73,13 @@ def install(uv: str) -> None:
     run(VENV_PYTHON, "-m", "compileall", "-q", "src/fleet_rlm")
 
 
+def install_peers(uv: str) -> None:
+    python = BENCH_VENV / "bin" / "python"
+    if not python.exists():
+        run(sys.executable, "-m", "venv", "--without-pip", "--clear", str(BENCH_VENV))
+    run(uv, "pip", "sync", "--quiet", "--python", str(python), "--require-hashes", "bench/requirements.lock")
+
+
 def lock(uv: str) -> None:
     compile_ = [uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url"]
     compile_ += [word for word in sys.argv[1:] if word != "--lock"]
@@ -76,6 +87,7 @@ def lock(uv: str) -> None:
     extras = ["--extra", "science", "--extra", "documents", "--extra", "mcp"]
     run(*compile_, "--group", "dev", *extras, "-o", "requirements.lock", "pyproject.toml")
     run(*compile_, "-o", "scripts/installer.lock", "scripts/installer.in")
+    run(*compile_, "--group", "bench", "-o", "bench/requirements.lock")
     if shutil.which("npm"):
         run("npm", "--prefix", "src/frontend", "install", "--package-lock-only", "--no-audit", "--no-fund")
 
