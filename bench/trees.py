@@ -19,6 +19,7 @@ from bench.scripted import FIRST_TURN, action, one_cell, scripted
 from fleet_rlm.runtime.execution.events import Draft, TurnStarted
 
 CHILDREN = 64
+AT_ONCE = CHILDREN - 1  # the root's own sandbox counts among the 64 that a turn may have
 BEAT_S = 0.005
 SLOW_S = 60.0
 CHILD = "one of many"
@@ -44,9 +45,9 @@ def cancel(ours: Ours) -> list[Row]:
         root, _ = scripted(one_cell(ASK_ALL.replace("ask_all", "rlm_query_batched")))
         turn = ours.submit(root, sub_lm=child)
         until = time.monotonic() + SLOW_S / 2
-        while len(engine.moments) < CHILDREN and time.monotonic() < until:
+        while len(engine.moments) < AT_ONCE and time.monotonic() < until:
             time.sleep(0.02)
-        assert len(engine.moments) == CHILDREN, f"only {len(engine.moments)} children asked their model"
+        assert len(engine.moments) >= AT_ONCE, f"only {len(engine.moments)} children asked their model"
         began = time.perf_counter()
         ours.workspace.cancel(turn)
         result = ours.workspace.wait(turn, SLOW_S)

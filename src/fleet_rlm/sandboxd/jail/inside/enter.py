@@ -40,16 +40,15 @@ def namespaces(plan: Plan) -> int:
 def begin(plan: Plan, control: socket.socket, life: int, ids: tuple[int, int]) -> keeper.Words | None:
     """From a fork of the warm process to the first process of a jail; where there are no namespaces a keeper forks
     it and stays above it, and this returns in the first process alone. `ids`: uid and gid of the warm process."""
+    os.setsid()  # of its own, which is also how the kernel shares processors: no jail crowds out the warm process
     if plan.rung is Rung.NAMESPACES and plan.uid is None:
         _map_ids(*ids)
     _write("/proc/self/oom_score_adj", _OOM_SCORE)
     if plan.control_group is not None:
         _write(plan.control_group, "0")
     if plan.rung is Rung.LANDLOCK:
-        os.setsid()
         _drop_rights(plan)
         return keeper.begin(plan, control, life)
-    os.setpgid(0, 0)  # it leads no session: what leads one and opens a terminal may come to own it
     if plan.rung is Rung.NAMESPACES:
         kernel.unshare(_NAMESPACES)
         if plan.uid is None:
