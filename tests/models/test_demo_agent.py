@@ -7,7 +7,7 @@ import pytest
 from dspy import lm15
 
 from fleet_rlm.runtime.agent.agent import FleetAgent
-from fleet_rlm.runtime.agent.signatures import Direct
+from fleet_rlm.runtime.agent.signatures import Chat, Direct
 from fleet_rlm.runtime.models.adapters import adapter_for
 from fleet_rlm.runtime.models.demo import AsyncDemoEngine, DemoEngine
 
@@ -30,7 +30,9 @@ class Delegation:
 
 def ask(lm, delegation, question, documents="- a.log: text, 3 characters", history=None) -> dspy.Prediction:
     with dspy.context(lm=lm, adapter=adapter_for(lm)):
-        return FleetAgent([delegation.delegate])(question=question, documents=documents, history=history)
+        return FleetAgent([delegation.delegate], signature=Chat)(
+            question=question, documents=documents, history=history
+        )
 
 
 def test_it_delegates_the_question_once_and_answers_with_the_result(lm):
