@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet_rlm.integrations.database import Sessions
@@ -10,7 +10,7 @@ from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.config import Settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
-from fleet_rlm.runtime.execution.events import CallRole
+from fleet_rlm.runtime.execution.events import CallRole, Limits
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
 
@@ -68,6 +68,7 @@ class Workspace(Protocol):
 
     def submit(self, request: TurnRequest) -> Submitted: ...
     def cancel(self, turn: str) -> bool: ...
+    def set_limits(self, turn: str, limits: Mapping[str, Any]) -> Limits: ...
     def active_turn(self, session: str) -> str | None: ...
     def delete_session(self, session: str) -> None: ...
     def memory(self, session: str) -> SessionMemory: ...

@@ -10,7 +10,7 @@ export const KINDS: Record<ApprovalKind, string> = {
 };
 
 const YES = /^(yes|y|allow|approve|ok|raise|continue|go on)\b/i;
-const NO = /^(no|n|deny|refuse|reject|accept|stop)\b/i;
+const NO = /^(no|n|deny|refuse|reject|accept|finish|stop)\b/i;
 
 /** The choice that lets the run go on as it wants to, and the one that does not; null where the words do not tell. */
 export function yesAndNo(choices: readonly string[]): { yes: string | null; no: string | null } {

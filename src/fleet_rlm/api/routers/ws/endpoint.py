@@ -33,6 +33,7 @@ from fleet_rlm.api.routers.ws.frames import (
     read_start,
     write_frame,
 )
+from fleet_rlm.api.routers.ws.limit_commands import LIMIT_OPS, change_limits
 from fleet_rlm.api.routers.ws.memory_commands import MEMORY_OPS, edit_memory
 from fleet_rlm.api.routers.ws.stream import Following
 from fleet_rlm.api.runtime_services.chat_runtime import Asked
@@ -135,7 +136,7 @@ class _Socket:
             v=VERSION,
             heartbeat_ms=int(self._limits.heartbeat_s * 1000),
             limits={"subscriptions": self._limits.subscriptions, "frames_per_s": self._limits.frames_per_s},
-            capabilities=["turn.start", "turn.cancel", "snapshot"],
+            capabilities=["turn.start", "turn.cancel", "budget.set", "snapshot"],
         )
 
     async def _receive(self) -> Any:
@@ -305,6 +306,8 @@ class _Socket:
             turn = read_cancel(command.args).turn
             await self._served.chat.cancel(turn, command.sid)
             return {"turn": turn}
+        if command.op in LIMIT_OPS:
+            return await change_limits(self._served.workspace, command)
         if command.op in MEMORY_OPS:
             return await edit_memory(self._served.workspace, command)
         start = read_start(command.args)

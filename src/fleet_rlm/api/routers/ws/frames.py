@@ -83,12 +83,19 @@ class MemoryUndo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seq: Annotated[int, Meta(ge=1)]
 
 
+class BudgetSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `budget.set`: what is left out stays, null takes a limit away."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+    limits: LimitValues
+
+
 class Command(msgspec.Struct, frozen=True, tag="cmd"):
     """Do something, once per `id`: the same id gives the same answer."""
 
     id: CommandId
     sid: Sid
-    op: Literal["turn.start", "turn.cancel", "memory.set", "memory.undo"]
+    op: Literal["turn.start", "turn.cancel", "budget.set", "memory.set", "memory.undo"]
     args: msgspec.Raw
 
 
