@@ -129,7 +129,7 @@ class TurnRunner:
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
         observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
-        tree = self._tree(sid, turn, request, models, observer, plan)
+        tree = self._tree(request, models, observer, plan)
         cancel.arm(tree)
         observer.emit_all(
             [ev.TurnStarted(), *_weak(models, request), *(ev.ContextAdded(context=ref) for ref in request.contexts)],
@@ -154,15 +154,8 @@ class TurnRunner:
             answer = Answer("failed", None, error=tree.replay.missing)
         return self._finish(tree, request, models, answer)
 
-    def _tree(
-        self,
-        sid: str,
-        turn: str,
-        request: TurnRequest,
-        models: Models,
-        observer: TurnObserver,
-        plan: Plan | None,
-    ) -> TurnTree:
+    def _tree(self, request: TurnRequest, models: Models, observer: TurnObserver, plan: Plan | None) -> TurnTree:
+        sid, turn = observer.sid, observer.turn
         budget = TreeBudget(
             request.limits or ev.Limits(),
             root_is_agent=request.mode != "rlm",
