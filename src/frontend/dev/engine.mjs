@@ -394,8 +394,8 @@ export async function atLimit(player) {
   const answer = await ask(player, root, {
     kind: "limit",
     question: "The limit of 14 model calls is nearly reached: 12 of 48 contracts are read. Go on?",
-    choices: ["raise", "accept"],
-    otherwise: "accept",
+    choices: ["raise", "finish"],
+    otherwise: "finish",
     seconds: 1_200,
   });
   await c.finish();

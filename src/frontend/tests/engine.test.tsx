@@ -29,7 +29,7 @@ async function renewals(): Promise<Workbench> {
 describe("answers to questions", () => {
   it("knows a yes and a no, and gives the others numbers", () => {
     expect(yesAndNo(["no", "yes"])).toEqual({ yes: "yes", no: "no" });
-    expect(yesAndNo(["raise", "accept"])).toEqual({ yes: "raise", no: "accept" });
+    expect(yesAndNo(["raise", "finish"])).toEqual({ yes: "raise", no: "finish" });
     expect(yesAndNo(["30 days", "60 days"])).toEqual({ yes: null, no: null });
     expect(yesAndNo(["yes", "yes, always", "no"])).toEqual({ yes: null, no: null });
     expect(answerOfKey("Y", ["allow", "deny"])).toBe("allow");
@@ -46,6 +46,7 @@ describe("limits", () => {
     const wanted = raised(limits, "calls");
     expect(changedLimits(limits, wanted)).toEqual({ calls: 40 });
     expect(changedLimits(limits, { ...limits, cost_usd: undefined as never })).toEqual({ cost_usd: null });
+    expect(changedLimits(limits, { ...limits, depth: undefined as never })).toEqual({});
     expect(raised(limits, "depth").depth).toBe(3);
     expect(raised(limits, "iterations")).toEqual(limits);
   });

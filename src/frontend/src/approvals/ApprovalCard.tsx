@@ -137,7 +137,7 @@ function typing(): boolean {
 export function ApprovalCard(props: CardProps) {
   const { bench, turn, approval } = props;
   const [, select] = useSelection();
-  const card = useRef<HTMLElement>(null);
+  const card = useRef<HTMLDivElement>(null);
   const [sent, setSent] = useState(false);
   const Icon = ICONS[approval.kind];
   const run = bench.runs[approval.run ?? ""];
@@ -163,8 +163,9 @@ export function ApprovalCard(props: CardProps) {
     void answer(text);
   };
   return (
-    <section
+    <div
       ref={card}
+      role="group"
       tabIndex={-1}
       data-approval={approval.id}
       data-testid="approval"
@@ -211,6 +212,6 @@ export function ApprovalCard(props: CardProps) {
           <FreeText onAnswer={(text) => void answer(text)} />
         )}
       </fieldset>
-    </section>
+    </div>
   );
 }

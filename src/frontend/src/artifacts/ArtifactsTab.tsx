@@ -82,7 +82,7 @@ function Shown({ bench, artifact }: { bench: Workbench; artifact: ArtifactView }
     <section aria-label={artifact.name} className="min-w-0" data-testid="artifact">
       <div className="mb-2 flex flex-wrap items-center gap-x-3 gap-y-1.5">
         <div className="min-w-40 flex-1">
-          <h3 className="truncate text-sm font-semibold">{artifact.name}</h3>
+          <h2 className="truncate text-sm font-semibold">{artifact.name}</h2>
           <p className="flex min-w-0 gap-1 text-2xs text-muted tabular">
             <span className="shrink-0">
               {KIND_WORDS[kindOf(artifact.kind, artifact.name)]} · {bytes(artifact.bytes)} · version{" "}

@@ -6,7 +6,7 @@ import { DiffText } from "@/compare/DiffText";
 import { Button } from "@/ui/Button";
 import { bytes } from "@/workspace/format";
 import type { ArtifactView } from "@/workspace/state";
-import { contentUrl, MOST_BYTES, readText, viewUrl } from "./content";
+import { MOST_BYTES, readText, viewUrl } from "./content";
 import { kindOf } from "./KindIcon";
 import { TableView } from "./TableView";
 
@@ -49,7 +49,7 @@ function Picture({ artifact }: { artifact: ArtifactView }) {
       onClick={() => setLarge(!large)}
     >
       <img
-        src={contentUrl(artifact.id)}
+        src={viewUrl(artifact.id)}
         alt={artifact.name}
         className={large ? "max-w-none" : "mx-auto max-h-[55vh] max-w-full"}
       />

@@ -54,6 +54,8 @@ export function changedLimits(before: Limits, after: Limits): Limits {
   for (const key of Object.keys(UNIT_FIELD).map((unit) => UNIT_FIELD[unit as Unit])) {
     if (!key || before[key] === after[key]) continue;
     if (before[key] == null && after[key] == null) continue;
+    // These two always have a limit: an empty field leaves it as it is.
+    if ((key === "depth" || key === "sandboxes") && after[key] == null) continue;
     out[key] = after[key] ?? null;
   }
   return out as Limits;

@@ -69,7 +69,7 @@ function Details({ pair, a, b }: { pair: RunPair; a: Side; b: Side }) {
       {different.length === 0 && <p className="text-xs text-muted">Task, code and output are the same.</p>}
       {different.map(([name, before, after]) => (
         <div key={name}>
-          <h4 className="mb-1 text-xs font-medium text-muted">{name}</h4>
+          <h3 className="mb-1 text-xs font-medium text-muted">{name}</h3>
           <DiffText before={before} after={after} label={`${name}, changes`} />
         </div>
       ))}

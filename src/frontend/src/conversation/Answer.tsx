@@ -12,7 +12,8 @@ interface AnswerProps {
 
 export const Answer = memo(function Answer(props: AnswerProps) {
   return (
-    <section
+    <div
+      role="group"
       className="prose"
       aria-label="Answer"
       data-testid="answer"
@@ -22,6 +23,6 @@ export const Answer = memo(function Answer(props: AnswerProps) {
       <Suspense fallback={<p className="whitespace-pre-wrap">{props.text}</p>}>
         <Markdown {...props} />
       </Suspense>
-    </section>
+    </div>
   );
 });

@@ -12,7 +12,7 @@ export function Sources({
 }) {
   if (!citations.length) return null;
   return (
-    <section aria-label="Sources" className="rounded-lg border border-line bg-panel">
+    <div role="group" aria-label="Sources" className="rounded-lg border border-line bg-panel">
       <p className="flex items-center gap-1.5 border-b px-2.5 py-1 text-xs font-medium text-muted">
         <Quote size={12} aria-hidden="true" />
         Sources
@@ -36,6 +36,6 @@ export function Sources({
           </li>
         ))}
       </ul>
-    </section>
+    </div>
   );
 }

@@ -15,7 +15,8 @@ export function UserMessage(props: { text: string; turn?: string; children?: Rea
   const long = lines.length > LINES || text.length > CHARS;
   const shown = long && !all ? lines.slice(0, LINES).join("\n").slice(0, CHARS) : text;
   return (
-    <section
+    <div
+      role="group"
       aria-label="Question"
       className="group relative rounded-lg border border-line bg-sunken px-3.5 py-2.5"
     >
@@ -44,6 +45,6 @@ export function UserMessage(props: { text: string; turn?: string; children?: Rea
         </button>
       )}
       {children && <div className="mt-2">{children}</div>}
-    </section>
+    </div>
   );
 }

@@ -75,7 +75,7 @@ function BlockCard({ sid, block }: { sid: string; block: Block }) {
       data-testid="memory-block"
     >
       <div className="flex items-center gap-2">
-        <h3 className="text-sm font-semibold">{block.block}</h3>
+        <h2 className="text-sm font-semibold">{block.block}</h2>
         <span className="flex-1 truncate text-2xs text-muted">{block.about}</span>
         {block.limit !== null && (
           <span className="shrink-0 text-2xs text-muted tabular">
@@ -225,7 +225,7 @@ export default function MemoryTab({ bench }: { bench: Workbench }) {
       )}
       {edits.length > 0 && (
         <section aria-label="History" className="pt-1">
-          <h3 className="mb-1 text-xs font-medium text-muted">History</h3>
+          <h2 className="mb-1 text-xs font-medium text-muted">History</h2>
           <ul className="rounded-lg border border-line bg-panel px-2.5">
             {edits.slice(0, 100).map((edit) => (
               <Edit key={edit.seq} bench={bench} edit={edit} now={now} />

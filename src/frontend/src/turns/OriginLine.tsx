@@ -1,3 +1,4 @@
+import { Link } from "@tanstack/react-router";
 import { GitFork, Play, Repeat2 } from "lucide-react";
 import { useSelection } from "@/shell/selection";
 import { plural } from "@/workspace/format";
@@ -48,9 +49,9 @@ export default function OriginLine({ bench, turn }: { bench: Workbench; turn: Tu
         ) : origin.session === bench.sid ? (
           "an earlier turn"
         ) : (
-          <a className={link} href={`/s/${origin.session}?turn=${origin.turn}`}>
+          <Link to="/s/$sid" params={{ sid: origin.session }} search={{ turn: origin.turn }} className={link}>
             another session
-          </a>
+          </Link>
         )}
         {taken > 0 && `, ${plural(taken, "call")} taken from the journal`}
       </span>
