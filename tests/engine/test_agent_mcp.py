@@ -108,13 +108,17 @@ def test_a_server_is_started_once_and_ends_with_the_workspace(tmp_path: Path) ->
 
 def test_a_hanging_server_costs_its_tools_and_not_the_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fleet_rlm.integrations.mcp.client.CONNECT_S", 1.0)
-    settings_file(tmp_path, stuck={"command": sys.executable, "args": [SERVER, "hang"]})
+    settings_file(tmp_path, stuck={"command": sys.executable, "args": [SERVER, "hang", str(tmp_path)]})
     with open_workspace(load_settings(home=tmp_path, environ={})) as opened, sse_model(script()) as model:
         for _ in range(2):
             result = ask(opened, "?", model=model.lm())
             assert result.status == "ok"
             warnings = [e.data.message for e in events_of(opened, result.session) if e.type == "warning"]
             assert len(warnings) == 1 and "stuck are missing: no answer" in warnings[0]
+        deadline = time.monotonic() + 15
+        while children_that_run(f"{SERVER} hang {tmp_path}"):
+            assert time.monotonic() < deadline, "a server that was given up is left running"
+            time.sleep(0.1)
 
 
 def test_a_server_over_http(tmp_path: Path) -> None:
