@@ -10,6 +10,7 @@
      |- AuthError
      |   |- Unauthenticated ................... 401
      |   `- Forbidden ......................... 403
+     |       `- Denied ........................ a person, or the rule in their place, did not allow it
      |- DependencyError ....................... something outside failed
      |   |- ModelError ........................ 502, exit 1
      |   |   |- ModelUnavailable .............. server down, time-out, 5xx (retryable)
@@ -115,6 +116,12 @@ class Forbidden(AuthError):
 
     code = "forbidden"
     http_status = 403
+
+
+class Denied(Forbidden):
+    """A person, or the rule that stands in for one, did not allow it."""
+
+    code = "denied"
 
 
 class DependencyError(FleetError):

@@ -21,6 +21,7 @@ from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime.config import load_settings, save_settings
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import Workspace, open_workspace
+from fleet_rlm.runtime.policy import ALWAYS
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 
@@ -62,7 +63,7 @@ def test_tools_of_a_server_are_offered_asked_for_called_and_told(mcp_workspace: 
     )
     with sse_model(script(*steps)) as model:
         submitted = mcp_workspace.submit(TurnRequest(question="add", model=model.lm()))
-        asked = answering(mcp_workspace, submitted, "allow")
+        asked = answering(mcp_workspace, submitted, ALWAYS)
         result = mcp_workspace.wait(submitted.turn, timeout=60)
         assert {"calc_add", "calc_look_up", "calc_broken"} <= offered(model)
         schema = next(t["function"] for t in model.asked[0]["tools"] if t["function"]["name"] == "calc_add")

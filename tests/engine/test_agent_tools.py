@@ -20,6 +20,7 @@ from fleet_rlm.runtime.content.fetch import Fetcher
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace
+from fleet_rlm.runtime.policy import ALWAYS, DENY
 from fleet_rlm.runtime.tools.bounds import cut
 from fleet_rlm.runtime.turns import TurnRunner
 
@@ -228,7 +229,7 @@ def test_a_page_is_fetched_when_the_person_allows_its_host(workspace: Workspace,
     )
     with sse_model(script(*steps)) as model:
         submitted = workspace.submit(TurnRequest(question="news?", model=model.lm()))
-        asked = answering(workspace, submitted, "allow")
+        asked = answering(workspace, submitted, ALWAYS)
         result = workspace.wait(submitted.turn, timeout=60)
         assert {"fetch_page", "read_context", "delegate_batched"} <= offered(model)
     assert len(asked) == 1 and "127.0.0.1" in asked[0].question and asked[0].kind == "host", "one answer for the host"
@@ -245,15 +246,15 @@ def test_a_page_is_not_fetched_when_the_person_refuses(workspace: Workspace, sit
         script([("fetch_page", {"url": f"{site}/news"})], [("fetch_page", {"url": "file:///etc/passwd"})])
     ) as model:
         submitted = workspace.submit(TurnRequest(question="news?", model=model.lm()))
-        answering(workspace, submitted, "refuse")
+        answering(workspace, submitted, DENY)
         said = json.loads(workspace.wait(submitted.turn, timeout=60).answer or "[]")
-    assert "did not allow" in said[0] and "no web address" in said[1]
+    assert "was not allowed" in said[0] and "no web address" in said[1]
 
 
 def test_private_addresses_stay_closed_even_when_allowed(workspace: Workspace, site: str) -> None:
     with sse_model(script([("fetch_page", {"url": f"{site}/news"})])) as model:
         submitted = workspace.submit(TurnRequest(question="news?", model=model.lm()))
-        answering(workspace, submitted, "allow")
+        answering(workspace, submitted, ALWAYS)
         said = json.loads(workspace.wait(submitted.turn, timeout=60).answer or "[]")
     assert "no public address" in said[0]
 

@@ -8,6 +8,7 @@ import pytest
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config import SETTINGS, Secret, load_settings, save_settings
+from fleet_rlm.runtime.policy import Policy
 
 
 @pytest.fixture
@@ -49,6 +50,9 @@ def test_every_variable_reaches_its_setting(home):
         "FLEET_PORT": "0", "FLEET_UNSAFE_NO_SANDBOX": "1", "FLEET_ALLOW_DEGRADED": "1", "DAYTONA_API_KEY": "k2", "DAYTONA_API_URL": "https://d/api",
         "DAYTONA_TARGET": "eu", "FLEET_TOOLS": "web,memory", "FLEET_CALL_WIDTH": "5", "FLEET_VARIABLE_MODE": "always",
         "FLEET_JUDGE_MODEL": "a/d", "FLEET_MODELS_ALLOWED": "a/e, a/f,,a/e", "FLEET_VERIFY": "judge", "FLEET_AT_LIMIT": "ask",
+        "FLEET_ASK_TOOLS": "fetch_*, delegate", "FLEET_ASK_HOSTS": "all", "FLEET_ALLOWED_HOSTS": "*.org",
+        "FLEET_ASK_COST": "1.5", "FLEET_ASK_DEPTH": "2", "FLEET_ASK_SECONDS": "0", "FLEET_ASK_OTHERWISE": "allow",
+        "FLEET_ASK_USER": "no", "FLEET_POLICY_MAX_DEPTH": "4",
     }  # fmt: skip
     assert set(values) == {setting.variable for setting in SETTINGS}
     settings = load_settings(home=home, environ=values)
@@ -67,7 +71,41 @@ def test_every_variable_reaches_its_setting(home):
     assert settings.at_limit == "ask"
     assert settings.api_key == Secret("k1") and settings.daytona_api_key == Secret("k2")
     assert (settings.daytona_api_url, settings.daytona_target) == ("https://d/api", "eu")
+    assert settings.policy == Policy(
+        ask_tools=("fetch_*", "delegate"), ask_hosts=("*",), allowed_hosts=("*.org",), ask_cost_usd=1.5, ask_depth=2,
+        ask_seconds=0, otherwise="allow", ask_user=False, max_depth=4,
+    )  # fmt: skip
     assert set(settings.sources.values()) == {"environment", "argument"}
+
+
+def test_a_policy_from_the_file(home):
+    saved = save_settings(
+        load_settings(home=home, environ={}),
+        {
+            "policy.ask_tools": ["web_*", "x"],
+            "policy.ask_hosts": "none",
+            "policy.max_depth": 1,
+            "policy.ask_seconds": 2,
+        },
+        environ={},
+    )
+    assert (saved.policy.ask_tools, saved.policy.ask_hosts, saved.policy.ask_seconds) == (("web_*", "x"), (), 2.0)
+    assert saved.limits.depth == 1, "the default depth is cut to what the policy allows"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FLEET_ASK_TOOLS", "two words", "without spaces"),
+        ("FLEET_ASK_OTHERWISE", "maybe", "expected allow or deny"),
+        ("FLEET_ASK_SECONDS", "-1", "expected a number above 0"),
+        ("FLEET_POLICY_MAX_DEPTH", "9", "expected a whole number from 0 to 8"),
+    ],
+)
+def test_a_bad_policy_is_one_line(home, name, value, said):
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(home=home, environ={name: value})
+    assert said in str(caught.value) and name in str(caught.value)
 
 
 def test_the_home_folder_from_the_environment(tmp_path):

@@ -13,6 +13,7 @@ from fleet_rlm.api.runtime_services.chat_persistence import ChatPersistence
 from fleet_rlm.api.runtime_services.chat_runtime import ChatRuntime
 from fleet_rlm.api.runtime_services.diagnostics import Diagnostics
 from fleet_rlm.api.runtime_services.ports import ModelsFor, Workspace
+from fleet_rlm.api.runtime_services.run_control import RunControl
 from fleet_rlm.api.runtime_services.settings import ModelSettingsService
 
 
@@ -22,6 +23,7 @@ class Services:
 
     workspace: Workspace
     chat: ChatRuntime
+    control: RunControl
     persistence: ChatPersistence
     diagnostics: Diagnostics
     settings: ModelSettingsService
@@ -33,6 +35,7 @@ def make_services(workspace: Workspace, feed: Feed, models_for: ModelsFor) -> Se
     return Services(
         workspace=workspace,
         chat=ChatRuntime(workspace),
+        control=RunControl(workspace),
         persistence=ChatPersistence(workspace),
         diagnostics=Diagnostics(workspace),
         settings=ModelSettingsService(workspace, models_for),

@@ -40,7 +40,10 @@ from fleet_rlm.runtime.config_values import (
     model_list,
     model_string,
     one_line,
+    otherwise,
+    patterns,
     positive,
+    seconds,
     secret,
     tool_groups,
     variable_mode,
@@ -50,6 +53,7 @@ from fleet_rlm.runtime.config_values import (
 from fleet_rlm.runtime.execution.events import Limits, Mode
 from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.models.prices import Price, as_tables, read_prices
+from fleet_rlm.runtime.policy import DEEPEST, Policy
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
 
 if TYPE_CHECKING:
@@ -90,6 +94,8 @@ class Setting:
 
 _COUNT: Final = whole(1, 1_000_000_000)
 
+_RULES: Final = Policy()
+
 SETTINGS: Final = (
     Setting("model", "FLEET_MODEL", model_string),
     Setting("sub_model", "FLEET_SUB_MODEL", model_string),
@@ -110,6 +116,15 @@ SETTINGS: Final = (
     Setting("limits.sandboxes", "FLEET_MAX_SANDBOXES", whole(1, 4096), Limits().sandboxes),
     Setting("at_limit", "FLEET_AT_LIMIT", at_limit, "finish"),
     Setting("call_width", "FLEET_CALL_WIDTH", whole(1, 1024), 64),
+    Setting("policy.ask_tools", "FLEET_ASK_TOOLS", patterns, _RULES.ask_tools),
+    Setting("policy.ask_hosts", "FLEET_ASK_HOSTS", patterns, _RULES.ask_hosts),
+    Setting("policy.allowed_hosts", "FLEET_ALLOWED_HOSTS", patterns, _RULES.allowed_hosts),
+    Setting("policy.ask_cost_usd", "FLEET_ASK_COST", positive),
+    Setting("policy.ask_depth", "FLEET_ASK_DEPTH", whole(1, DEEPEST)),
+    Setting("policy.ask_seconds", "FLEET_ASK_SECONDS", seconds, _RULES.ask_seconds),
+    Setting("policy.otherwise", "FLEET_ASK_OTHERWISE", otherwise, _RULES.otherwise),
+    Setting("policy.ask_user", "FLEET_ASK_USER", boolean, _RULES.ask_user),
+    Setting("policy.max_depth", "FLEET_POLICY_MAX_DEPTH", whole(0, DEEPEST), _RULES.max_depth),
     Setting("host", "FLEET_HOST", one_line, "127.0.0.1"),
     Setting("port", "FLEET_PORT", whole(0, 65535), DEFAULT_PORT),
     Setting("allow_degraded", "FLEET_ALLOW_DEGRADED", boolean, False),
@@ -147,6 +162,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     at_limit: AtLimit = "finish"
     call_width: int = 64
+    policy: Policy = field(default_factory=Policy)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     allow_degraded: bool = False
@@ -198,12 +214,16 @@ def load_settings(
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     _merge(values, sources, given, "argument", "the arguments")
     sources["home"] = home_source
-    limits = Limits(**{name.removeprefix("limits."): v for name, v in values.items() if name.startswith("limits.")})
-    plain = {name: value for name, value in values.items() if not name.startswith("limits.")}
+    policy = Policy(**_table("policy.", values))
+    limits = Limits(**_table("limits.", values))
+    if limits.depth > policy.max_depth:  # a default that the policy cuts is no request
+        limits = Limits(**{**_table("limits.", values), "depth": policy.max_depth})
+    plain = {name: value for name, value in values.items() if "." not in name}
     secrets = _provider_keys(keys, env, sources)
     return Settings(
         home=folder,
         limits=limits,
+        policy=policy,
         keys=MappingProxyType(secrets),
         prices=MappingProxyType(_prices(tables, path)),
         mcp=mcp_servers(tables.get("mcp", {}), str(path)),
@@ -237,6 +257,11 @@ def save_settings(
         apart = {f"prices.{json.dumps(m)}": t for m, t in prices.items()} | mcp_tables(tables.get("mcp", {}))
         _write_private(path, _as_toml(stored, apart))
     return load_settings(home=settings.home, environ=environ)
+
+
+def _table(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one table, by their names in it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _find_home(home: Path | None, env: Mapping[str, str]) -> tuple[Path, Source]:

@@ -79,6 +79,33 @@ def secret(value: object) -> Secret:
     return value if isinstance(value, Secret) else Secret(one_line(value))
 
 
+def patterns(value: object) -> tuple[str, ...]:
+    """Names with `*`, as a list or separated by commas; `all` is every name, `none` no name."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise ValueError("expected names, separated by commas")
+    found = [one_line(item) for item in cast("list[str]", items)]
+    if found == ["none"]:
+        return ()
+    if any(char.isspace() for item in found for char in item):
+        raise ValueError(f"expected names without spaces, separated by commas, got {value!r:.80}")
+    return tuple("*" if item == "all" else item for item in found)
+
+
+def otherwise(value: object) -> Literal["allow", "deny"]:
+    """What holds when nobody answers."""
+    if value == "allow":
+        return "allow"
+    if value == "deny":
+        return "deny"
+    raise ValueError(f"expected allow or deny, got {value!r}")
+
+
+def seconds(value: object) -> float:
+    """A number of seconds, 0 included."""
+    return 0.0 if str(value).strip() in ("0", "0.0") else positive(value)
+
+
 def address(value: object) -> str:
     """An http address without credentials and without a slash at its end."""
     text = one_line(value)

@@ -164,7 +164,8 @@ class Workspace:
 
     def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
         """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
-        request = _checked(replace(request, limits=request.limits or self.settings.limits))
+        limits = self.settings.policy.check_limits(request.limits or self.settings.limits)
+        request = _checked(replace(request, limits=limits))
         runner = self._runner()
         models = runner.bind(request, self.models, self.settings.sub_model)
         sid = request.session or self.sessions.create(request.title or title_of(request.question)).sid
@@ -326,6 +327,7 @@ class Workspace:
             call_width=self.settings.call_width,
             variable_mode=self.settings.variable_mode,
             at_limit=self.settings.at_limit,
+            policy=self.settings.policy,
         )
 
     def _mcp_clients(self) -> McpClients:

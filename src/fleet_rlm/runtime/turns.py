@@ -38,6 +38,7 @@ from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
+from fleet_rlm.runtime.policy import Policy
 from fleet_rlm.runtime.tools.memory import turn_memory
 
 DELTA_CHARS = 2_000
@@ -88,8 +89,10 @@ class TurnRunner:
         call_width: int = CALL_WIDTH,
         variable_mode: VariableMode = "auto",
         at_limit: AtLimit = "finish",
+        policy: Policy | None = None,
     ) -> None:
         self._variable_mode: VariableMode = variable_mode
+        self._policy = policy or Policy()
         self._journal = journal
         self._blobs = blobs
         self._contexts = contexts
@@ -208,6 +211,7 @@ class TurnRunner:
             at_limit=request.at_limit or self._at_limit,
             unpriced=next((model.name for model in (models.root, models.sub) if not model.priced), None),
             replay=replay,
+            policy=self._policy,
         )
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:

@@ -13,7 +13,7 @@ from fleet_rlm.api.runtime_services.leftovers import require_idle
 from fleet_rlm.api.runtime_services.ports import Workspace
 from fleet_rlm.integrations.database import SessionRow
 from fleet_rlm.runtime.execution.events import Draft, SessionRenamed
-from fleet_rlm.runtime.execution.views import Workbench
+from fleet_rlm.runtime.execution.views import ApprovalView, Workbench
 from fleet_rlm.runtime.execution.workbench import reduce
 
 PAGE = 1_000
@@ -65,15 +65,30 @@ class ChatPersistence:
         """The session's view at its head, so that a far-behind page need not replay everything. Errors: NotFound."""
         return await asyncio.to_thread(self._snapshot, sid)
 
+    async def approvals(self, sid: str, *, only_open: bool) -> list[ApprovalView]:
+        """The questions of the session's runs, oldest first. Errors: NotFound."""
+        return await asyncio.to_thread(self._approvals, sid, only_open)
+
+    def _approvals(self, sid: str, only_open: bool) -> list[ApprovalView]:
+        head = self._workspace.journal.head(sid)
+        with self._lock:
+            found = self._bench(sid, head.epoch).approvals.values()
+            return [msgspec.structs.replace(each) for each in found if not only_open or each.status == "open"]
+
     def _snapshot(self, sid: str) -> Snapshot:
         head = self._workspace.journal.head(sid)
         with self._lock:
-            bench = self._benches.pop(sid, None)
-            if bench is None or bench.epoch != head.epoch:
-                bench = Workbench(sid=sid, epoch=head.epoch)
-            while page := self._workspace.journal.read(sid, bench.seq, PAGE):
-                reduce(bench, page)
-            self._benches[sid] = bench
-            while len(self._benches) > KEPT_SNAPSHOTS:
-                self._benches.popitem(last=False)
+            bench = self._bench(sid, head.epoch)
             return Snapshot(sid, bench.epoch, bench.seq, msgspec.json.encode(bench))
+
+    def _bench(self, sid: str, epoch: str) -> Workbench:
+        """The session's view at its head (caller holds the lock)."""
+        bench = self._benches.pop(sid, None)
+        if bench is None or bench.epoch != epoch:
+            bench = Workbench(sid=sid, epoch=epoch)
+        while page := self._workspace.journal.read(sid, bench.seq, PAGE):
+            reduce(bench, page)
+        self._benches[sid] = bench
+        while len(self._benches) > KEPT_SNAPSHOTS:
+            self._benches.popitem(last=False)
+        return bench

@@ -22,7 +22,7 @@ from fleet_rlm.runtime.tools.delegation import AgentDelegation
 from fleet_rlm.runtime.tools.documents import Documents, DocumentTools
 from fleet_rlm.runtime.tools.mcp import McpTools
 from fleet_rlm.runtime.tools.memory import MemoryTools
-from fleet_rlm.runtime.tools.permission import AskThePerson, Permission
+from fleet_rlm.runtime.tools.permission import Permission, ThePolicy
 from fleet_rlm.runtime.tools.sandbox import MOST_CODE_S, START_S, SandboxTools
 from fleet_rlm.runtime.tools.web import WebTools
 
@@ -46,7 +46,7 @@ class AgentKit:
     window: int | None = None
     fetcher: Fetcher = field(default_factory=Fetcher)
     mcp: McpClients = field(default_factory=lambda: McpClients(()))
-    permission: Callable[[TurnTree], Permission] = AskThePerson
+    permission: Callable[[TurnTree], Permission] = ThePolicy
 
 
 class Toolset:

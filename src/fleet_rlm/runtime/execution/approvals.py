@@ -45,9 +45,20 @@ class _Open:
 
 
 class Approvals:
-    """The questions of one turn. Thread-safe."""
+    """The questions of one turn. Thread-safe.
 
-    def __init__(self, budget: TreeBudget, observer: TurnObserver, replay: Replay | None = None) -> None:
+    `patience_s`: how long a question waits that names no time of its own; None waits until the run is stopped.
+    """
+
+    def __init__(
+        self,
+        budget: TreeBudget,
+        observer: TurnObserver,
+        replay: Replay | None = None,
+        *,
+        patience_s: float | None = None,
+    ) -> None:
+        self._patience_s = patience_s
         self._budget = budget
         self._observer = observer
         self._replay = replay
@@ -72,12 +83,13 @@ class Approvals:
         Args:
             choices: what may be answered; none means free text.
             detail: what a person may want to read first (arguments, code).
-            seconds: how long to wait; None waits until the run is stopped.
+            seconds: how long to wait; None: as long as the policy says.
             otherwise: the rule's answer at the deadline.
             opened: told the question's id once it can be answered.
         Errors: InvalidInput (empty or too many questions, too many choices), TreeStopped when the run is stopped.
         """
         scope.stop.check()
+        seconds = self._patience_s if seconds is None else seconds
         entry, request = self._open(scope, kind, question, tuple(choices), detail, seconds, otherwise)
         known = None if self._replay is None else self._replay.approval(scope, kind, request.question)
         if known is not None:  # answered before, in the turn that this one goes on from

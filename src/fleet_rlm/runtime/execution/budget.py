@@ -101,6 +101,8 @@ class TreeBudget:
         self.stopped: Future[TreeStopped] = Future()
         self._clock = clock
         self._started = clock()
+        self.before_call: Callable[[], None] | None = None
+        """Asked before each call but a final one, in the thread that wants to make it; it may wait, and raise."""
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
         self._changed = threading.Condition()

@@ -53,6 +53,8 @@ class Lease:
         `final=True` uses the call that this run held back. Errors: TreeStopped("limit", unit) when a limit is reached
         (nothing was spent), TreeStopped("cancelled").
         """
+        if self.tree.before_call is not None and not final:
+            self.tree.before_call()
         return self.tree.admit(self, sizes or (Size(tokens, micro_usd),), final=final)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from fleet_rlm.runtime.execution.at_limit import LimitQuestions
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.coverage import Coverage
-from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.replay import Replay
 from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
@@ -31,6 +31,7 @@ from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.adapters import adapter_for
 from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.metered import MeteredLM
+from fleet_rlm.runtime.policy import Policy, PolicyGate
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class TurnTree:
     models: ModelChoice
     judge_lm: MeteredLM | None = None
     replay: Replay | None = None
+    policy: Policy = field(default_factory=Policy)
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     at_limit: AtLimit = "finish"
     unpriced: str | None = None
@@ -63,25 +65,32 @@ class TurnTree:
     provider: str | None = None
     published: Callable[[], Iterable[ev.ArtifactPublished]] = tuple
     variable_mode: VariableMode = "auto"
-    asks_person: bool = False
     approvals: Approvals = field(init=False)
     artifacts: ArtifactShelf = field(init=False)
     coverage: Coverage = field(init=False)
     _questions: LimitQuestions = field(init=False)
+    gate: PolicyGate = field(init=False)
     _runs: dict[str, RunScope] = field(default_factory=dict[str, RunScope])
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.approvals = Approvals(self.budget, self.observer, self.replay)
         self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
         self.coverage = Coverage(self.observer, self.refs)
+        self.approvals = Approvals(self.budget, self.observer, self.replay, patience_s=self.policy.ask_seconds)
+        self.gate = PolicyGate(self.policy, self.approvals, self.budget, SCOPE.get)
+        self.budget.before_call = self.gate.cost
         self._questions = LimitQuestions(
             self.budget, self.approvals, lambda name, value: self.set_limits({name: value})
         )
         if self.at_limit == "ask":
             self.budget.on_limit = self._questions
+
+    @property
+    def asks_person(self) -> bool:
+        """Whether models may put questions to a person."""
+        return self.policy.ask_user
 
     def opened(self, scope: RunScope) -> None:
         """A run begins; until `closed` it can be stopped by its id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -108,7 +109,17 @@ class ObservedTools:
 
         return self._tree.scheduler.map(one, list(enumerate(calls)), width=TOOL_WIDTH)
 
+    def _allowed(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> Any:
+        self._tree.gate.tool(call.name, json.dumps(call.args or {}, ensure_ascii=False, default=str))
+        return invoke(call)
+
     def _one(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:
         if call.name == "submit":  # the answer itself, shown as the turn's message
             return run_one(call, invoke)
-        return observed(self._tree, call.name, call.args or {}, lambda: run_one(call, invoke), attach=self._attach)
+        return observed(
+            self._tree,
+            call.name,
+            call.args or {},
+            lambda: run_one(call, lambda asked: self._allowed(asked, invoke)),
+            attach=self._attach,
+        )

@@ -18,7 +18,7 @@ from dspy.adapters.utils import parse_value
 from dspy.primitives.code_interpreter import CodeInterpreterError
 from dspy.utils.exceptions import AdapterParseError, LMError
 
-from fleet_rlm.errors import FleetError, InvalidInput, SandboxError, TreeStopped
+from fleet_rlm.errors import Denied, FleetError, InvalidInput, SandboxError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import offered, takes_handles
 from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in, input_chars, kept_handles
@@ -107,7 +107,11 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     """
     path = task.path(parent)
     try:
+        if parent is not None:
+            tree.gate.depth(parent.depth + 1, task.task)
         lease = lease or _open_lease(tree, parent, path, task.share)
+    except Denied as refused:
+        return Outcome("failed", error=_info(tree, refused))
     except LimitReached as refused:
         if not refused.own:
             tree.budget.note_exhausted(refused.unit)

@@ -35,6 +35,7 @@ from fleet_rlm.api.routers.ws.frames import (
 )
 from fleet_rlm.api.routers.ws.limit_commands import LIMIT_OPS, change_limits
 from fleet_rlm.api.routers.ws.memory_commands import MEMORY_OPS, edit_memory
+from fleet_rlm.api.routers.ws.run_commands import RUN_OPS, act_on_run
 from fleet_rlm.api.routers.ws.stream import Following
 from fleet_rlm.api.runtime_services.chat_runtime import Asked
 from fleet_rlm.api.services import Services, services
@@ -136,7 +137,7 @@ class _Socket:
             v=VERSION,
             heartbeat_ms=int(self._limits.heartbeat_s * 1000),
             limits={"subscriptions": self._limits.subscriptions, "frames_per_s": self._limits.frames_per_s},
-            capabilities=["turn.start", "turn.cancel", "budget.set", "snapshot"],
+            capabilities=["turn.start", "turn.cancel", "run.cancel", "approve", "budget.set", "snapshot"],
         )
 
     async def _receive(self) -> Any:
@@ -310,6 +311,8 @@ class _Socket:
             return await change_limits(self._served.workspace, command)
         if command.op in MEMORY_OPS:
             return await edit_memory(self._served.workspace, command)
+        if command.op in RUN_OPS:
+            return await act_on_run(self._served.control, command)
         start = read_start(command.args)
         submitted = await self._served.chat.start(
             Asked(

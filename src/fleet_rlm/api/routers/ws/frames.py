@@ -90,12 +90,27 @@ class BudgetSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitValues
 
 
+class RunCancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `run.cancel`."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+    run: Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `approve`: a person's answer to a question that a run waits for."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+    approval: Annotated[str, Meta(min_length=1, max_length=80)]
+    answer: Annotated[str, Meta(min_length=1, max_length=20_000)]
+
+
 class Command(msgspec.Struct, frozen=True, tag="cmd"):
     """Do something, once per `id`: the same id gives the same answer."""
 
     id: CommandId
     sid: Sid
-    op: Literal["turn.start", "turn.cancel", "budget.set", "memory.set", "memory.undo"]
+    op: Literal["turn.start", "turn.cancel", "run.cancel", "approve", "budget.set", "memory.set", "memory.undo"]
     args: msgspec.Raw
 
 

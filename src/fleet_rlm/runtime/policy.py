@@ -1,0 +1,172 @@
+"""The narrow hosted-policy layer: what a person is asked first, and what no request may exceed.
+
+`Policy` is what the settings say (table `policy`); `PolicyGate` applies it to one turn and remembers its decisions.
+Who acts asks the gate before: the agent's tools (each call, by name), the web tool (each host), `run_rlm` (each child
+at or below a depth), the metered model (each further amount of money).
+
+    rule says nothing ──> allowed
+    rule matches ──> asked, one question at a time for the same thing
+                       allow once           this one; the next is asked again
+                       allow for this turn  this and all alike of the turn
+                       deny                 neither this nor any alike of the turn
+                     nobody answers in time: `otherwise`, for the rest of the turn
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from fleet_rlm.errors import Denied, InvalidInput, TreeStopped
+from fleet_rlm.runtime.execution import events as ev
+
+if TYPE_CHECKING:
+    from fleet_rlm.runtime.execution.approvals import Approvals
+    from fleet_rlm.runtime.execution.budget import TreeBudget
+    from fleet_rlm.runtime.execution.observer import RunScope
+
+Otherwise = Literal["allow", "deny"]
+
+ONCE: Final = "allow once"
+ALWAYS: Final = "allow for this turn"
+DENY: Final = "deny"
+CHOICES: Final = (ONCE, ALWAYS, DENY)
+DEEPEST: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the settings say. Units: US dollars, seconds; depths as the tree shows them (0 is the root run).
+
+    `ask_tools`, `ask_hosts`, `allowed_hosts` are patterns with `*`. `ask_seconds` 0: nobody is there, the rule decides
+    at once. `ask_user`: models may put questions to the person. `max_depth`: no turn may have a larger depth limit.
+    """
+
+    ask_tools: tuple[str, ...] = ()
+    ask_hosts: tuple[str, ...] = ("*",)
+    allowed_hosts: tuple[str, ...] = ()
+    ask_cost_usd: float | None = None
+    ask_depth: int | None = None
+    ask_seconds: float = 600.0
+    otherwise: Otherwise = "deny"
+    ask_user: bool = True
+    max_depth: int = DEEPEST
+
+    def asks_tool(self, name: str) -> bool:
+        """Whether a person is asked before this tool is used."""
+        return _matches(name, self.ask_tools)
+
+    def asks_host(self, host: str) -> bool:
+        """Whether a person is asked before anything is fetched from this host."""
+        return _matches(host.lower(), self.ask_hosts) and not _matches(host.lower(), self.allowed_hosts)
+
+    def check_limits(self, limits: ev.Limits) -> ev.Limits:
+        """Errors: InvalidInput for limits that no turn may have."""
+        if limits.depth > self.max_depth:
+            raise InvalidInput(
+                f"a depth of {limits.depth} is more than the policy allows ({self.max_depth})",
+                hint="ask for less, or raise policy.max_depth (FLEET_POLICY_MAX_DEPTH)",
+            )
+        return limits
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class PolicyGate:
+    """The policy over one turn. Thread-safe; `scope` says which run is asking."""
+
+    def __init__(self, policy: Policy, approvals: Approvals, budget: TreeBudget, scope: Callable[[], RunScope]) -> None:
+        self.policy = policy
+        self._approvals = approvals
+        self._budget = budget
+        self._scope = scope
+        self._lock = threading.Lock()
+        self._decided: dict[tuple[str, str], bool] = {}
+        self._asking: dict[tuple[str, str], Future[None]] = {}
+        self._paid_up_to = policy.ask_cost_usd
+
+    def tool(self, name: str, detail: str | None = None, *, ask: bool = False) -> None:
+        """Before a tool of the agent is used; `detail` is what a person may read first. Errors: Denied.
+
+        `ask`: it is never used unasked, whatever the policy names.
+        """
+        if ask or self.policy.asks_tool(name):
+            self._require("tool", name, f"May the tool {name} be used?", detail)
+
+    def host(self, host: str, detail: str | None = None) -> None:
+        """Before something is fetched from a host. Errors: Denied."""
+        if self.policy.asks_host(host):
+            self._require("host", host.lower(), f"May something be fetched from {host}?", detail)
+
+    def depth(self, depth: int, task: str) -> None:
+        """Before a child run is opened at this depth of the tree. Errors: Denied."""
+        if self.policy.ask_depth is not None and depth >= self.policy.ask_depth:
+            self._require("depth", str(depth), f"May a child run be opened at depth {depth}?", task)
+
+    def cost(self) -> None:
+        """Before a call is made. The amount of the policy is asked for again when as much has been spent once more.
+
+        Errors: TreeStopped("limit", "cost") when a person, or the rule, lets no more be spent.
+        """
+        step, up_to = self.policy.ask_cost_usd, self._paid_up_to
+        if step is None or up_to is None or self._decided.get(("cost", "")):
+            return
+        spent = self._budget.usage().cost_usd
+        if spent is not None and spent < up_to:
+            return
+        known = "an unknown amount" if spent is None else f"${spent:.4f}"
+        if not self._allowed("cost", "", f"This turn has cost {known}. May it go on?", None):
+            self._budget.note_exhausted("cost")
+            raise TreeStopped("limit", "cost")
+        with self._lock:
+            if self._paid_up_to == up_to:
+                # A price that is not known is asked about once.
+                self._paid_up_to = None if spent is None else spent + step
+
+    def _require(self, kind: ev.ApprovalKind, what: str, question: str, detail: str | None) -> None:
+        if not self._allowed(kind, what, question, detail):
+            raise Denied(f"{what!r} was not allowed ({kind})", hint="go on without it")
+
+    def _allowed(self, kind: ev.ApprovalKind, what: str, question: str, detail: str | None) -> bool:
+        key, scope = (kind, what), self._scope()
+        while True:
+            with self._lock:
+                decided = self._decided.get(key)
+                other = self._asking.get(key)
+                if decided is None and other is None:
+                    mine = self._asking[key] = Future()
+                    break
+            if decided is not None:
+                return decided
+            assert other is not None
+            scope.stop.race(other)  # the same question is put once; whoever waits looks again
+            scope.stop.check()
+        try:
+            return self._ask(key, scope, kind, question, detail)
+        finally:
+            with self._lock:
+                del self._asking[key]
+            mine.set_result(None)
+
+    def _ask(
+        self, key: tuple[str, str], scope: RunScope, kind: ev.ApprovalKind, question: str, detail: str | None
+    ) -> bool:
+        answer = self._approvals.ask(
+            scope,
+            kind=kind,
+            question=question,
+            choices=CHOICES,
+            detail=detail,
+            seconds=self.policy.ask_seconds,
+            otherwise=ALWAYS if self.policy.otherwise == "allow" else DENY,
+        )
+        if answer != ONCE:
+            with self._lock:
+                self._decided[key] = answer == ALWAYS
+        return answer != DENY
