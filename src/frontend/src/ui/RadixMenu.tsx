@@ -7,7 +7,8 @@ export function RadixMenu(props: MenuProps & Opening) {
   return (
     <Radix.Root modal={false} defaultOpen={props.startOpen}>
       <Radix.Trigger asChild>{props.trigger}</Radix.Trigger>
-      <Radix.Portal>
+      {/* Inside a landmark, so that a reader of the page by its parts finds the menu. */}
+      <Radix.Portal container={document.getElementById("main")}>
         <Radix.Content
           align={props.align ?? "end"}
           side={props.side ?? "bottom"}
