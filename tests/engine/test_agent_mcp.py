@@ -77,7 +77,7 @@ def test_tools_of_a_server_are_offered_asked_for_called_and_told(mcp_workspace: 
         and len(said[5]) < 21_000
         and "calc_add failed" in said[6]
     )
-    assert sorted({question.question.split()[6] for question in asked}) == [
+    assert sorted({question.question.split()[3] for question in asked}) == [
         "calc_add",
         "calc_broken",
         "calc_long",
