@@ -15,7 +15,19 @@ from fleet_rlm.api.auth.guard import Guard
 from fleet_rlm.api.auth.local import LocalAccess
 from fleet_rlm.api.envelope import Envelope
 from fleet_rlm.api.page import Page, page_router
-from fleet_rlm.api.routers import artifacts, blobs, contexts, limits, memory, runs, sessions, settings, status, turns
+from fleet_rlm.api.routers import (
+    again,
+    artifacts,
+    blobs,
+    contexts,
+    limits,
+    memory,
+    runs,
+    sessions,
+    settings,
+    status,
+    turns,
+)
 from fleet_rlm.api.routers.ws import endpoint
 from fleet_rlm.api.routers.ws.stream import Feed
 from fleet_rlm.api.runtime_services.ports import ModelsFor, Workspace
@@ -67,7 +79,20 @@ def create_api() -> FastAPI:
     )
     failures.install(api)
     v1 = APIRouter(prefix="/api/v1")
-    for module in (status, sessions, turns, runs, limits, memory, contexts, artifacts, blobs, settings, endpoint):
+    for module in (
+        status,
+        sessions,
+        turns,
+        again,
+        runs,
+        limits,
+        memory,
+        contexts,
+        artifacts,
+        blobs,
+        settings,
+        endpoint,
+    ):
         v1.include_router(module.router)
     api.include_router(status.root)
     api.include_router(v1)

@@ -15,6 +15,7 @@ from fleet_rlm.api.runtime_services.diagnostics import Diagnostics
 from fleet_rlm.api.runtime_services.ports import ModelsFor, Workspace
 from fleet_rlm.api.runtime_services.run_control import RunControl
 from fleet_rlm.api.runtime_services.settings import ModelSettingsService
+from fleet_rlm.api.runtime_services.turn_again import TurnAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Services:
 
     workspace: Workspace
     chat: ChatRuntime
+    again: TurnAgain
     control: RunControl
     persistence: ChatPersistence
     diagnostics: Diagnostics
@@ -35,6 +37,7 @@ def make_services(workspace: Workspace, feed: Feed, models_for: ModelsFor) -> Se
     return Services(
         workspace=workspace,
         chat=ChatRuntime(workspace),
+        again=TurnAgain(workspace),
         control=RunControl(workspace),
         persistence=ChatPersistence(workspace),
         diagnostics=Diagnostics(workspace),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fleet_rlm.errors import Conflict, InvalidInput, NotConfigured, NotFound
+from fleet_rlm.errors import Conflict, FleetError, InvalidInput, NotConfigured, NotFound
 from fleet_rlm.integrations.database import Sessions, TurnRow
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -153,8 +153,8 @@ def fork(
     if at is not None:
         cut = [event for event in events if event.seq <= at]
         record = Record.read([Past(cut, counts=False), *chain])
-    sid = _new_sid("fork", row.sid, command)
-    if command is not None and (found := _made_before(shop, sid)) is not None:
+    sid = _new_sid("fork", turn, command)
+    if sid is not None and (found := _made_before(shop, sid, "fork", turn)) is not None:
         return found
     other = edit.model is not None or edit.sub_model is not None
     same = given or Given()
@@ -166,7 +166,7 @@ def fork(
     request = replace(base, session=session, limits=edit.limits or accepted.limits, origin=origin)
     quiet = other or edit.question is not None
     told = _first_limits(accepted, chain)
-    return shop.begin(request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))
+    return _begun(shop, request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))
 
 
 def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Origin | None) -> list[TurnRow]:
@@ -204,7 +204,7 @@ def _replayed(
 ) -> Submitted:
     accepted, first = _accepted(events), events[0]
     sid = _new_sid("replay", first.turn or "", command)
-    if command is not None and (found := _made_before(shop, sid)) is not None:
+    if sid is not None and (found := _made_before(shop, sid, "replay", first.turn or "")) is not None:
         return found
     for context in accepted.contexts:
         _check_context(shop.contexts, context)
@@ -214,7 +214,7 @@ def _replayed(
     session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)
     request = replace(_request(accepted, given or silent), session=session, limits=accepted.limits, origin=origin)
     record = Record.read([Past(events, counts=False), *chain])
-    return shop.begin(request, Plan("replay", record, edits=_edits(accepted), limits=_first_limits(accepted, chain)))
+    return _begun(shop, request, Plan("replay", record, edits=_edits(accepted), limits=_first_limits(accepted, chain)))
 
 
 def _silent(shop: Workshop, name: str) -> str | dspy.BaseLM:
@@ -364,12 +364,28 @@ def _new_sid(kind: str, of: str, command: str | None) -> str | None:
     return f"ses_{hashlib.sha256(f'{kind}:{of}:{command}'.encode()).hexdigest()[:20]}"
 
 
-def _made_before(shop: Workshop, sid: str | None) -> Submitted | None:
+def _made_before(shop: Workshop, sid: str, kind: str, turn: str) -> Submitted | None:
+    """What the same command made before. A session without its turn is what a crash left: it is removed."""
     try:
-        rows = shop.sessions.turns_of(sid) if sid is not None else []
+        shop.sessions.get(sid)
     except NotFound:
         return None
-    return Submitted(rows[-1].sid, rows[-1].tid, rows[-1].accepted_seq) if rows else None
+    for row in shop.sessions.turns_of(sid):
+        origin = _origin(shop.journal, row)
+        if origin is not None and (origin.kind, origin.turn) == (kind, turn):
+            return Submitted(sid, row.tid, row.accepted_seq)
+    shop.journal.delete(sid)
+    return None
+
+
+def _begun(shop: Workshop, request: TurnRequest, plan: Plan) -> Submitted:
+    """Begin the turn of a session that was made for it; refused, it leaves no session behind."""
+    try:
+        return shop.begin(request, plan)
+    except FleetError:
+        assert request.session is not None
+        shop.journal.delete(request.session)
+        raise
 
 
 def _found(shop: Workshop, sid: str | None, title: str, shared: ev.SessionForked, past: list[ev.Event]) -> str:

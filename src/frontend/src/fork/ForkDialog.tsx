@@ -174,7 +174,7 @@ function Form({ turn, cell, code }: { turn: TurnView; cell: CellView | undefined
       <div className="flex items-center gap-2 border-t px-4 py-2.5">
         <p className="min-w-0 flex-1 text-2xs text-muted">
           {nothing
-            ? "Nothing is different yet: the fork will ask the same again."
+            ? "Nothing is different yet."
             : `Different: ${Object.keys(edit).join(", ").replace("sub_model", "model of sub-runs")}`}
         </p>
         <Button look="quiet" onClick={close}>
@@ -183,7 +183,7 @@ function Form({ turn, cell, code }: { turn: TurnView; cell: CellView | undefined
         <Button
           type="submit"
           look="primary"
-          disabled={busy || (!cell && !wanted.question.trim())}
+          disabled={busy || nothing || (!cell && !wanted.question.trim())}
           icon={<GitFork size={13} aria-hidden="true" />}
           data-testid="fork-submit"
         >

@@ -23,6 +23,7 @@ import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from fleet_rlm.api.failures import error_body
+from fleet_rlm.api.routers.ws.again_commands import AGAIN_OPS, run_again
 from fleet_rlm.api.routers.ws.frames import (
     Command,
     Hello,
@@ -43,6 +44,17 @@ from fleet_rlm.errors import FleetError, InternalError, InvalidInput, NotFound
 from fleet_rlm.runtime.execution.events import VERSION
 
 log = logging.getLogger(__name__)
+_CAPABILITIES = (
+    "turn.start",
+    "turn.cancel",
+    "turn.resume",
+    "turn.replay",
+    "fork",
+    "run.cancel",
+    "approve",
+    "budget.set",
+    "snapshot",
+)
 router = APIRouter()
 
 
@@ -137,7 +149,7 @@ class _Socket:
             v=VERSION,
             heartbeat_ms=int(self._limits.heartbeat_s * 1000),
             limits={"subscriptions": self._limits.subscriptions, "frames_per_s": self._limits.frames_per_s},
-            capabilities=["turn.start", "turn.cancel", "run.cancel", "approve", "budget.set", "snapshot"],
+            capabilities=[*_CAPABILITIES],
         )
 
     async def _receive(self) -> Any:
@@ -307,6 +319,8 @@ class _Socket:
             turn = read_cancel(command.args).turn
             await self._served.chat.cancel(turn, command.sid)
             return {"turn": turn}
+        if command.op in AGAIN_OPS:
+            return await run_again(self._served.again, command)
         if command.op in LIMIT_OPS:
             return await change_limits(self._served.workspace, command)
         if command.op in MEMORY_OPS:

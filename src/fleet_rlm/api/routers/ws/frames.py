@@ -105,12 +105,70 @@ class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer: Annotated[str, Meta(min_length=1, max_length=20_000)]
 
 
+class TurnResume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `turn.resume`: limits for the rest of the turn; what is left out stays as it was."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+    limits: LimitValues = LimitValues()
+
+
+class TurnReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `turn.replay`."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+class CellEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other code for a cell."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=80)]
+    code: Annotated[str, Meta(min_length=1, max_length=400_000)]
+
+
+class CallEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another text for what a call asks, or for what it was answered."""
+
+    call: Annotated[str, Meta(min_length=1, max_length=80)]
+    text: Annotated[str, Meta(min_length=1, max_length=400_000)]
+
+
+class ForkEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a fork does otherwise; what is left out stays as it was."""
+
+    question: Annotated[str, Meta(min_length=1, max_length=200_000)] | None = None
+    model: Model | None = None
+    sub_model: Model | None = None
+    limits: LimitValues = LimitValues()
+    cell: CellEdit | None = None
+    prompt: CallEdit | None = None
+    answer: CallEdit | None = None
+
+
+class Fork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `fork`. `at`: only the turn's events up to this seq are shared."""
+
+    turn: Annotated[str, Meta(min_length=1, max_length=80)]
+    at: Annotated[int, Meta(ge=1)] | None = None
+    edit: ForkEdit = ForkEdit()
+
+
 class Command(msgspec.Struct, frozen=True, tag="cmd"):
     """Do something, once per `id`: the same id gives the same answer."""
 
     id: CommandId
     sid: Sid
-    op: Literal["turn.start", "turn.cancel", "run.cancel", "approve", "budget.set", "memory.set", "memory.undo"]
+    op: Literal[
+        "turn.start",
+        "turn.cancel",
+        "turn.resume",
+        "turn.replay",
+        "fork",
+        "run.cancel",
+        "approve",
+        "budget.set",
+        "memory.set",
+        "memory.undo",
+    ]
     args: msgspec.Raw
 
 
