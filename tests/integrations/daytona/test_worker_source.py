@@ -55,6 +55,15 @@ def test_the_boot_line_fits_a_terminal_and_hides_its_marker() -> None:
     assert boot_marker(nonce) not in line
 
 
+def test_every_interpreter_goes_through_a_set_in_the_same_order(tmp_path: Path) -> None:
+    """So that a cell that is run again asks the same in the same order. Nothing comes from the working folder."""
+    (tmp_path / "tty.py").write_text("print('not this one')")
+    source = b"print(list({f'name {i}' for i in range(50)}))"
+    shell, sent = ["sh", "-c", boot_line("00112233").decode()], f"{len(source):08d}".encode() + source
+    said = [subprocess.run(shell, input=sent, capture_output=True, cwd=tmp_path, check=False) for _ in range(2)]
+    assert said[0].stdout == said[1].stdout and b"name 7" in said[0].stdout and b"not this" not in said[0].stdout
+
+
 def test_the_boot_line_is_shell_and_python() -> None:
     program = boot_line("00112233").decode().split("-c '")[1].rstrip("'\n")
     ast.parse(program)

@@ -45,15 +45,17 @@ class Transport(Protocol):
 def boot_line(nonce: str) -> bytes:
     """The one line typed into a login shell: a Python that says a marker, then runs the source it is sent.
 
-    The marker is the nonce in one piece, so the echo of this line (which has it in two) is not taken for it.
+    The marker is the nonce in one piece, so the echo of this line (which has it in two) is not taken for it. Nothing is
+    imported from the working folder (as with -I, which would not read the seed). The seed makes sets go in the same
+    order whenever a cell is run again: its requests are then the recorded ones.
     """
     half = len(nonce) // 2
     program = (
-        "import os,sys,tty;os.isatty(0) and tty.setraw(0);"
+        "import sys;del sys.path[0];import os,tty;os.isatty(0) and tty.setraw(0);"
         f'os.write(1,b"<{nonce[:half]}"+b"{nonce[half:]}>");b=sys.stdin.buffer;'
         'exec(compile(b.read(int(b.read(8))),"<worker>","exec"))'
     )
-    return f"stty raw -echo; exec python3 -I -u -c '{program}'\n".encode()
+    return f"stty raw -echo; exec env PYTHONHASHSEED=0 python3 -s -u -c '{program}'\n".encode()
 
 
 def boot_marker(nonce: str) -> bytes:

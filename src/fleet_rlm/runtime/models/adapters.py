@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 
 class Chat(dspy.ChatAdapter):
@@ -30,6 +31,13 @@ class Json(dspy.JSONAdapter):
         if message is None:
             message = self._messages[signature] = super().format_system_message(signature)
         return message
+
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        try:
+            return super().parse(signature, completion)
+        except AdapterParseError as error:
+            error.lm_response = completion  # DSPy keeps only what stands in its first braces, code is lost from it
+            raise
 
 
 def adapter_for(lm: dspy.BaseLM) -> Any:

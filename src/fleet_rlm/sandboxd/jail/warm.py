@@ -189,13 +189,14 @@ class WarmServer:
                 self._reviving = asyncio.get_running_loop().create_task(self._revive(description))
 
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [system.EXECUTABLE, "-I", "-S", "-X", "utf8", boot.__file__, str(other.fileno())]
+        # As isolated as with -I, which would not read the seed: all its forks go through sets in the same order.
+        command = [system.EXECUTABLE, "-P", "-s", "-S", "-X", "utf8", boot.__file__, str(other.fileno())]
         with contextlib.closing(other), tempfile.TemporaryFile(dir=self._data_dir) as file:
             self._process = subprocess.Popen(  # noqa: ASYNC220  starting is quick; nothing is read from it
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **system.ONE_THREAD},
+                env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", **system.ONE_THREAD},
                 cwd="/",
                 pass_fds=(other.fileno(),),
                 start_new_session=True,

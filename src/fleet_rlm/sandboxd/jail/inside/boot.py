@@ -1,5 +1,5 @@
 """Loads this package under the name `inside`, without the rest of fleet_rlm. Started as a file by the server:
-`python -I -S boot.py <fd>`; nothing of the server's environment, modules or open files comes along."""
+`python -P -s -S boot.py <fd>`; nothing of the server's environment, modules or open files comes along."""
 
 import importlib
 import importlib.util

@@ -1,0 +1,195 @@
+"""A process is killed in the middle of a turn; another one resumes the turn, and no finished call is made twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.scripted import action
+
+from faults.broken_model import BrokenModel, Reply, hangs, says
+from faults.conftest import check_orderly
+from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.requests import TurnResult
+from fleet_rlm.runtime.factory import Workspace, open_workspace
+
+WIDTH = 64
+PATIENCE_S = 120.0
+ANSWER = " ".join(f"SEEN {number}" for number in range(WIDTH))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def settings(model: BrokenModel, **more: Any) -> dict[str, Any]:
+    return {"model": "openai/tiny", "api_base": model.address, **more}
+
+
+@contextmanager
+def running(home: Path, model: BrokenModel, question: str, **given: Any) -> Generator[Victim]:
+    """A process that works on a question. Its words: the ids of its session and turn."""
+    told = {"home": str(home), "settings": settings(model), "question": question, "mode": "rlm", "limits": {}, **given}
+    program = Path(__file__).with_name("turn_process.py")
+    process = subprocess.Popen([sys.executable, str(program), json.dumps(told)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield Victim(process)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+class Victim:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.session, self.turn = (process.stdout.readline().split() if process.stdout else [])[:2]
+
+    def kill(self) -> None:
+        """SIGKILL; nothing that it started is left after a while."""
+        left = started_by(self._process.pid)
+        assert left, "it has started a sandbox server"
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        until(lambda: not {pid for pid, began in left.items() if born(pid) == began}, "its sandboxes end with it")
+
+
+def born(pid: int) -> str | None:
+    """When a process began, in ticks; None when there is none, or only its exit status."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def started_by(pid: int) -> dict[int, str]:
+    """Everything below a process, with when each began."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {child: began for child in found - {pid} if (began := born(child)) is not None}
+
+
+def until(true: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def opened(home: Path, model: BrokenModel, **more: Any) -> Generator[Workspace]:
+    with open_workspace(load_settings(home=home, environ={}, overrides=settings(model, **more))) as workspace:
+        yield workspace
+
+
+def events_of(workspace: Workspace, session: str, turn: str | None = None) -> list[ev.Event]:
+    workspace.journal.flush()
+    return [e for e in workspace.journal.read(session, 0, 100_000) if turn in (None, e.turn)]
+
+
+def answered(workspace: Workspace, events: list[ev.Event]) -> Counter[str]:
+    """How often each thing was asked and answered, as the journal knows it."""
+    ok = {e.data.id for e in events if isinstance(e.data, ev.CallFinished) and e.data.status == "ok"}
+    started = [e.data for e in events if isinstance(e.data, ev.CallStarted)]
+    return Counter(asked_for(workspace.blobs.text(call.prompt)) for call in started if call.id in ok)
+
+
+def check_interrupted(events: list[ev.Event]) -> None:
+    """The dead turn has its ends, the children's before their parents'."""
+    check_orderly(events)
+    end = events[-1].data
+    assert isinstance(end, ev.TurnFinished) and end.status == "interrupted"
+
+
+# -- 64 children ----------------------------------------------------------------------------------------------------
+
+
+def task_of(prompt: str) -> str:
+    return re.search(r"Preview:\s*```\s*(.*?)\s*```", prompt, re.DOTALL)[1]  # type: ignore[index]
+
+
+def asked_for(prompt: str) -> str:
+    """What a prompt of these tests is about, the same for the same request."""
+    if found := re.search(r"look at child (\d+)$", prompt.strip()):
+        return f"look {found[1]}"
+    step = "first" if "You have not interacted" in prompt else "second"
+    return f"{step} of {task_of(prompt)}"
+
+
+def family(prompt: str) -> str:
+    """A parent of 64 children, each with one call of its own besides its two steps."""
+    asked = asked_for(prompt)
+    if asked.startswith("look"):
+        return asked.replace("look", "seen")
+    if asked.startswith("first of child"):
+        return action("part = llm_query('look at ' + task)\nprint(part)")
+    if asked.startswith("second of child"):
+        return action("SUBMIT(answer=part.upper())")
+    if asked.startswith("first"):
+        return action(
+            f"names = {{f'child {{i}}' for i in range({WIDTH})}}\n"
+            "print(list(names)[:5])  # the order of a set is the same when the cell is run again\n"
+            "got = dict(zip(names, rlm_query_batched(list(names))))\nprint(len(got))"
+        )
+    return action(f"SUBMIT(answer=' '.join(got[f'child {{i}}'] for i in range({WIDTH})))")
+
+
+def test_a_turn_of_64_children_survives_a_sigkill(home: Path) -> None:
+    alive = True
+
+    def script(number: int, prompt: str) -> Reply:
+        asked = asked_for(prompt)
+        stuck = alive and (asked.startswith("look") or "second of child" in asked) and number > 70
+        return hangs if stuck else says(family(prompt))
+
+    limits = {"calls": 400, "sandboxes": 12}
+    with BrokenModel(script) as model:
+        with running(home, model, "go", limits=limits) as victim:
+            until(lambda: model.in_flight >= 8 and len(model.prompts) > 80, "the turn is in the middle")
+            victim.kill()
+        alive, before = False, Counter(map(asked_for, model.prompts))
+        with opened(home, model) as workspace:
+            dead = events_of(workspace, victim.session)
+            check_interrupted(dead)
+            known = answered(workspace, dead)
+            in_flight = before - known
+            assert sum(known.values()) > 40 and len(in_flight) >= 4
+            assert sum(e.type == "run.started" for e in dead) > 10
+            result = finished(workspace, victim.turn)
+            after = Counter(map(asked_for, model.prompts)) - before
+            assert (result.status, result.answer) == ("ok", ANSWER), result.error
+            assert not after & known, "no finished call was made again"
+            assert set(in_flight) <= set(after), "those in flight were"
+            assert sum(after.values()) + sum(known.values()) == 2 + 3 * WIDTH
+            events = events_of(workspace, victim.session)
+            check_orderly(events)
+            mine = [e.data for e in events if e.turn == result.turn]
+            assert not [data for data in mine if isinstance(data, ev.Warning) and data.code.startswith("replay")]
+            assert result.usage.calls == len(model.prompts), "calls in flight at the crash are spent"
+            assert result.usage.cost_usd is None or result.usage.cost_usd == 0
+
+
+def finished(workspace: Workspace, turn: str) -> TurnResult:
+    return workspace.wait(workspace.resume(turn).turn, PATIENCE_S)
