@@ -18,6 +18,5 @@ class Echo:
     def close(self) -> None: ...
 
 
-# cache=False: DSPy's cache knows a model by its name alone, and two models of one name would share answers.
-result = fleet_rlm.run("Who are you?", mode="direct", lm=dspy.LM("my/echo", engine=Echo(), cache=False))
+result = fleet_rlm.run("Who are you?", mode="direct", lm=dspy.LM("my/echo", engine=Echo()))
 print(result.answer, result.usage.calls, result.usage.prompt_tokens)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-    from fleet_rlm.library import Budget, RunResult, Session, Url, arun, run, stream
+    from fleet_rlm.library import Budget, RunResult, Session, Url, arun, replay, resume, run, stream
     from fleet_rlm.runtime.agent.agent import FleetAgent
     from fleet_rlm.runtime.agent.runtime import AgentRuntime
     from fleet_rlm.runtime.models.builders import build_recursive_subquery_rlm
@@ -28,6 +28,8 @@ _HOMES = {
     "Url": "fleet_rlm.library",
     "arun": "fleet_rlm.library",
     "build_recursive_subquery_rlm": "fleet_rlm.runtime.models.builders",
+    "replay": "fleet_rlm.library",
+    "resume": "fleet_rlm.library",
     "run": "fleet_rlm.library",
     "stream": "fleet_rlm.library",
 }
@@ -42,6 +44,8 @@ __all__ = [
     "Url",
     "arun",
     "build_recursive_subquery_rlm",
+    "replay",
+    "resume",
     "run",
     "stream",
 ]

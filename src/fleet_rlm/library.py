@@ -1,4 +1,4 @@
-"""The library's front door: `run`, `stream` and `Session` over one shared workspace per data folder."""
+"""The library's front door: `run`, `stream`, `Session` and their kin over one shared workspace per data folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from fleet_rlm.conversation import Exchange, Memory, exchanges
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.notebook import Cell, here, turn_html
+from fleet_rlm.runtime.agent.memory import SessionMemory
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.content.sources import add_named
 from fleet_rlm.runtime.execution.artifacts import Artifact
@@ -128,13 +130,27 @@ class Session:
         request = _request(workspace, question, context, mode, lm, sub_lm, budget, self.id)
         submitted = workspace.submit(request)
         self.id = submitted.session
-        try:
-            _wait(workspace, submitted, here() if watch else None)
-        except KeyboardInterrupt:
-            workspace.cancel(submitted.turn)
-            workspace.wait(submitted.turn)
-            raise
-        return _result(workspace, submitted.session, submitted.turn)
+        return _ended(workspace, submitted, watch)
+
+    @property
+    def history(self) -> tuple[Exchange, ...]:
+        """The questions so far with their answers, oldest first. Errors: NotFound."""
+        return () if self.id is None else exchanges(_workspace(self._home).journal, self.id)
+
+    @property
+    def memory(self) -> Memory:
+        """The blocks that stand in the agent's prompt, to read and to edit. Errors: NotFound."""
+        return Memory(self._memory, self._memory_made)
+
+    def _memory(self) -> SessionMemory | None:
+        return None if self.id is None else _workspace(self._home).memory(self.id)
+
+    def _memory_made(self) -> SessionMemory:
+        """The same of a session that has none of its own yet: the edit begins it, the first question names it."""
+        workspace = _workspace(self._home)
+        if self.id is None:
+            self.id = workspace.sessions.create("New session").sid
+        return workspace.memory(self.id)
 
 
 def run(
@@ -162,6 +178,35 @@ def run(
     """
     session = Session(home=home)
     return session.ask(question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget, watch=watch)
+
+
+def resume(
+    turn: str,
+    *,
+    lm: str | dspy.BaseLM | None = None,
+    sub_lm: str | dspy.BaseLM | None = None,
+    budget: Budget | None = None,
+    home: Path | None = None,
+    watch: bool = True,
+) -> RunResult:
+    """Go on with a task that was cut off: by a limit, a failure, a cancel or the end of its process.
+
+    What it had finished is taken from its journal and not asked again. `lm` and `sub_lm` are needed where they were
+    objects; `budget` None takes the same limits. Errors: NotFound; Conflict when it runs or came to its end;
+    InvalidInput when its limit would stop it again.
+    """
+    workspace = _workspace(home)
+    limits = budget.limits() if budget is not None else None
+    return _ended(workspace, workspace.resume(turn, limits, lm=lm, sub_lm=sub_lm), watch)
+
+
+def replay(turn: str, *, home: Path | None = None, watch: bool = True) -> RunResult:
+    """A finished task once more from its journal alone: the same events but for times, and no call of a model.
+
+    Errors: NotFound, Conflict while it runs; an answer that the journal lacks is a result with status "failed".
+    """
+    workspace = _workspace(home)
+    return _ended(workspace, workspace.replay(turn), watch)
 
 
 async def arun(
@@ -291,6 +336,17 @@ def _pieces(file: BinaryIO, number: int) -> Iterator[bytes]:
         if not isinstance(piece, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - a file opened as text
             raise InvalidInput(f"context {number} is a file that was opened as text", hint='open it with mode "rb"')
         yield piece
+
+
+def _ended(workspace: Workspace, submitted: Submitted, watch: bool) -> RunResult:
+    """Wait for a turn, in a notebook visibly; an interrupt stops it."""
+    try:
+        _wait(workspace, submitted, here() if watch else None)
+    except KeyboardInterrupt:
+        workspace.cancel(submitted.turn)
+        workspace.wait(submitted.turn)
+        raise
+    return _result(workspace, submitted.session, submitted.turn)
 
 
 def _wait(workspace: Workspace, submitted: Submitted, cell: Cell | None) -> None:

@@ -7,7 +7,7 @@ import dspy
 import pytest
 
 import fleet_rlm
-from fleet_rlm.errors import InvalidInput, NotConfigured
+from fleet_rlm.errors import Conflict, InvalidInput, NotConfigured, NotFound
 from scripted import action, field, scripted
 
 
@@ -105,3 +105,48 @@ def test_a_result_shows_itself_in_a_notebook_and_its_text_is_only_text() -> None
     shown = result._repr_html_()
     assert "hello &lt;script&gt;" in shown and "<script" not in shown
     assert "ok · 1 run · 1 call" in shown and "price unknown" in shown and result.artifacts == ()
+
+
+def test_a_session_tells_its_questions_and_keeps_a_memory_that_can_be_edited() -> None:
+    prompts: list[str] = []
+
+    def reply(prompt: str) -> str:
+        prompts.append(prompt)
+        return "Noted."
+
+    session = fleet_rlm.Session()
+    assert session.history == () and dict(session.memory) == {} and session.memory.edits == ()
+    session.memory["person"] = "Is called Ada."
+    session.ask("hello", lm=scripted(reply))
+    assert "Is called Ada." in prompts[0], "the agent's prompt has it"
+    (first,) = session.history
+    assert (first.question, first.answer, first.status) == ("hello", "Noted.", "ok")
+    session.memory["notes"] = "x"
+    del session.memory["person"]
+    assert repr(session.memory) == "Memory({'notes': 'x'})"
+    with pytest.raises(KeyError):
+        del session.memory["person"]
+    session.memory.undo(session.memory.edits[-1].seq)
+    assert fleet_rlm.Session(session.id).memory == {"notes": "x", "person": "Is called Ada."}
+    with pytest.raises(InvalidInput, match="no name of a block"):
+        session.memory["No Such Name"] = "x"
+    with pytest.raises(NotFound):
+        _ = fleet_rlm.Session("ses_none").history
+    with pytest.raises(NotFound):
+        _ = dict(fleet_rlm.Session("ses_none").memory)
+
+
+def test_resume_and_replay_take_what_is_known_from_the_journal() -> None:
+    lm = scripted(
+        lambda prompt: action("SUBMIT(answer=llm_query('a') + llm_query('b'))") if "interact" in prompt else "x"
+    )
+    cut = fleet_rlm.run("q", mode="rlm", lm=lm, budget=fleet_rlm.Budget(calls=2))
+    assert cut.status == "limit"
+    whole = fleet_rlm.resume(cut.turn, lm=lm, budget=fleet_rlm.Budget(calls=9))
+    assert (whole.status, whole.answer, whole.session) == ("ok", "xx", cut.session)
+    made = len(lm.engine.prompts)
+    again = fleet_rlm.replay(whole.turn)
+    assert (again.answer, len(lm.engine.prompts)) == ("xx", made)
+    assert [asked.turn for asked in fleet_rlm.Session(cut.session).history] == [whole.turn], "one question, resumed"
+    with pytest.raises(Conflict):
+        fleet_rlm.resume(whole.turn, lm=lm)

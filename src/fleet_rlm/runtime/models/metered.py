@@ -81,7 +81,7 @@ class MeteredLM(dspy.BaseLM):
     """A DSPy LM whose every call is reserved, observed and stoppable.
 
     Args:
-        inner: any DSPy LM; it is copied, its settings stay as they are.
+        inner: any DSPy LM. It is copied without DSPy's cache, whose key leaves address and credential out.
         role: what its calls are for.
         name: what people call the model; DSPy may know it under another name.
         cut: tells from a prompt's characters and its reported tokens whether the server silently dropped a part.
@@ -107,7 +107,7 @@ class MeteredLM(dspy.BaseLM):
         super().__init__(model=str(inner.model), model_type=inner.model_type)
         self.name = name or str(inner.model)
         self.kwargs = dict(inner.kwargs)
-        self._inner = inner.copy()
+        self._inner = inner.copy(cache=False)
         self._inner.update_history = _collect  # pyright: ignore[reportAttributeAccessIssue]
         self._retries = int(getattr(inner, "num_retries", 0))
         self._inner.num_retries = 0  # pyright: ignore[reportAttributeAccessIssue] - retries are made here
@@ -159,6 +159,7 @@ class MeteredLM(dspy.BaseLM):
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
         SCOPE.get().stop.check()
+        kwargs.pop("cache", None)  # a call may ask for it too, also from code in a sandbox
         request = request_hash(str(self.model), prompt, messages, kwargs)
         text = prompt_text(prompt, messages)
         if self._replay is not None:
@@ -167,8 +168,8 @@ class MeteredLM(dspy.BaseLM):
                 return known.outputs
             if known.edited:
                 text = prompt_text(known.prompt, known.messages)
-                edited = _Asked(new_id("cal"), SCOPE.get(), text, request, known.prompt, known.messages, kwargs)
-                return self._alone(edited)  # nobody else asks this
+                prompt, messages = known.prompt, known.messages
+                return self._alone(_Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs))
         asked = _Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
         if asked.scope.streams or not may_share(kwargs, self.kwargs):
             return self._alone(asked)
