@@ -49,6 +49,19 @@ def test_budget_and_partial(log: Path, tmp_path: Path) -> None:
     assert int(calls) <= 3 and (status, limit) in (("limit", "calls"), ("ok", "None"))
 
 
+def test_agent_with_tools(tmp_path: Path) -> None:
+    said = ran("agent_with_tools.py", tmp_path).splitlines()
+    assert said == ["3 pumps are there, 2 valves are ordered. {'pump': 3, 'valve': 2}", "Valves."]
+
+
+def test_resume_and_replay(tmp_path: Path) -> None:
+    cut, whole, known, again = ran("resume_and_replay.py", tmp_path).splitlines()
+    assert cut == "limit calls" and again == "ok True 0 calls made"
+    assert whole == "ok " + " ".join(f"summary-{page}" for page in range(8))
+    replayed, _, calls, *_ = known.split()
+    assert 1 <= int(replayed) < int(calls)
+
+
 def test_interpreter_in_dspy_rlm(tmp_path: Path) -> None:
     code = "SUBMIT(vowels=sum(c in 'aeiou' for c in text))"
     reply = f"[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n```python\n{code}\n```\n\n[[ ## completed ## ]]"
@@ -84,3 +97,11 @@ def test_interpreter_in_dspy_rlm(tmp_path: Path) -> None:
         httpd.shutdown()
         httpd.server_close()
     assert said.strip() == str(sum(c in "aeiou" for c in "recursive language models ") * 1000)
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text()
+    names = [file.name for file in EXAMPLES.glob("*.py")]
+    assert names and all(f'"{name}"' in text for name in names)
+    listed = (EXAMPLES / "README.md").read_text()
+    assert all(f"`{name}`" in listed for name in names)
