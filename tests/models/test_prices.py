@@ -7,7 +7,7 @@ from dspy.clients.model_metadata import source_info
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config import load_settings, save_settings
-from fleet_rlm.runtime.models.metered import tokens_of
+from fleet_rlm.runtime.models.billing import tokens_of
 from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, Price
 from fleet_rlm.runtime.models.registry import ModelRegistry
 

@@ -7,28 +7,19 @@ sub-agents that model-written code builds are metered too.
 
 What counts as a call is a request that was sent: each further try of one that failed for the moment is one more, and a
 request that got the answer of an identical one in flight (`flights.py`) is none.
-
-Usage is read from the history entry that DSPy hands to `update_history` in the context of the call: that hook sees
-usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another thread's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future, wait
-from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
 
 from fleet_rlm.errors import FleetError, ModelError
-from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
 from fleet_rlm.runtime.execution.flights import Flight, may_share
@@ -36,45 +27,14 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
+from fleet_rlm.runtime.models.billing import cost_of, tokens_of
 from fleet_rlm.runtime.models.failures import as_overflow
-from fleet_rlm.runtime.models.prices import FREE, Price
+from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import Answered, Asked, CallReplay, record_of, record_of_failure
+from fleet_rlm.runtime.models.sending import Request, Sender
 from fleet_rlm.runtime.models.sizes import sizes_of
-from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
 from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash
-
-_threads = DaemonThreads("fleet-call")
-_entries: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("fleet_lm_entries", default=None)
-
-
-@dataclass(slots=True)
-class _Asked:
-    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown."""
-
-    id: str
-    scope: RunScope
-    text: str
-    request: str
-    prompt: Any
-    messages: Any
-    kwargs: dict[str, Any]
-    sent: dict[str, Any] = field(default_factory=dict[str, Any])
-    began: float = field(default_factory=time.perf_counter)
-    told: bool = False
-    broke_off: bool = False
-    unstreamed: bool = False
-    tries: int = 0
-    queued_s: float = 0.0
-    entries: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
-
-    def __post_init__(self) -> None:
-        self.sent = self.kwargs
-
-    @property
-    def drives(self) -> bool:
-        """Whether it is a run's next step: those have messages, while a sub-call is a bare prompt."""
-        return self.messages is not None
 
 
 class MeteredLM(dspy.BaseLM):
@@ -108,7 +68,7 @@ class MeteredLM(dspy.BaseLM):
         self.name = name or str(inner.model)
         self.kwargs = dict(inner.kwargs)
         self._inner = inner.copy(cache=False)
-        self._inner.update_history = _collect  # pyright: ignore[reportAttributeAccessIssue]
+        self._sender = Sender(self._inner, observer)
         self._retries = int(getattr(inner, "num_retries", 0))
         self._inner.num_retries = 0  # pyright: ignore[reportAttributeAccessIssue] - retries are made here
         self._endpoint, self._owner = endpoint_of(inner)
@@ -168,9 +128,9 @@ class MeteredLM(dspy.BaseLM):
                 return known.outputs
             if known.edited:
                 text = prompt_text(known.prompt, known.messages)
-                prompt, messages = known.prompt, known.messages
-                return self._alone(_Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs))
-        asked = _Asked(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
+                edited = Request(new_id("cal"), SCOPE.get(), text, request, known.prompt, known.messages, kwargs)
+                return self._alone(edited)  # nobody else asks this
+        asked = Request(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
         if asked.scope.streams or not may_share(kwargs, self.kwargs):
             return self._alone(asked)
         flights = self._scheduler.flights
@@ -181,7 +141,7 @@ class MeteredLM(dspy.BaseLM):
             if self._landed(asked, flight):
                 return self._joined(asked, flight)
 
-    def _alone(self, asked: _Asked) -> Any:
+    def _alone(self, asked: Request) -> Any:
         try:
             reservations = self._reserve(asked.scope, asked.text, asked.kwargs)
         except BaseException:
@@ -196,7 +156,7 @@ class MeteredLM(dspy.BaseLM):
                 reservation.refund()  # nothing to do for those that were settled
             self._observer.budget(self._tree)
 
-    def _lead(self, asked: _Asked, flight: Flight) -> Any:
+    def _lead(self, asked: Request, flight: Flight) -> Any:
         """Make the call for all that ask the same meanwhile."""
         try:
             outputs = self._alone(asked)
@@ -209,7 +169,7 @@ class MeteredLM(dspy.BaseLM):
         self._scheduler.flights.land(flight, outputs)
         return outputs
 
-    def _landed(self, asked: _Asked, flight: Flight) -> bool:
+    def _landed(self, asked: Request, flight: Flight) -> bool:
         """Wait for the other's answer; False when it was called off. Errors: TreeStopped."""
         self._tell_started(asked)
         waited = time.perf_counter()
@@ -221,7 +181,7 @@ class MeteredLM(dspy.BaseLM):
         asked.scope.stop.check()
         return True
 
-    def _joined(self, asked: _Asked, flight: Flight) -> Any:
+    def _joined(self, asked: Request, flight: Flight) -> Any:
         """The other's outcome as one's own, at no charge."""
         nothing = Cost(micro_usd=0)
         try:
@@ -249,13 +209,13 @@ class MeteredLM(dspy.BaseLM):
             raise
         return taken
 
-    def _bounded(self, asked: _Asked, reservations: list[Reservation]) -> None:
+    def _bounded(self, asked: Request, reservations: list[Reservation]) -> None:
         """Where tokens or money are limited, an answer that nothing bounds is bounded by what was reserved for it."""
         answer = min((one.size.answer for one in reservations if one.size.answer), default=None)
         if answer is not None and any(each.limits.bounds_answers for each in asked.scope.lease.account.line()):
             asked.sent = asked.kwargs | {"max_tokens": answer}
 
-    def _observed(self, asked: _Asked, reservations: list[Reservation]) -> Any:
+    def _observed(self, asked: Request, reservations: list[Reservation]) -> Any:
         status: ev.CallStatus = "cancelled"
         error: Exception | None = None
         outputs: Any = None
@@ -273,11 +233,11 @@ class MeteredLM(dspy.BaseLM):
         finally:
             if asked.told:
                 asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
-                cost = self._cost(asked.entries, sent_in_vain=status == "failed")
+                cost = cost_of(asked.entries, self._price, sent_in_vain=status == "failed")
                 self._settle(reservations, cost)
                 self._tell_finished(asked, status, cost, outputs=outputs, error=error)
 
-    def _check_whole(self, asked: _Asked) -> None:
+    def _check_whole(self, asked: Request) -> None:
         """Errors: dspy.ContextWindowExceededError when the server dropped a part of the prompt and said nothing."""
         if self._cut is None or len(asked.entries) != 1:
             return
@@ -286,7 +246,7 @@ class MeteredLM(dspy.BaseLM):
             message = f"the server cut the prompt of {len(asked.text):,} characters to {read:,} tokens without a word"
             raise dspy.ContextWindowExceededError(model=self.name, message=message)
 
-    def _tried(self, asked: _Asked, reservations: list[Reservation]) -> Any:
+    def _tried(self, asked: Request, reservations: list[Reservation]) -> Any:
         """Send it, and again where that is worth it. Between two tries it holds no place."""
         throttle = self._scheduler.throttle(self._endpoint, self._owner)
         while True:
@@ -302,14 +262,14 @@ class MeteredLM(dspy.BaseLM):
             asked.queued_s += time.perf_counter() - waited
             asked.scope.stop.check()
 
-    def _patience(self, asked: _Asked, error: Exception) -> float | None:
+    def _patience(self, asked: Request, error: Exception) -> float | None:
         """Seconds until another try, or None. What broke off while it was shown is asked once more, unstreamed."""
         if asked.broke_off and not asked.unstreamed:
             asked.unstreamed = True
             return 0.0
         return None if asked.unstreamed else patience(error, asked.tries, self._retries)
 
-    def _sent(self, asked: _Asked, throttle: Throttle) -> Any:
+    def _sent(self, asked: Request, throttle: Throttle) -> Any:
         """One request, in its place at the provider."""
         arrived = time.perf_counter()
         place = self._scheduler.enter(throttle, asked.scope, drives=asked.drives)
@@ -318,18 +278,18 @@ class MeteredLM(dspy.BaseLM):
         pause: float | None = None
         try:
             self._tell_started(asked)
-            outputs = self._until_stopped(asked)
+            outputs = self._sender.send(asked)
             verdict = "ok"
             return outputs
         except Exception as error:
             verdict, pause = verdict_of(error), retry_after(error)
             raise
         finally:
-            used = self._cost(asked.entries, sent_in_vain=False) if verdict == "ok" else Cost()
+            used = cost_of(asked.entries, self._price, sent_in_vain=False) if verdict == "ok" else Cost()
             tokens = used.prompt_tokens, used.completion_tokens
             throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
 
-    def _tell_started(self, asked: _Asked) -> None:
+    def _tell_started(self, asked: Request) -> None:
         if asked.told:
             return
         asked.told = True
@@ -346,7 +306,7 @@ class MeteredLM(dspy.BaseLM):
 
     def _tell_finished(
         self,
-        asked: _Asked,
+        asked: Request,
         status: ev.CallStatus,
         cost: Cost,
         *,
@@ -375,83 +335,6 @@ class MeteredLM(dspy.BaseLM):
             asked.scope,
         )
 
-    def _until_stopped(self, asked: _Asked) -> Any:
-        """The inner call in a thread of its own, so that the end of the run does not wait for a slow provider."""
-        answer: Future[Any] = Future()
-        abort: Future[None] = Future()
-        # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
-        streams = asked.drives and not asked.unstreamed and _can_stream(self._inner)
-
-        def work() -> None:
-            token = _entries.set(asked.entries)
-            try:
-                if streams:
-                    answer.set_result(self._streamed(asked, abort))
-                else:
-                    answer.set_result(self._in_one_piece(asked, abort))
-            except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
-                answer.set_exception(exc)
-            finally:
-                _entries.reset(token)
-
-        context = copy_context()
-        _threads.run(lambda: context.run(work))
-        asked.scope.stop.race(answer)
-        if not answer.done():
-            abort.set_result(None)
-            asked.scope.stop.check()
-        return answer.result()
-
-    def _streamed(self, asked: _Asked, abort: Future[None]) -> Any:
-        """The same call on DSPy's asynchronous path, whose chunks go to a `CallStream`; `abort` closes the request."""
-        sink = CallStream(self._observer, asked.scope)
-
-        async def call() -> Any:
-            with dspy.context(send_stream=sink):
-                return await self._inner.acall(messages=asked.messages, **asked.sent)
-
-        try:
-            if not self._native:
-                return asyncio.run(call())  # an engine of the caller's own, which may block its loop
-            return _until_aborted(call(), abort)
-        except LMError as error:
-            asked.broke_off = sink.begun and _broke_off(error)
-            raise
-        finally:
-            sink.close()
-
-    def _in_one_piece(self, asked: _Asked, abort: Future[None]) -> Any:
-        """The same call unstreamed; `abort` closes the request of DSPy's own engines."""
-        if not self._native:
-            return self._inner(asked.prompt, messages=asked.messages, **asked.sent)
-        return _until_aborted(self._inner.acall(asked.prompt, messages=asked.messages, **asked.sent), abort)
-
-    @property
-    def _native(self) -> bool:
-        """One of DSPy's own engines sends the requests."""
-        return isinstance(getattr(self._inner, "engine", None), str)
-
-    def _cost(self, entries: list[Mapping[str, Any]], *, sent_in_vain: bool) -> Cost:
-        """What DSPy reported. A refused call costs nothing; one that was abandoned has an unknown price."""
-        if not entries:
-            return Cost(micro_usd=0 if self._price is FREE or sent_in_vain else None)
-        prompt = completion = cached = 0
-        micro: int | None = 0
-        for entry in entries:
-            used = tokens_of(entry.get("usage") or {})
-            prompt, completion, cached = prompt + used[0], completion + used[1], cached + used[2]
-            cost = self._micro(entry.get("cost"), *used)
-            micro = None if cost is None or micro is None else micro + cost
-        return Cost(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached, micro_usd=micro)
-
-    def _micro(self, reported: float | None, prompt: int, completion: int, cached: int) -> int | None:
-        """A person's own price goes first, then DSPy's reckoning, which knows more dimensions than our price."""
-        if self._price is not None and (self._price.own or self._price is FREE or reported is None):
-            # No usage, no cost: an answer without token counts has an unknown price, unless the price is nothing.
-            told = prompt or completion or self._price is FREE
-            return self._price.micro_usd(prompt, completion, cached) if told else None
-        return None if reported is None else math.ceil(float(reported) * 1e6)
-
     def _settle(self, reservations: list[Reservation], cost: Cost) -> None:
         first, *others = reservations
         first.settle(cost)
@@ -466,35 +349,3 @@ class MeteredLM(dspy.BaseLM):
             hint=mapped.hint,
             retryable=mapped.retryable,
         )
-
-
-def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Prompt and completion tokens, and how many of the prompt the provider read from its cache."""
-    details: Any = usage.get("prompt_tokens_details") or {}
-    found = details.get("cached_tokens") if isinstance(details, Mapping) else getattr(details, "cached_tokens", None)
-    cached = found or usage.get("cache_read_input_tokens") or 0
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0), int(cached)
-
-
-def _until_aborted(call: Coroutine[Any, Any, Any], abort: Future[None]) -> Any:
-    """A request on the event loop, where it can be closed: nothing wakes a thread that reads from a socket."""
-    job = stream_loop.start(call)
-    abort.add_done_callback(lambda _: job.cancel())
-    return job.result()
-
-
-def _can_stream(lm: dspy.BaseLM) -> bool:
-    """DSPy's own engines stream; a custom one does when it came with an asynchronous twin."""
-    engine = getattr(lm, "engine", None)
-    return isinstance(engine, str) or getattr(lm, "_async_engine_spec", None) is not None
-
-
-def _broke_off(error: LMError) -> bool:
-    return is_retryable_lm_error(error) or isinstance(error, LMStreamAssemblyError)
-
-
-def _collect(entry: Mapping[str, Any]) -> None:
-    """Takes the place of `update_history` on the inner LM: nothing is kept in DSPy's process-wide lists."""
-    entries = _entries.get()
-    if entries is not None:
-        entries.append(entry)

@@ -12,8 +12,8 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
-from fleet_rlm.runtime.models.metered import output_text
 from fleet_rlm.runtime.models.repair import MAX_CODE_CHARS, Repair, by_rule, from_model, request
+from fleet_rlm.runtime.models.wording import output_text
 
 TOOL = "repair_syntax"
 LEFT_ALONE = 3

@@ -16,9 +16,10 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.paths import PASSING
 from fleet_rlm.runtime.execution.tree import TurnTree
-from fleet_rlm.runtime.models.metered import MeteredLM, output_text
+from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.repair import Repair
 from fleet_rlm.runtime.models.repl_history import Shortened
+from fleet_rlm.runtime.models.wording import output_text
 from fleet_rlm.runtime.tools.mending import Mender
 
 TASK_CHARS = 1_000
