@@ -29,12 +29,14 @@ class Price:
     """A model's price. Units: US dollars per million tokens = micro-dollars per token.
 
     `cached_usd`: prompt tokens that the provider read from its cache (None: like any other prompt token).
+    `written_usd`: those that it wrote there, which some charge more for; only a promise counts with it.
     `source` names who says so: "settings", "built in" or the catalogue with its version. `date` (ISO): as of when.
     """
 
     input_usd: float
     output_usd: float
     cached_usd: float | None = None
+    written_usd: float | None = None
     source: str
     date: str | None = None
 
@@ -50,8 +52,8 @@ class Price:
         return _up((prompt_tokens - cached) * self.input_usd + cached * rate + completion_tokens * self.output_usd)
 
     def at_most(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """Micro-dollars to promise before a call of at most that size: as if nothing were cached."""
-        dearest = max(self.input_usd, self.cached_usd or 0.0)
+        """Micro-dollars to promise before a call of at most that size: as if nothing were read from a cache."""
+        dearest = max(self.input_usd, self.cached_usd or 0.0, self.written_usd or 0.0)
         return _up(prompt_tokens * dearest + completion_tokens * self.output_usd)
 
 

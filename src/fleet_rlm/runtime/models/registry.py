@@ -78,6 +78,8 @@ class ModelRegistry:
                 spec.wire_model, engine=DemoEngine(), async_engine=AsyncDemoEngine(), **{"cache": False, **options}
             )
         settings: dict[str, Any] = {"cache": False, "timeout": TIMEOUT_S, "num_retries": RETRIES, **options}
+        if _marks_prefix(spec):
+            settings.setdefault("prompt_cache", lm15.CacheConfig(prefix="stable"))
         if spec.api_base is not None:
             settings["api_base"] = spec.api_base
             # Small local models lose the thread at the temperatures that their servers take by default.
@@ -236,12 +238,22 @@ def _demo_spec(source: Source) -> ModelSpec:
     )
 
 
+def _marks_prefix(spec: ModelSpec) -> bool:
+    """Whether the provider caches the beginning of a prompt only where it is marked, as Anthropic does.
+
+    All steps of a run and its siblings have the same system message. Writing it into the cache costs a quarter more
+    once; a price of the person's own does not say how much, so nothing is marked there.
+    """
+    own = spec.price is not None and spec.price.own
+    return spec.model.startswith("anthropic/") and spec.api_base is None and not own
+
+
 def _catalogue_price(info: Mapping[str, Any]) -> Price | None:
     """What DSPy's price list says, or None where it lacks a rate."""
     prompt, answer = rate(info, "input_cost_per_token"), rate(info, "output_cost_per_token")
     if prompt is None or answer is None:
         return None
-    cached = rate(info, "cache_read_input_token_cost")
+    cached, written = rate(info, "cache_read_input_token_cost"), rate(info, "cache_creation_input_token_cost")
     listed = source_info()
     version = str(listed.get("snapshot_version"))
     fetched = listed.get("source") == "remote"
@@ -249,6 +261,7 @@ def _catalogue_price(info: Mapping[str, Any]) -> Price | None:
         input_usd=prompt * 1e6,
         output_usd=answer * 1e6,
         cached_usd=None if cached is None else cached * 1e6,
+        written_usd=None if written is None else written * 1e6,
         source="price list of LiteLLM, fetched" if fetched else f"price list of LiteLLM {version}",
         date=None if fetched else CATALOGUE_DATES.get(version),
     )
