@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet_rlm.runtime.execution.journal import Journal
     from fleet_rlm.runtime.factory import Workspace
 
-app = typer.Typer(help="List, show and delete sessions.", rich_markup_mode=None)
+app = typer.Typer(help="List, show, compare and delete sessions.", rich_markup_mode=None)
 
 _PAGE: Final = 500
 _Id = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
@@ -113,6 +113,24 @@ def memory(
         print(f"{name} ({len(text)} of {block_of(name).limit} characters{edited})")
         if text:
             print("  " + printable(text).replace("\n", "\n  "))
+
+
+@app.command()
+def diff(
+    turn: Annotated[str, typer.Argument(metavar="TURN", show_default=False)],
+    other: Annotated[str, typer.Argument(metavar="TURN", show_default=False)],
+    as_object: _Json = False,
+) -> None:
+    """What differs between two turns: numbers, answers, and run by run the code and its output."""
+    from fleet_rlm.cli.difference import as_json, lines_of
+
+    with _opened() as workspace:
+        found = workspace.diff(turn, other)
+    if as_object:
+        print(as_json(found))
+        return
+    for line in lines_of(found):
+        print(line)
 
 
 def _edit(text: str) -> tuple[str, str]:

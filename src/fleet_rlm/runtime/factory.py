@@ -21,12 +21,14 @@ from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime import again
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
+from fleet_rlm.runtime.compare import compare
 from fleet_rlm.runtime.config import Secret, Settings, load_settings
 from fleet_rlm.runtime.config_mcp import secrets_of
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.control import TurnControl
+from fleet_rlm.runtime.execution.diff import TurnDiff
 from fleet_rlm.runtime.execution.executor import TurnExecutor
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
@@ -214,6 +216,10 @@ class Workspace:
     ) -> Submitted:
         """A new session that shares the turn's past and differs by `edit`; see `again.fork`."""
         return again.fork(self, turn, edit, at=at, given=_given(lm, sub_lm), command=command)
+
+    def diff(self, turn: str, other: str) -> TurnDiff:
+        """What differs between two turns, of any sessions; see `turn_diff`. Errors: NotFound."""
+        return compare(self, turn, other)
 
     def silent_model(self, name: str) -> dspy.BaseLM:
         """A model under this name that refuses every call."""

@@ -1,13 +1,15 @@
-"""Turns run again: resume, replay, fork."""
+"""Turns run again: resume, replay, fork; and two turns compared."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 
 from fleet_rlm.api.runtime_services.turn_again import Edited
 from fleet_rlm.api.schemas.again import CallEdit, ForkBody, ResumeBody
+from fleet_rlm.api.schemas.compare import TurnDiff
 from fleet_rlm.api.schemas.resources import TurnAccepted
 from fleet_rlm.api.services import Served
 from fleet_rlm.runtime.execution.requests import Change
@@ -43,6 +45,12 @@ async def fork_session(sid: str, body: ForkBody, served: Served, idempotency_key
         answer=_change(edit.answer),
     )
     return await served.again.fork(body.turn, edited, at=body.at, command=idempotency_key, session=sid)
+
+
+@router.get("/turns/{tid}/diff/{other}", response_model=TurnDiff)
+async def diff_turns(tid: str, other: str, served: Served) -> Any:
+    """Two turns beside each other: numbers, answers, and their trees run by run, by the place of each run."""
+    return await asyncio.to_thread(served.workspace.diff, tid, other)
 
 
 def _change(edit: CallEdit | None) -> Change | None:

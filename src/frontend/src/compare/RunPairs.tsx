@@ -78,7 +78,7 @@ function Details({ pair, a, b }: { pair: RunPair; a: Side; b: Side }) {
 }
 
 function Pair({ pair, a, b }: { pair: RunPair; a: Side; b: Side }) {
-  const [open, setOpen] = useState(pair.path === "0" && pair.change !== "same");
+  const [open, setOpen] = useState(depthOf(pair.path) === 0 && pair.change !== "same");
   const [Icon, tone, word] = LOOK[pair.change];
   const run = pair.b ?? pair.a;
   return (
