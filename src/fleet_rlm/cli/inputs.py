@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1 << 20
 
 
-def check_question(question: str) -> str:
+def check_question(question: str | None) -> str:
     """Errors: InvalidInput when there is nothing to answer."""
+    if question is None:
+        raise InvalidInput("there is no question", hint="write fleet run 'QUESTION', or fleet run --resume TURN")
     if not question.strip():
         raise InvalidInput("the question is empty", hint="say what you want to know: fleet run 'QUESTION'")
     return question

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_rlm.cli import doctor, run, sandboxd, sessions, web
+from fleet_rlm.cli import doctor, replay, run, sandboxd, sessions, web
 from fleet_rlm.cli.failures import CANCELLED, report, report_defect, report_usage
 from fleet_rlm.errors import FleetError
 
@@ -35,6 +35,7 @@ def root(
 
 
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("web")(web.web)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(sandboxd.app, name="sandboxd")

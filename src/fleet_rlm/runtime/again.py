@@ -7,7 +7,7 @@ that begins with a copy of what came before the turn, so that neither changes th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -167,6 +167,14 @@ def fork(
     quiet = other or edit.question is not None
     told = _first_limits(accepted, chain)
     return _begun(shop, request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))
+
+
+def changed_limits(shop: Workshop, turn: str, changes: Mapping[str, Any]) -> ev.Limits | None:
+    """The limits of a turn with these changes, by name; None without any. Errors: NotFound."""
+    row = shop.sessions.get_turn(turn)
+    if not changes:
+        return None
+    return msgspec.structs.replace(_accepted(shop.journal.read(row.sid, row.accepted_seq - 1, 1)).limits, **changes)
 
 
 def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Origin | None) -> list[TurnRow]:
