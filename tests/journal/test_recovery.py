@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from opened import Store
 
@@ -129,6 +130,36 @@ def test_what_was_spent_is_kept_and_a_call_in_flight_makes_the_cost_unknown() ->
     in_flight = next(n for n, draft in enumerate(drafts) if getattr(draft.data, "id", "") == "cal_2") + 1
     ends = closing_drafts(as_events(drafts[:in_flight]))
     assert all(d.data.usage.cost_usd is None for d in ends if isinstance(d.data, ev.RunFinished | ev.TurnFinished))
+
+
+def resumed_story() -> list[Draft]:
+    """A turn that goes on from another: its first call (0.25) comes from the journal, the second (0.5) was sent."""
+    drafts = story()
+    for n, draft in enumerate(drafts):
+        if isinstance(draft.data, ev.TurnAccepted):
+            origin = ev.Origin(kind="resume", session="ses_1", turn="trn_0")
+            drafts[n] = msgspec.structs.replace(draft, data=msgspec.structs.replace(draft.data, origin=origin))
+        elif isinstance(draft.data, ev.CallFinished) and draft.data.id == "cal_1":
+            drafts[n] = msgspec.structs.replace(draft, data=msgspec.structs.replace(draft.data, replayed=True))
+    return drafts
+
+
+def test_a_crashed_turn_that_was_resumed_costs_its_session_only_what_it_sent(tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    sid = store.sessions.create("s").sid
+    cut = next(n for n, draft in enumerate(resumed_story()) if draft.data.type == "cell.output")
+    drafts = resumed_story()[:cut]
+    ends = closing_drafts(as_events(drafts))
+    end = ends[-1].data
+    assert isinstance(end, ev.TurnFinished) and end.before is not None
+    assert (end.usage.calls, end.usage.cost_usd) == (2, 0.75)
+    assert (end.before.calls, end.before.cost_usd) == (1, 0.25)
+    store.journal.append(sid, [*drafts, *ends], durable=True)
+    assert store.sessions.get(sid).cost_usd == 0.5
+    store.close()
+    assert end.error is not None and end.error.hint is not None and "--resume trn_1" in end.error.hint
+    plain = closing_drafts(as_events(story()[:cut]))[-1].data
+    assert isinstance(plain, ev.TurnFinished) and plain.before is None
 
 
 WRITER = """

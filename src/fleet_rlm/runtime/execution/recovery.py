@@ -13,15 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from fleet_rlm.integrations.database import Sessions, TurnRow
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.journal import Journal
 
 PAGE = 1_000
+RESUME = "go on with `fleet run --resume {turn}`, or Resume in the workspace: what was answered is not asked again"
 INTERRUPTED = ev.ErrorInfo(
     code="interrupted",
     message="the process that ran this turn ended before the turn did",
-    hint="ask again; the part that was done stays visible",
+    hint="resume the turn: what was answered is not asked again",
     retryable=True,
 )
 
@@ -41,6 +44,8 @@ class _Turn:
 
     opened: dict[tuple[str, str], _Open] = field(default_factory=dict[tuple[str, str], _Open])
     usage: ev.Usage = field(default_factory=lambda: ev.Usage(cost_usd=0.0))
+    before: ev.Usage | None = None
+    """What of `usage` came from the journal of the turn that this one goes on from; None: from none."""
     run_usage: dict[str, ev.Usage] = field(default_factory=dict[str, ev.Usage])
     parents: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     runs: int = 0
@@ -91,6 +96,8 @@ def _take(turn: _Turn, event: ev.Event) -> None:
             turn.runs += 1
             turn.deepest = max(turn.deepest, event.depth)
             turn.parents[event.run or ""] = event.parent
+        case ev.TurnAccepted(origin=ev.Origin()):
+            turn.before = ev.Usage(cost_usd=0.0)
         case ev.CallFinished() as data:
             _count(turn, event.run, data)
         case ev.MessageDelta() | ev.ReasoningDelta() as data:
@@ -114,6 +121,8 @@ def _append(turn: _Turn, key: tuple[str, str], text: str) -> None:
 def _count(turn: _Turn, run: str | None, data: ev.CallFinished) -> None:
     """Add a finished call to the turn, to its run and to every run above."""
     turn.usage = _plus(turn.usage, data)
+    if turn.before is not None and data.replayed:
+        turn.before = _plus(turn.before, data)
     seen: set[str] = set()
     while run is not None and run not in seen:
         seen.add(run)
@@ -127,6 +136,7 @@ def _plus(usage: ev.Usage, data: ev.CallFinished) -> ev.Usage:
         calls=usage.calls + 1,
         prompt_tokens=usage.prompt_tokens + data.prompt_tokens,
         completion_tokens=usage.completion_tokens + data.completion_tokens,
+        cached_tokens=usage.cached_tokens + data.cached_tokens,
         cost_usd=None if unknown else (usage.cost_usd or 0.0) + (data.cost_usd or 0.0),
         wall_s=usage.wall_s,
     )
@@ -169,13 +179,7 @@ def _run_usage(turn: _Turn, entry: _Open) -> ev.Usage:
     run = entry.event.run or ""
     usage = turn.run_usage.get(run, ev.Usage(cost_usd=0.0))
     cost = None if _has_open_call(turn, run) else usage.cost_usd
-    return ev.Usage(
-        calls=usage.calls,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cost_usd=cost,
-        wall_s=(turn.last_ts - entry.event.ts) / 1000,
-    )
+    return msgspec.structs.replace(usage, cost_usd=cost, wall_s=(turn.last_ts - entry.event.ts) / 1000)
 
 
 def _has_open_call(turn: _Turn, run: str) -> bool:
@@ -195,22 +199,18 @@ def _has_open_call(turn: _Turn, run: str) -> bool:
 
 def _turn_end(turn: _Turn, last: ev.Event) -> ev.Draft:
     open_call = any(kind == "call" for kind, _ in turn.opened)
-    usage = ev.Usage(
-        calls=turn.usage.calls,
-        prompt_tokens=turn.usage.prompt_tokens,
-        completion_tokens=turn.usage.completion_tokens,
-        cost_usd=None if open_call else turn.usage.cost_usd,
-        wall_s=(turn.last_ts - turn.first_ts) / 1000,
-    )
+    cost, wall = None if open_call else turn.usage.cost_usd, (turn.last_ts - turn.first_ts) / 1000
+    usage = msgspec.structs.replace(turn.usage, cost_usd=cost, wall_s=wall)
     data = ev.TurnFinished(
         status="interrupted",
         answer=None,
         usage=usage,
         runs=turn.runs,
         max_depth_reached=turn.deepest,
-        error=INTERRUPTED,
+        error=msgspec.structs.replace(INTERRUPTED, hint=RESUME.format(turn=last.turn)),
         provider=turn.provider,
         isolation=turn.isolation,
+        before=turn.before,
     )
     return ev.Draft(data, turn=last.turn)
 
