@@ -193,3 +193,46 @@ def test_a_turn_of_64_children_survives_a_sigkill(home: Path) -> None:
 
 def finished(workspace: Workspace, turn: str) -> TurnResult:
     return workspace.wait(workspace.resume(turn).turn, PATIENCE_S)
+
+
+# -- limits and questions ---------------------------------------------------------------------------------------------
+
+
+def test_a_raised_limit_outlives_the_crash_and_only_the_open_question_is_asked_again(home: Path) -> None:
+    """Limits set while the turn ran hold in the resumed one; the question that waited at the crash is put again."""
+
+    def script(number: int, prompt: str) -> Reply:
+        if prompt.strip().startswith("item"):
+            return says(f"got {prompt.split()[-1]}")
+        if "You have not interacted" in prompt:
+            return says(action("found = []\nfor i in range(8):\n    found.append(llm_query(f'item {len(found)}'))"))
+        return says(action("SUBMIT(answer=found[-1])"))
+
+    with BrokenModel(script) as model:
+        given = {"limits": {"calls": 3}, "change": {"calls": 6, "tokens": 90_000}, "change_after": 1}
+        asks = settings(model, at_limit="ask")
+        with running(home, model, "go", settings=asks, **given) as victim:
+            until(lambda: len(model.prompts) >= 5, "the raised limit lets it go on")
+            time.sleep(1)  # it meets the raised limit, and asks
+            victim.kill()
+        made = len(model.prompts)
+        with opened(home, model, at_limit="ask") as workspace:
+            dead = events_of(workspace, victim.session)
+            check_interrupted(dead)
+            asked = [e.data for e in dead if isinstance(e.data, ev.ApprovalRequested)]
+            assert asked, "it waited for an answer"
+            again = workspace.resume(victim.turn).turn
+
+            def open_question() -> ev.ApprovalRequested | None:
+                mine = [e.data for e in events_of(workspace, victim.session, again)]
+                done = {data.id for data in mine if isinstance(data, ev.ApprovalResolved)}
+                return next((d for d in mine if isinstance(d, ev.ApprovalRequested) and d.id not in done), None)
+
+            until(open_question, "the open question is put again")
+            assert len(model.prompts) == made, "nothing is asked before the answer"
+            workspace.set_limits(again, {"calls": 100})
+            result = workspace.wait(again, PATIENCE_S)
+            assert (result.status, result.answer) == ("ok", "got 7"), result.error
+            assert max(Counter(model.prompts).values()) == 1, "no call was made twice"
+            told = [e.data for e in events_of(workspace, victim.session, again)]
+            assert next(d for d in told if isinstance(d, ev.TurnAccepted)).limits.calls == 6

@@ -82,12 +82,13 @@ def resume(
         raise Conflict("this turn came to its end", hint="replay it, or fork it to change something")
     if (later := _successor(shop, row)) is not None:
         raise Conflict(f"turn {later} goes on from this one already", hint="resume that one")
-    if end.status == "limit" and not _raised(end.limit, limits or accepted.limits, accepted.limits):
+    last = _last_limits(events, accepted)
+    if end.status == "limit" and not _raised(end.limit, limits or last, last):
         raise InvalidInput(
             f"this turn ended at its {end.limit} limit and would end there again", hint="give a higher limit"
         )
     origin = ev.Origin(kind="resume", session=row.sid, turn=turn, edits=_edits(accepted))
-    request = replace(_request(accepted, given), session=row.sid, limits=limits or accepted.limits, command=command)
+    request = replace(_request(accepted, given), session=row.sid, limits=limits or last, command=command)
     chain = _chain(shop, accepted, counts=True)
     record = Record.read([Past(events), *chain])
     # What a limit refused then is given now, so cells see something else: that is meant.
@@ -298,6 +299,12 @@ def _chain(shop: Workshop, accepted: ev.TurnAccepted, *, counts: bool) -> list[P
         chain.append(Past(events, counts))
         origin = _accepted(events).origin
     return chain
+
+
+def _last_limits(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits:
+    """The limits as they were at the end: they may have been raised while the turn ran."""
+    told = (event.data.limits for event in reversed(events) if isinstance(event.data, ev.BudgetUpdated))
+    return next(told, accepted.limits)
 
 
 def _first_limits(accepted: ev.TurnAccepted, chain: list[Past]) -> ev.Limits:
