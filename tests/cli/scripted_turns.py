@@ -6,6 +6,7 @@ every corner. The same commands are run on the real engine in test_run_real.py.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class ScriptedWorkspace:
     journal: ScriptedJournal = field(default_factory=ScriptedJournal)
     cancelled: threading.Event = field(default_factory=threading.Event)
     requests: list[Any] = field(default_factory=list)
+    answers: queue.SimpleQueue[tuple[str, str | None]] = field(default_factory=queue.SimpleQueue)
     contexts: Any = None
     blobs: Any = None
 
@@ -76,6 +78,13 @@ class ScriptedWorkspace:
         assert turn == TURN
         self.cancelled.set()
         return True
+
+    def answer(self, turn: str, approval: str, answer: str | None) -> None:
+        """What the engine does with it: the end of the question is an event."""
+        assert turn == TURN
+        by = ("answered", answer, "person") if answer is not None else ("expired", "the rule", "rule")
+        self.answers.put((approval, answer))
+        self.journal.append(ev.Draft(ev.ApprovalResolved(approval, *by), turn=TURN))
 
     def wait(self, turn: str, timeout: float | None = None) -> SimpleNamespace:
         assert turn == TURN

@@ -80,12 +80,35 @@ def totals_line(totals: Totals) -> str:
     return " · ".join(parts)
 
 
-@contextmanager
-def live_tree(tree: RunTree) -> Generator[None]:
-    """Draw until the block ends; the last picture stays on the screen."""
-    console = Console(file=sys.stderr)
-    moving = _Picture(tree, console, moving=True)
-    live = Live(moving, console=console, refresh_per_second=_FRAMES_PER_SECOND, redirect_stdout=False)
-    with live:
-        yield
-        live.update(_Picture(tree, console, moving=False), refresh=True)
+class LiveTree:
+    """The tree on stderr while it moves."""
+
+    def __init__(self, tree: RunTree) -> None:
+        self._tree = tree
+        self._console = Console(file=sys.stderr)
+        self._live = self._new()
+
+    def _new(self) -> Live:
+        picture = _Picture(self._tree, self._console, moving=True)
+        return Live(picture, console=self._console, refresh_per_second=_FRAMES_PER_SECOND, redirect_stdout=False)
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Off the screen until the block ends, then drawn anew below what the block wrote."""
+        self._live.transient = True
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = self._new()  # a stopped one would draw over what stands where it stood
+            self._live.start(refresh=True)
+
+    @contextmanager
+    def drawn(self) -> Generator[LiveTree]:
+        """Until the block ends; the last picture stays on the screen."""
+        self._live.start(refresh=True)
+        try:
+            yield self
+            self._live.update(_Picture(self._tree, self._console, moving=False), refresh=True)
+        finally:
+            self._live.stop()

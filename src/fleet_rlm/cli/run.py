@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet_rlm.cli.asking import rules, someone_there
 from fleet_rlm.cli.inputs import add_contexts, check_names, check_question
 from fleet_rlm.cli.shown import (
     EventsOption,
@@ -82,8 +83,13 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Save the files that the turn publishes into DIR.")
     ] = None,
     quiet: QuietOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Allow what the policy would ask about.")] = False,
+    no: Annotated[bool, typer.Option("--no", help="Deny what the policy would ask about.")] = False,
 ) -> int:
     """Answer QUESTION, over the given contexts if any; or go on with a turn that did not come to its end.
+
+    What a run asks on its way (a tool that needs leave, a question of the model) is asked on the terminal. Without
+    one, and with --quiet, --yes or --no, nobody is waited for: --yes allows, --no denies, else policy.otherwise rules.
 
     Exit status: 0 answered, 1 failed, 2 bad usage or input, 3 a limit was reached and the answer is partial,
     4 not configured, 130 cancelled.
@@ -97,9 +103,9 @@ def run(
     check_names(ask.names)
     limits = {"calls": max_calls, "tokens": max_tokens, "cost_usd": max_cost, "wall_s": timeout, "depth": max_depth}
     output = Output(as_object=as_object, events=events, quiet=quiet, artifacts=artifacts)
-    with opened(
-        {"mode": mode and mode.value, **{f"limits.{name}": limit for name, limit in limits.items()}}
-    ) as workspace:
+    asking = rules(there=someone_there(quiet=quiet, as_object=as_object), yes=yes, no=no)
+    given = {f"limits.{name}": limit for name, limit in limits.items()}
+    with opened({"mode": mode and mode.value, **given, **asking}) as workspace:
         if resume is not None:
             return go_on(workspace, resume, ask, limits, output)
         return answer(workspace, ask, output)

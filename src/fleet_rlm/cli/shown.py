@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from fleet_rlm.cli.asking import Prompt, someone_there
 from fleet_rlm.cli.plain import one_line
 
 if TYPE_CHECKING:
+    from fleet_rlm.cli.live import LiveTree
     from fleet_rlm.cli.tree import RunTree
     from fleet_rlm.runtime.execution.requests import Submitted, TurnResult
     from fleet_rlm.runtime.factory import Workspace
 
+_LEAVE_S = 5.0
+"""A question that is on the screen leaves it at once when the turn has ended; this is for a terminal that is stuck."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the answer.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 EventsOption = Annotated[
@@ -68,15 +72,17 @@ def see(
     """Begin a turn and follow it to its end. `whole`: its session began for it, and all of it is shown."""
     from fleet_rlm.cli.tree import RunTree
     from fleet_rlm.cli.watch import watch
+    from fleet_rlm.runtime.execution.answering import answering
 
     tree = RunTree()
     workspace.prepare()
-    with watch(workspace.journal, tree, sink) as watching, _screen(tree, output):
+    with watch(workspace.journal, tree, sink) as watching, _screen(tree, output) as screen:
         submitted = begin()
         # A new session's first event was there before anyone could listen.
         after = 0 if whole else submitted.seq - 1
         watching.follow(submitted.session, workspace.journal.read(submitted.session, after=after))
-        with _stop_on_signal(workspace, submitted.turn):
+        prompt = _prompt(workspace, screen, output)
+        with _stop_on_signal(workspace, submitted.turn), answering(workspace, submitted, prompt, leave_s=_LEAVE_S):
             result = workspace.wait(submitted.turn)
     return Seen(result, list(dict.fromkeys(tree.warnings)), watching.failure)
 
@@ -102,15 +108,23 @@ def events_status(seen: Seen, status: int) -> int:
 
 
 @contextlib.contextmanager
-def _screen(tree: RunTree, output: Output) -> Generator[None]:
+def _screen(tree: RunTree, output: Output) -> Generator[LiveTree | None]:
     """The live tree where a person looks: a terminal on stderr, and no --quiet."""
     if output.quiet or not sys.stderr.isatty():
-        yield
+        yield None
         return
-    from fleet_rlm.cli.live import live_tree
+    from fleet_rlm.cli.live import LiveTree
 
-    with live_tree(tree):
-        yield
+    with LiveTree(tree).drawn() as live:
+        yield live
+
+
+def _prompt(workspace: Workspace, screen: LiveTree | None, output: Output) -> Prompt | None:
+    """Who answers questions: the person at the terminal, where there is one and the settings let a question wait."""
+    there = someone_there(quiet=output.quiet, as_object=output.as_object)
+    if screen is None or not there or not workspace.settings.policy.ask_seconds:
+        return None
+    return Prompt(screen.paused)
 
 
 @contextlib.contextmanager

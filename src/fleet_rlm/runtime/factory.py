@@ -75,6 +75,8 @@ class Workspace:
     def __init__(self, settings: Settings) -> None:
         settings.make_home()
         self.settings = settings
+        self.present = True
+        """Whether somebody is there to answer the questions of turns; a request may say otherwise for its own."""
         self._database = Database(settings.home)
         self.journal = Journal(JournalStore(self._database))
         self.sessions = Sessions(self._database)
@@ -167,7 +169,8 @@ class Workspace:
     def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
         """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
         limits = self.settings.policy.check_limits(request.limits or self.settings.limits)
-        request = _checked(replace(request, limits=limits))
+        present = self.present if request.present is None else request.present
+        request = _checked(replace(request, limits=limits, present=present))
         runner = self._runner()
         models = runner.bind(request, self.models, self.settings.sub_model)
         sid = request.session or self.sessions.create(request.title or title_of(request.question)).sid
@@ -237,8 +240,8 @@ class Workspace:
         """Other limits for a running turn, by their names in `Limits`. See `TurnControl.set_limits`."""
         return self._control.set_limits(turn, limits)
 
-    def answer(self, turn: str, approval: str, answer: str) -> None:
-        """A person's answer to a question that a run waits for. See `TurnControl.answer`."""
+    def answer(self, turn: str, approval: str, answer: str | None) -> None:
+        """A person's answer to a question that a run waits for; None: the rule's. See `TurnControl.answer`."""
         self._control.answer(turn, approval, answer)
 
     def wait(self, turn: str, timeout: float | None = None) -> TurnResult:

@@ -18,7 +18,7 @@ import fnmatch
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from fleet_rlm.errors import Denied, InvalidInput, TreeStopped
@@ -55,6 +55,10 @@ class Policy:
     otherwise: Otherwise = "deny"
     ask_user: bool = True
     max_depth: int = DEEPEST
+
+    def alone(self) -> Policy:
+        """The same where nobody is there to be asked: the rule decides at once."""
+        return replace(self, ask_seconds=0.0)
 
     def asks_tool(self, name: str) -> bool:
         """Whether a person is asked before this tool is used."""

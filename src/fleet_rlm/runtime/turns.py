@@ -211,7 +211,7 @@ class TurnRunner:
             at_limit=request.at_limit or self._at_limit,
             unpriced=next((model.name for model in (models.root, models.sub) if not model.priced), None),
             replay=replay,
-            policy=self._policy,
+            policy=self._policy if request.present is not False else self._policy.alone(),
         )
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:

@@ -39,7 +39,7 @@ class _Open:
     """A question of this turn and, once it is set, how it ended. The lock keeps its one end one."""
 
     scope: RunScope
-    choices: tuple[str, ...]
+    request: ev.ApprovalRequested
     ended: Future[ev.ApprovalResolved] = field(default_factory=Future[ev.ApprovalResolved])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,9 +97,9 @@ class Approvals:
             self._observer.emit_all([request, again], scope)
             return again.answer
         with self._budget.paused():
-            self._observer.emit(request, scope, durable=True)
             with self._lock:
-                self._asked[request.id] = entry
+                self._asked[request.id] = entry  # before anyone can know of it: an answer may come at once
+            self._observer.emit(request, scope, durable=True)
             if opened is not None:
                 opened(request.id)
             scope.stop.race(entry.ended, seconds)
@@ -107,9 +107,10 @@ class Approvals:
         scope.stop.check()
         return end.answer
 
-    def answer(self, approval: str, text: str) -> None:
+    def answer(self, approval: str, text: str | None) -> None:
         """A person's answer, from any thread. The first one stands; the same again is fine.
 
+        None: nobody will answer, so the rule takes effect now; nothing happens to a question that is over.
         Errors: NotFound (no such question in this turn), InvalidInput (not among the choices, too long), Conflict
         (another answer stands, or the question is over).
         """
@@ -117,7 +118,10 @@ class Approvals:
             entry = self._asked.get(approval)
         if entry is None:
             raise NotFound(f"no question {approval[:80]!r} in this turn")
-        text = self._observer.clean(checked_answer(text, entry.choices))
+        if text is None:
+            self._end(entry, _by_rule(entry.request, stopped=entry.scope.stop.done))
+            return
+        text = self._observer.clean(checked_answer(text, entry.request.choices))
         end = self._end(entry, ev.ApprovalResolved(id=approval, status="answered", answer=text))
         check_same(end, text)
 
@@ -150,7 +154,7 @@ class Approvals:
             if self._count >= MAX_QUESTIONS:
                 raise InvalidInput(f"this turn has asked {MAX_QUESTIONS} questions", hint="go on without asking")
             self._count += 1
-        return _Open(scope, tuple(request.choices)), request
+        return _Open(scope, request), request
 
     def _end(self, entry: _Open, end: ev.ApprovalResolved) -> ev.ApprovalResolved:
         """The end of the question: `end`, written durably, or the one that came before it."""

@@ -53,8 +53,10 @@ class TurnControl:
             raise Conflict("another fleet process runs this turn", hint="change its limits there")
         raise Conflict("this turn is over", hint="start another with larger limits")
 
-    def answer(self, turn: str, approval: str, text: str) -> None:
+    def answer(self, turn: str, approval: str, text: str | None) -> None:
         """A person's answer to a question of the turn. The first one stands; the same again is fine.
+
+        None: nobody will answer, so the rule takes effect now, unless the question is over.
 
         Errors: NotFound (no such turn, no such question in it), InvalidInput (not among the choices), Conflict (the
         question is over with another answer, or another process waits for it).
@@ -69,7 +71,8 @@ class TurnControl:
             raise NotFound(f"no question {approval[:80]!r} in this turn")
         if end is None:
             raise Conflict("another fleet process waits for this answer", hint="answer there")
-        check_same(end, text)
+        if text is not None:
+            check_same(end, text)
 
     def _question(self, row: TurnRow, approval: str) -> tuple[bool, ev.ApprovalResolved | None]:
         asked = False

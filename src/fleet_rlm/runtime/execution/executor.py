@@ -33,8 +33,8 @@ class LiveTurn(Protocol):
         """Other limits from now on; returns all of them."""
         ...
 
-    def answer(self, approval: str, text: str) -> None:
-        """Answer a question that a run waits for."""
+    def answer(self, approval: str, text: str | None) -> None:
+        """Answer a question that a run waits for; None: the rule does, now."""
         ...
 
 

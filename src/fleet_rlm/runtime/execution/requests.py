@@ -33,7 +33,8 @@ class TurnRequest:
 
     `session` None makes a new one. `model`/`sub_model`: a model string, any DSPy LM, or None for the settings' model.
     `limits`, `at_limit` None: those of the settings. `command` is the client's idempotency key: the same key in a
-    session gives the same turn. `origin`: the turn that this one goes on from (again.py).
+    session gives the same turn. `origin`: the turn that this one goes on from (again.py). `present`: whether somebody
+    is there to answer questions; where nobody is, the rule does at once. None: as the workspace says.
     """
 
     question: str
@@ -47,6 +48,7 @@ class TurnRequest:
     command: str | None = None
     title: str | None = None
     origin: Origin | None = None
+    present: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,11 @@ class TurnTree:
         """Whether models may put questions to a person."""
         return self.policy.ask_user
 
+    @property
+    def person_there(self) -> bool:
+        """Whether anybody may answer before the rule does."""
+        return self.policy.ask_seconds > 0
+
     def opened(self, scope: RunScope) -> None:
         """A run begins; until `closed` it can be stopped by its id."""
         with self._lock:
@@ -143,7 +148,7 @@ class TurnTree:
         self._questions.limits_changed()
         return self.budget.limits
 
-    def answer(self, approval: str, text: str) -> None:
+    def answer(self, approval: str, text: str | None) -> None:
         """A person's answer to a question of this turn. Errors: those of `Approvals.answer`."""
         self.approvals.answer(approval, text)
 
