@@ -53,8 +53,8 @@ class Prompt:
         """The person's answer; None when the question is over, or the input has ended (Ctrl-D)."""
         fd = sys.stdin.fileno()
         with self._pause():
-            _show(question.asked)
             _forget_typed(fd)  # what was typed before the question stood there is no answer to it
+            _show(question.asked)
             while (line := _line(fd, question)) is not None:
                 try:
                     return _chosen(line, question.asked)
