@@ -212,7 +212,10 @@ def test_a_running_turn_is_neither_resumed_nor_replayed(asking: Running) -> None
         assert "still running" in said(api.post(f"/turns/{turn['turn']}/replay"), 409)
         ack = ask(tab, "r", turn["session"], "turn.replay", turn=turn["turn"])
         assert ack["error"]["code"] == "conflict"
+        assert api.patch(f"/turns/{turn['turn']}/limits", json={"tokens": 123_456_789}).status_code == 200
         api.post(f"/turns/{turn['turn']}/cancel")
         assert ended(api, turn["turn"])["status"] == "cancelled"
         resumed = api.post(f"/turns/{turn['turn']}/resume", json={"limits": {"calls": 500}}).json()
         assert ended(api, resumed["turn"])["status"] == "ok"
+        limits = events_of(api, resumed["session"], resumed["turn"])[0].data.limits
+        assert (limits.calls, limits.tokens) == (500, 123_456_789), "what was changed while it ran holds"

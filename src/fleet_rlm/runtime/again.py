@@ -171,11 +171,12 @@ def fork(
 
 
 def changed_limits(shop: Workshop, turn: str, changes: Mapping[str, Any]) -> ev.Limits | None:
-    """The limits of a turn with these changes, by name; None without any. Errors: NotFound."""
+    """The limits that a turn had at its end with these changes, by name; None without any. Errors: NotFound."""
     row = shop.sessions.get_turn(turn)
     if not changes:
         return None
-    return msgspec.structs.replace(_accepted(shop.journal.read(row.sid, row.accepted_seq - 1, 1)).limits, **changes)
+    events = turn_events(shop.journal, row)
+    return msgspec.structs.replace(_last_limits(events, _accepted(events)), **changes)
 
 
 def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Origin | None) -> list[TurnRow]:

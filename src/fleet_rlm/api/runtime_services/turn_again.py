@@ -15,7 +15,7 @@ from fleet_rlm.api.runtime_services.leftovers import close_leftovers
 from fleet_rlm.api.runtime_services.ports import Workspace
 from fleet_rlm.errors import Conflict, InvalidInput
 from fleet_rlm.integrations.database import TurnRow
-from fleet_rlm.runtime.execution.events import Limits, TurnAccepted
+from fleet_rlm.runtime.execution.events import BudgetUpdated, Limits, TurnAccepted
 from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted
 
 Kind = Literal["resume", "replay", "fork"]
@@ -50,8 +50,12 @@ class TurnAgain:
     ) -> Submitted:
         """Go on with a turn that did not come to its end. `limits` by name; what is left out stays as it was."""
 
+        # They may have been raised while the turn ran: the newest count.
+        told = await self._workspace.journal.alatest(turn, BudgetUpdated.type)
+        base = told.data.limits if told is not None and isinstance(told.data, BudgetUpdated) else None
+
         def begin(row: TurnRow) -> Submitted:
-            changed = self._limits(row, limits)
+            changed = self._limits(row, limits, base)
             return self._workspace.resume(turn, changed, command=command)
 
         return await asyncio.to_thread(self._again, "resume", turn, session, command, begin)
@@ -104,11 +108,11 @@ class TurnAgain:
             raise Conflict("this command id was used for something else", hint="use a new id for a new command")
         return submitted
 
-    def _limits(self, row: TurnRow, changes: Mapping[str, Any]) -> Limits | None:
-        """The turn's limits with these changes; None without any."""
+    def _limits(self, row: TurnRow, changes: Mapping[str, Any], base: Limits | None = None) -> Limits | None:
+        """These limits (None: those the turn was accepted with) with these changes; None without any."""
         if not changes:
             return None
-        return msgspec.structs.replace(self._accepted(row.sid, row.accepted_seq).limits, **changes)
+        return msgspec.structs.replace(base or self._accepted(row.sid, row.accepted_seq).limits, **changes)
 
     def _accepted(self, sid: str, seq: int) -> TurnAccepted:
         data = self._workspace.journal.read(sid, seq - 1, 1)[0].data
