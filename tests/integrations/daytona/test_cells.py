@@ -207,6 +207,8 @@ class TestSubmit:
     def test_a_circle_does_not_hang(self, make: Make) -> None:
         result = make().execute("a = []\na.append(a)\nSUBMIT(a)")
         assert isinstance(result, FinalOutput)
+        result = make().execute("a = []\na += [a, {'b': a}]\nSUBMIT(a)")  # whose every level is twice as wide
+        assert isinstance(result, FinalOutput)
 
     def test_the_error_says_how_to_call_it(self, make: Make) -> None:
         it = make()

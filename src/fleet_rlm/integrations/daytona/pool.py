@@ -22,6 +22,7 @@ AGAIN_S = 120.0  # a second demand for the same mounts within this time is a hab
 LONGEST_IDLE_S = 300.0
 PAUSE_S = 15.0  # after a failed creation
 MAX_HABITS = 64
+CLOSE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -83,16 +84,16 @@ class Pool:
         self._fill_when_quiet(shelf)
         return found
 
-    def close(self) -> None:
-        """Delete what waits; make no more."""
+    async def close(self) -> None:
+        """Delete what waits; make no more. What is being made is waited for: one that nobody knows would be left."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
         for timer in self._quiet.values():
             timer.cancel()
         for shelf in self._shelves.values():
             while shelf.idle:
                 self._delete(shelf.idle.popleft()[1])
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=CLOSE_S)
 
     def _shelf(self, spec: SandboxSpec) -> _Shelf:
         key = (spec.mounts, spec.network_block_all, spec.ttl_minutes)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DELETE_S = 10.0
+DELETE_AGAIN_S = (0.2, 0.5, 1.5, 4.0, 0.0)
 CALL_S = 90.0
 PROBE_S = 10.0
 STAGE_S = 30 * 60.0
@@ -171,7 +172,7 @@ class SandboxRuntime:
             thread = self._thread
         if thread is not None:
             with contextlib.suppress(TimeoutError):
-                thread.run(self._finish(), DELETE_S + 2)
+                thread.run(self._finish(), 2 * DELETE_S + 2)
             thread.stop()
 
     def _running(self) -> LoopThread:
@@ -294,7 +295,7 @@ class SandboxRuntime:
             await work
 
     async def _delete(self, id: str) -> None:
-        """Delete one sandbox; three tries, after which its time to live has to do."""
+        """Delete one sandbox; a few tries, after which its time to live has to do."""
         from daytona import DaytonaError, DaytonaNotFoundError
 
         sandbox = self._sandboxes.pop(id, None)
@@ -302,7 +303,7 @@ class SandboxRuntime:
         if sandbox is None:
             return
         async with self._delete_slots:
-            for delay in (0.2, 1.0, 0.0):
+            for delay in DELETE_AGAIN_S:
                 try:
                     await self.client.sdk().delete(sandbox, timeout=DELETE_S)
                     return
@@ -355,7 +356,7 @@ class SandboxRuntime:
     async def _finish(self) -> None:
         """Delete what is still there, wait (bounded) for every deletion, close the connections."""
         if self._pool is not None:
-            self._pool.close()
+            await self._pool.close()
         for id in list(self._sandboxes):
             if id in self._lasting:
                 sandbox = self._sandboxes.pop(id)

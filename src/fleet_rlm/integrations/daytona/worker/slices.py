@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .reads import Reads
+from .values import MAX_DEPTH
 
 
 class Context:
@@ -321,15 +322,19 @@ class Contexts:
                 yield from self._pieces(item)
 
 
-def with_handles(value: Any) -> Any:
-    """The value with every Slice as `{"$slice": [...]}`, through lists, tuples and dictionaries."""
+def with_handles(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value with every Slice as `{"$slice": [...]}`, through lists, tuples and dictionaries.
+
+    A circle, or what lies very deep, is left as it is. `above`: the ids of what it lies in.
+    """
     if isinstance(value, Slice):
         return {"$slice": [value.context_id, value.start, value.end]}
+    if not isinstance(value, (dict, list, tuple)) or id(value) in above or len(above) > MAX_DEPTH:
+        return value
+    above = (*above, id(value))
     if isinstance(value, dict):
-        return {key: with_handles(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [with_handles(item) for item in value]
-    return value
+        return {key: with_handles(item, above) for key, item in value.items()}
+    return [with_handles(item, above) for item in value]
 
 
 Text = Any  # str, or lists and dictionaries of str

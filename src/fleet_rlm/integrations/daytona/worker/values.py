@@ -55,17 +55,21 @@ def from_json(data: bytes) -> Any:
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """The value with only JSON types in it. Keys become text; circles and great depth become their repr."""
+def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value with only JSON types in it. Keys become text; circles and great depth become their repr.
+
+    `above`: the ids of what it lies in.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if depth > MAX_DEPTH:
+    if len(above) > MAX_DEPTH or id(value) in above:
         return bounded_repr(value, 200)
+    above = (*above, id(value))
     if isinstance(value, dict):
-        return {k if isinstance(k, str) else str(k): plain(v, depth + 1) for k, v in value.items()}
+        return {k if isinstance(k, str) else str(k): plain(v, above) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v, depth + 1) for v in value]
-    return plain(_nearest(value), depth + 1)
+        return [plain(v, above) for v in value]
+    return plain(_nearest(value), above)
 
 
 def _nearest(value: Any) -> Any:
