@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -16,9 +16,11 @@ from fleet_rlm.notebook import Cell, here, turn_html
 from fleet_rlm.runtime.agent.memory import SessionMemory
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.content.sources import add_named
+from fleet_rlm.runtime.execution.answering import Answerer, answering
 from fleet_rlm.runtime.execution.artifacts import Artifact
 from fleet_rlm.runtime.execution.coverage import Covered
 from fleet_rlm.runtime.execution.events import (
+    ApprovalRequested,
     Citation,
     ContextRef,
     ErrorInfo,
@@ -52,6 +54,10 @@ class Url:
 
 ContextInput = str | bytes | Path | Url | BinaryIO
 """A file or folder as Path, a text as str, a document as bytes or as an open binary file, a web address as Url."""
+
+
+OnApproval = Callable[[ApprovalRequested], str | None]
+"""Answers what a run asks; None: the rule decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +130,15 @@ class Session:
         sub_lm: str | dspy.BaseLM | None = None,
         budget: Budget | None = None,
         watch: bool = True,
+        on_approval: OnApproval | None = None,
     ) -> RunResult:
         """Ask and wait. Arguments and errors as `run`."""
         workspace = _workspace(self._home)
         request = _request(workspace, question, context, mode, lm, sub_lm, budget, self.id)
-        submitted = workspace.submit(request)
+        submitted = workspace.submit(replace(request, present=on_approval is not None))
         self.id = submitted.session
-        return _ended(workspace, submitted, watch)
+        with answering(workspace, submitted, _answerer(on_approval)):
+            return _ended(workspace, submitted, watch)
 
     @property
     def history(self) -> tuple[Exchange, ...]:
@@ -163,6 +171,7 @@ def run(
     budget: Budget | None = None,
     home: Path | None = None,
     watch: bool = True,
+    on_approval: OnApproval | None = None,
 ) -> RunResult:
     """Answer a question over any amount of text, by recursion where it is large.
 
@@ -174,10 +183,14 @@ def run(
         budget: limits over the whole tree; None takes the settings' limits.
         home: the data folder; None takes FLEET_HOME or the platform's.
         watch: in a notebook, show the tree in the cell while it grows; elsewhere nothing is shown.
+        on_approval: is told what a run asks (docs/policy.md), in a thread of its own, and gives the answer: one of its
+            `choices` or, without any, a text. None leaves it to the rule. Without it the rule decides at once.
     Errors: InvalidInput, NotConfigured before anything runs; a failed task is a result with status "failed".
     """
     session = Session(home=home)
-    return session.ask(question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget, watch=watch)
+    return session.ask(
+        question, context=context, mode=mode, lm=lm, sub_lm=sub_lm, budget=budget, watch=watch, on_approval=on_approval
+    )
 
 
 def resume(
@@ -218,13 +231,15 @@ async def arun(
     sub_lm: str | dspy.BaseLM | None = None,
     budget: Budget | None = None,
     home: Path | None = None,
+    on_approval: OnApproval | None = None,
 ) -> RunResult:
     """`run` for asynchronous code: the event loop goes on meanwhile. A cancelled await cancels the task."""
     workspace = await asyncio.to_thread(_workspace, home)
     request = await asyncio.to_thread(_request, workspace, question, context, mode, lm, sub_lm, budget, None)
-    submitted = await asyncio.to_thread(workspace.submit, request)
+    submitted = await asyncio.to_thread(workspace.submit, replace(request, present=on_approval is not None))
     try:
-        return await asyncio.to_thread(_result, workspace, submitted.session, submitted.turn)
+        with answering(workspace, submitted, _answerer(on_approval)):
+            return await asyncio.to_thread(_result, workspace, submitted.session, submitted.turn)
     except asyncio.CancelledError:
         workspace.cancel(submitted.turn)
         raise
@@ -239,6 +254,7 @@ async def stream(
     sub_lm: str | dspy.BaseLM | None = None,
     budget: Budget | None = None,
     home: Path | None = None,
+    on_approval: OnApproval | None = None,
 ) -> AsyncIterator[Event]:
     """The events of one task as they are committed, the same as on the socket. Arguments and errors as `run`.
 
@@ -252,18 +268,23 @@ async def stream(
         loop.call_soon_threadsafe(_put_all, queue, events)
 
     leave = workspace.journal.listen(None, hear)
-    submitted = await asyncio.to_thread(workspace.submit, request)
+    submitted = await asyncio.to_thread(workspace.submit, replace(request, present=on_approval is not None))
     try:
-        while True:
-            event = await queue.get()
-            if event.turn != submitted.turn:
-                continue
-            yield event
-            if event.type == "turn.finished":
-                return
+        with answering(workspace, submitted, _answerer(on_approval)):
+            while True:
+                event = await queue.get()
+                if event.turn != submitted.turn:
+                    continue
+                yield event
+                if event.type == "turn.finished":
+                    return
     finally:
         leave()
         workspace.cancel(submitted.turn)
+
+
+def _answerer(on_approval: OnApproval | None) -> Answerer | None:
+    return None if on_approval is None else lambda question: on_approval(question.asked)
 
 
 def _put_all(queue: asyncio.Queue[Event], events: Sequence[Event]) -> None:
@@ -281,6 +302,7 @@ def _workspace(home: Path | None) -> Workspace:
         found = _workspaces.get(settings.home)
         if found is None:
             found = _workspaces[settings.home] = open_workspace(settings)
+            found.present = False  # but for calls with on_approval
             atexit.register(found.close)
         else:
             found.configure(settings)

@@ -18,6 +18,7 @@ from fleet_rlm.runtime.execution.events import ContextRef
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
+from fleet_rlm.runtime.tools.approval import UserQuestions
 from fleet_rlm.runtime.tools.delegation import AgentDelegation
 from fleet_rlm.runtime.tools.documents import Documents, DocumentTools
 from fleet_rlm.runtime.tools.mcp import McpTools
@@ -54,7 +55,8 @@ class Toolset:
 
     def __init__(self, tree: TurnTree, scope: RunScope, refs: Sequence[ContextRef], kit: AgentKit) -> None:
         self._kit = kit
-        few = not tree.root_lm.supports_function_calling
+        self._tree = tree
+        self._few = few = not tree.root_lm.supports_function_calling
         self.groups = tuple(group for group in kit.groups if not few or group in FEW)
         self.documents = Documents(tree, refs)
         self.delegation = AgentDelegation(tree, self.documents)
@@ -70,7 +72,7 @@ class Toolset:
     @property
     def seconds(self) -> dict[str, float | None]:
         """Time bounds of single tools that differ from the usual one: code has its own, a person may take longer."""
-        asking = dict.fromkeys(("fetch_page", *self._foreign), None)
+        asking = dict.fromkeys(("fetch_page", "ask_user", *self._foreign), None)
         return {**asking, **dict.fromkeys(("run_python", "run_shell"), START_S + MOST_CODE_S)}
 
     def tools(self) -> list[Callable[..., Any]]:
@@ -87,6 +89,8 @@ class Toolset:
             "memory": lambda: MemoryTools(self._kit.memory).tools() if self._kit.memory is not None else [],
         }
         own = [tool for group, make in made.items() if group in self.groups for tool in make()]
+        if not self._few:
+            own += UserQuestions(self._tree).for_agent()
         taken = {tool.__name__ for tool in own}
         return [*own, *(tool for tool in foreign if tool.name not in taken)]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from fleet_rlm.errors import InvalidInput
 from fleet_rlm.integrations.daytona.offer import offered, takes_file
 from fleet_rlm.runtime.execution.artifacts import from_guest
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.approval import UserQuestions
 from fleet_rlm.runtime.tools.recorded import observed, recorded
 
 
@@ -22,7 +22,7 @@ class ReplFunctions:
 
     def all(self) -> list[Callable[..., Any]]:
         """Those that may be offered."""
-        asking = [self.ask_user()] if self._tree.asks_person else []
+        asking = [UserQuestions(self._tree).for_code()] if self._tree.asks_person else []
         return [recorded(self._tree, self.budget()), self.save_artifact(), *asking]
 
     def budget(self) -> Callable[[], dict[str, Any]]:
@@ -56,23 +56,3 @@ class ReplFunctions:
             return {"id": made.id, "name": made.name, "version": made.version, "bytes": made.bytes, "kind": made.kind}
 
         return save_artifact
-
-    def ask_user(self) -> Callable[..., Any]:
-        @offered
-        def ask_user(question: Any, choices: list[str] | None = None) -> Any:
-            if not isinstance(question, str):
-                raise InvalidInput("a question must be a text that is not empty")
-            answer = self._tree.approvals.ask(SCOPE.get(), kind="question", question=question, choices=_texts(choices))
-            if answer is None:
-                return {"$failure": {"error": "no_answer", "message": "nobody answered in time"}}
-            return answer
-
-        return ask_user
-
-
-def _texts(choices: Sequence[Any] | None) -> tuple[str, ...]:
-    if choices is None:
-        return ()
-    if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
-        raise InvalidInput("choices must be a list of texts")
-    return tuple(choices)
