@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
+import msgspec
+
 from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
@@ -173,7 +175,7 @@ class Workspace:
         request = _checked(replace(request, limits=limits, present=present))
         runner = self._runner()
         models = runner.bind(request, self.models, self.settings.sub_model)
-        sid = request.session or self.sessions.create(request.title or title_of(request.question)).sid
+        sid = request.session or self.sessions.create(request.title or self._title(request.question)).sid
         with self._accept_lock(sid):
             again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
             if again is not None:
@@ -364,13 +366,16 @@ class Workspace:
             limits=request.limits,
             contexts=list(request.contexts),
             command=request.command,
-            origin=request.origin,
+            origin=_cleaned(request.origin, clean),
             objects=given_as_objects(request),
         )
         drafts = [ev.Draft(data=accepted, turn=turn)]
         if first:  # a session that was made empty gets its title from its first question
-            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=title_of(request.question)), turn=None))
+            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=self._title(request.question)), turn=None))
         return self.journal.append(sid, drafts, durable=True)[-1].seq
+
+    def _title(self, question: str) -> str:
+        return title_of(redactor(self.settings)(question))
 
     def _past(self, sid: str, origin: ev.Origin | None) -> list[Any]:
         """Earlier questions of the session with their answers, oldest first."""
@@ -403,6 +408,20 @@ def redactor(settings: Settings) -> Callable[[str], str]:
         return text
 
     return redact
+
+
+def _cleaned(origin: ev.Origin | None, clean: Callable[[str], str]) -> ev.Origin | None:
+    """Without the secrets that somebody typed into an edit."""
+    if origin is None or not origin.edits:
+        return origin
+    texts = ("code", "prompt", "answer")
+    edits = [
+        msgspec.structs.replace(
+            edit, **{name: clean(text) for name in texts if (text := getattr(edit, name)) is not None}
+        )
+        for edit in origin.edits
+    ]
+    return msgspec.structs.replace(origin, edits=edits)
 
 
 def _checked(request: TurnRequest) -> TurnRequest:
