@@ -266,7 +266,7 @@ def test_the_setting_says_which_tools_are_offered(workspace: Workspace, tmp_path
     try:
         with sse_model(script()) as model:
             ask(workspace, "?", model=model.lm())
-            assert offered(model) == {"submit", "delegate", "memory_append", "memory_replace"}
+            assert offered(model) == {"submit", "delegate", "memory_append", "memory_replace", "ask_user"}
     finally:
         workspace.configure(before)
     for bad in ("memory, shell", 3, ["web", "x"]):

@@ -89,7 +89,7 @@ class Toolset:
             "memory": lambda: MemoryTools(self._kit.memory).tools() if self._kit.memory is not None else [],
         }
         own = [tool for group, make in made.items() if group in self.groups for tool in make()]
-        if not self._few:
+        if self.groups and not self._few:  # no group of a setting: the policy says whether models may ask
             own += UserQuestions(self._tree).for_agent()
         taken = {tool.__name__ for tool in own}
         return [*own, *(tool for tool in foreign if tool.name not in taken)]
