@@ -39,6 +39,25 @@ class Engine:
         """Nothing to close."""
 
 
+class AsyncEngine:
+    """The same behind DSPy's asynchronous interface, which only a peer measured on an event loop needs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def complete(self, request: Any) -> Response:
+        return self._engine.complete(request)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+def scripted_on_a_loop(reply: Callable[[str], str]) -> dspy.LM:
+    """A DSPy model for `acall`. Ours does not get it: a model with an asynchronous twin would be streamed."""
+    engine = Engine(reply, 0.0)
+    return dspy.LM("bench/scripted", engine=engine, async_engine=AsyncEngine(engine), cache=False)
+
+
 def scripted(reply: Callable[[str], str], delay_s: float = 0.0) -> tuple[dspy.LM, Engine]:
     """A DSPy model that answers with `reply(prompt)`, and its engine."""
     engine = Engine(reply, delay_s)

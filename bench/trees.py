@@ -15,7 +15,7 @@ import dspy
 from bench import peer, rlms
 from bench.measure import Row, gaps_ms, seconds
 from bench.ours import Ours
-from bench.scripted import FIRST_TURN, action, one_cell, scripted
+from bench.scripted import FIRST_TURN, action, one_cell, scripted, scripted_on_a_loop
 from fleet_rlm.runtime.execution.events import Draft, TurnStarted
 
 CHILDREN = 64
@@ -136,7 +136,7 @@ async def _peer_gap(code: str) -> float:
 
     beating = asyncio.create_task(beat())
     rlm: Any = peer.module("task -> answer")
-    with dspy.context(lm=scripted(one_cell(code))[0]):
+    with dspy.context(lm=scripted_on_a_loop(one_cell(code))):
         await rlm.acall(task="measure")
     moments.append(time.perf_counter())
     beating.cancel()

@@ -149,11 +149,14 @@ class Journal:
                 events.append(event)
                 raws.append(raw)
             urgent = durable or any(event.type in PROMISES for event in events)
-            self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
+            wake = self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
             position.seq += len(events)
+        if wake:
+            self._database.loop.call_soon_threadsafe(self._bell.set)
         return events, done
 
-    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> None:
+    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> bool:
+        """Queue it; whether the writer must be woken, which is not done under a lock: it writes to a socket."""
         with self._queue_lock:
             if self._closing:
                 raise StorageError("the journal is closed")
@@ -169,8 +172,7 @@ class Journal:
             wake = wake or before < GROUP_EVENTS <= self._waiting
             self._urgent = self._urgent or urgent
             self._awaited = self._awaited or awaited
-        if wake:
-            self._database.loop.call_soon_threadsafe(self._bell.set)
+        return wake
 
     def _log(self, sid: str) -> _Log:
         with self._logs_lock:
