@@ -52,12 +52,14 @@ describe("limits", () => {
   });
   it("cannot be sent while nothing is different, unless it is to go on as it is", () => {
     const onSubmit = vi.fn();
-    const { rerender } = render(<LimitsForm limits={limits} submit="Set" onSubmit={onSubmit} />);
+    const { rerender } = render(
+      <LimitsForm label="Limits" limits={limits} submit="Set" onSubmit={onSubmit} />,
+    );
     expect(screen.getByRole("button", { name: "Set" })).toHaveProperty("disabled", true);
     fireEvent.change(screen.getByLabelText("Model calls"), { target: { value: "50" } });
     fireEvent.click(screen.getByRole("button", { name: "Set" }));
     expect(onSubmit).toHaveBeenCalledWith({ calls: 50 });
-    rerender(<LimitsForm key="2" limits={limits} submit="Go" always onSubmit={onSubmit} />);
+    rerender(<LimitsForm label="Limits" key="2" limits={limits} submit="Go" always onSubmit={onSubmit} />);
     fireEvent.click(screen.getByRole("button", { name: "Go" }));
     expect(onSubmit).toHaveBeenLastCalledWith({});
   });

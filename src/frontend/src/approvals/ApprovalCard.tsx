@@ -117,6 +117,7 @@ function AtLimit({ turn, approval, onAnswer }: CardProps & { onAnswer: (answer: 
   return (
     <div className="mt-3">
       <LimitsForm
+        label="Limits to go on with"
         limits={limitsOf(turn)}
         reached={turn.budget?.exhausted ?? turn.budget?.warned.at(-1) ?? null}
         submit="Raise and continue"

@@ -52,6 +52,7 @@ function Raise({ turn, onDone }: { turn: TurnView; onDone: () => void }) {
     <div className="mt-3 border-t pt-2">
       <h3 className="mb-1.5 text-xs font-medium text-muted">Limits of this turn</h3>
       <LimitsForm
+        label="Limits of this turn"
         limits={limitsOf(turn)}
         reached={turn.budget?.exhausted ?? turn.budget?.warned.at(-1) ?? null}
         submit="Set limits"

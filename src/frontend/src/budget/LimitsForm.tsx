@@ -7,6 +7,8 @@ import { changedLimits, LIMIT_FIELDS, limitValue, raised, UNIT_FIELD } from "./l
 const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
 
 export interface LimitsFormProps {
+  /** Names the form: there may be several on a screen. */
+  label: string;
   limits: Limits;
   /** The limit that was reached: proposed twice as high, and the field to begin with. */
   reached?: Unit | null;
@@ -29,7 +31,7 @@ export function LimitsForm(props: LimitsFormProps) {
     if (!nothing) props.onSubmit(changed);
   };
   return (
-    <form noValidate onSubmit={send} data-testid="limits-form" aria-label="Limits">
+    <form noValidate onSubmit={send} data-testid="limits-form" aria-label={props.label}>
       <div className="grid grid-cols-[repeat(auto-fill,minmax(118px,1fr))] gap-2">
         {ALL.map(([name, label, unit, step]) => (
           <Field

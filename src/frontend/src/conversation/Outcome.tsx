@@ -163,7 +163,14 @@ function AtLimit({ bench, turn }: OutcomeProps) {
           <summary className="inline-flex h-8 list-none items-center rounded-md border border-line bg-panel px-3 text-sm font-medium hover:bg-sunken pointer-coarse:h-10">
             Raise and continue
           </summary>
-          <LimitsForm limits={limitsOf(turn)} reached={turn.limit} submit="Continue" always onSubmit={go}>
+          <LimitsForm
+            label="Limits to resume with"
+            limits={limitsOf(turn)}
+            reached={turn.limit}
+            submit="Continue"
+            always
+            onSubmit={go}
+          >
             <Button
               look="quiet"
               icon={<GitFork size={13} aria-hidden="true" />}
