@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -27,11 +28,13 @@ def test_a_link_on_the_way_to_a_mount_is_refused(tmp_path):
             for number, source in enumerate((volume / "swapped" / "folder", volume / "last")):
                 for read_only in (True, False):
                     mount = Mount(source=source, target="/data", read_only=read_only)
-                    spec = JailSpec(id=f"link-{number}", workspace=tmp_path / f"w{number}", mounts=(mount,))
+                    spec = JailSpec(
+                        id=f"link-{number}-{os.getpid()}", workspace=tmp_path / f"w{number}", mounts=(mount,)
+                    )
                     with pytest.raises(OSError):
                         await warm.spawn(spec)
             mount = Mount(source=volume / "good" / "folder", target="/data")
-            jail = await warm.spawn(JailSpec(id="good", workspace=tmp_path / "good", mounts=(mount,)))
+            jail = await warm.spawn(JailSpec(id=f"good-{os.getpid()}", workspace=tmp_path / "good", mounts=(mount,)))
             assert [entry["name"] for entry in await jail.file_op("list", path="/data")] == []
         finally:
             await warm.close()

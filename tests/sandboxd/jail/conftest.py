@@ -93,7 +93,10 @@ async def spawn(warm: WarmServer, tmp_path: Path) -> AsyncIterator[Spawn]:
     async def make(
         *, limits: Limits | None = None, mounts: tuple[Mount, ...] = (), env: dict[str, str] | None = None, name="a"
     ) -> Jail:
-        spec = JailSpec(name, tmp_path / f"ws-{name}", mounts, env or {}, limits or Limits())
+        # As root the name chooses the jail's uid on the host, and another process runs these tests at the same time.
+        spec = JailSpec(
+            f"{name}-{os.getpid()}-{tmp_path.name}", tmp_path / f"ws-{name}", mounts, env or {}, limits or Limits()
+        )
         jails.append(await warm.spawn(spec))
         return jails[-1]
 

@@ -1,6 +1,7 @@
 """A program that owns a jail and waits to be killed: owner.py FOLDER MARKER CODE RUNG. Prints the pids."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ async def main() -> None:
     folder, marker, code = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     server = WarmServer(data_dir=folder / "data", preload=(), rung=Rung(sys.argv[4]))
     await server.start()
-    jail = await server.spawn(JailSpec("a", folder / "ws"))
+    jail = await server.spawn(JailSpec(f"a-{os.getpid()}", folder / "ws"))
     await jail.run(["python3", "-c", code, marker])
     print(server.pid, jail.pid, flush=True)
     await asyncio.sleep(900)

@@ -70,7 +70,7 @@ async def test_killed_first_process_takes_the_jail_along(jail: Jail) -> None:
 
 
 async def test_killed_warm_process_takes_all_jails_along(own_server: WarmServer, tmp_path: Path) -> None:
-    jails = [await own_server.spawn(JailSpec(str(n), tmp_path / str(n))) for n in range(2)]
+    jails = [await own_server.spawn(JailSpec(f"{n}-{os.getpid()}", tmp_path / str(n))) for n in range(2)]
     markers = [await hide(jail) for jail in jails]
     os.kill(own_server.pid, signal.SIGKILL)
     assert all([await gone(marker, SOON_S) for marker in markers])
@@ -78,13 +78,13 @@ async def test_killed_warm_process_takes_all_jails_along(own_server: WarmServer,
     with pytest.raises(JailClosed):
         await jails[0].run(["true"])
     # The warm process is started again, and new jails wait for it.
-    late = await own_server.spawn(JailSpec("late", tmp_path / "late"))
+    late = await own_server.spawn(JailSpec(f"late-{os.getpid()}", tmp_path / "late"))
     assert await output(late, "echo", "again") == (0, "again\n")
 
 
 async def test_killed_warm_process_ends_a_busy_first_process(own_server: WarmServer, tmp_path: Path) -> None:
     """The first process is in a system call that hostile code can make long; it still goes."""
-    jail = await own_server.spawn(JailSpec("busy", tmp_path / "busy"))
+    jail = await own_server.spawn(JailSpec(f"busy-{os.getpid()}", tmp_path / "busy"))
     marker = await hide(jail)
     os.kill(jail.pid, signal.SIGSTOP)  # from outside: no turn of its loop can help
     os.kill(own_server.pid, signal.SIGKILL)
@@ -98,7 +98,7 @@ async def test_close_ends_everything(rung: Rung, tmp_path: Path) -> None:
     server = WarmServer(data_dir=tmp_path / "data", preload=(), rung=rung)
     await server.start()
     warm_pid = server.pid
-    jail = await server.spawn(JailSpec("a", tmp_path / "a"))
+    jail = await server.spawn(JailSpec(f"a-{os.getpid()}", tmp_path / "a"))
     marker = await hide(jail)
     await server.close()
     assert await gone(marker, 0)
@@ -131,7 +131,7 @@ async def test_killed_owner_leaves_nothing(rung: Rung, tmp_path: Path, sig: sign
 
 async def test_no_descriptor_is_left_after_many_jails(warm: WarmServer, tmp_path: Path) -> None:
     async def one(number: int) -> None:
-        jail = await warm.spawn(JailSpec(f"n{number}", tmp_path / f"n{number}"))
+        jail = await warm.spawn(JailSpec(f"n{number}-{os.getpid()}", tmp_path / f"n{number}"))
         assert await output(jail, "echo", "x") == (0, "x\n")
         await jail.kill()
 
@@ -144,7 +144,7 @@ async def test_no_descriptor_is_left_after_many_jails(warm: WarmServer, tmp_path
 
 async def test_many_start_at_once(warm: WarmServer, rung: Rung, tmp_path: Path) -> None:
     """Also when the first process of a jail speaks before the one that forked it."""
-    jails = await asyncio.gather(*(warm.spawn(JailSpec(f"m{n}", tmp_path / f"m{n}")) for n in range(24)))
+    jails = await asyncio.gather(*(warm.spawn(JailSpec(f"m{n}-{os.getpid()}", tmp_path / f"m{n}")) for n in range(24)))
     try:
         results = await asyncio.gather(*(output(jail, "pwd") for jail in jails))
         assert results == [(0, f"{home_of(jail, rung)}\n") for jail in jails]

@@ -84,7 +84,9 @@ async def test_unsafe_runs_with_limits_and_dies_whole(tmp_path: Path) -> None:
     isolation = await server.start()
     assert (isolation.rung, isolation.name, isolation.ok) == (4, Rung.NONE, False)
     try:
-        jail = await server.spawn(JailSpec("a", tmp_path / "ws", limits=Limits(file_size_mb=1, memory_mb=128)))
+        jail = await server.spawn(
+            JailSpec(f"a-{os.getpid()}", tmp_path / "ws", limits=Limits(file_size_mb=1, memory_mb=128))
+        )
         assert await output(jail, "pwd") == (0, f"{tmp_path / 'ws'}\n")
         await jail.file_op("mkdir", path="/workspace/d")
         assert (tmp_path / "ws" / "d").is_dir()
