@@ -274,7 +274,9 @@ def test_the_browsers_cookie_opens_the_socket(running: Running) -> None:
     with running.raw_socket(Authorization="", Cookie=cookie, Origin=running.base) as ws:
         tab = Tab(ws)
         tab.say("hello", v=1)
-        assert tab.hear()["type"] == "welcome"
+        welcome = tab.hear()
+        assert welcome["type"] == "welcome"
+        assert {"turn.start", "fork", "memory.set", "memory.undo", "snapshot"} <= set(welcome["capabilities"])
 
 
 @pytest.mark.parametrize(

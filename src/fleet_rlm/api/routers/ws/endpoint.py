@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -27,6 +27,7 @@ from fleet_rlm.api.routers.ws.again_commands import AGAIN_OPS, run_again
 from fleet_rlm.api.routers.ws.frames import (
     Command,
     Hello,
+    Operation,
     Subscribe,
     Unsubscribe,
     read_cancel,
@@ -44,17 +45,7 @@ from fleet_rlm.errors import FleetError, InternalError, InvalidInput, NotFound
 from fleet_rlm.runtime.execution.events import VERSION
 
 log = logging.getLogger(__name__)
-_CAPABILITIES = (
-    "turn.start",
-    "turn.cancel",
-    "turn.resume",
-    "turn.replay",
-    "fork",
-    "run.cancel",
-    "approve",
-    "budget.set",
-    "snapshot",
-)
+_CAPABILITIES = (*get_args(Operation), "snapshot")
 router = APIRouter()
 
 

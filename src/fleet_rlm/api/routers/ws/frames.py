@@ -152,23 +152,27 @@ class Fork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edit: ForkEdit = ForkEdit()
 
 
+Operation = Literal[
+    "turn.start",
+    "turn.cancel",
+    "turn.resume",
+    "turn.replay",
+    "fork",
+    "run.cancel",
+    "approve",
+    "budget.set",
+    "memory.set",
+    "memory.undo",
+]
+"""What a command may ask for; the welcome tells a client the same list."""
+
+
 class Command(msgspec.Struct, frozen=True, tag="cmd"):
     """Do something, once per `id`: the same id gives the same answer."""
 
     id: CommandId
     sid: Sid
-    op: Literal[
-        "turn.start",
-        "turn.cancel",
-        "turn.resume",
-        "turn.replay",
-        "fork",
-        "run.cancel",
-        "approve",
-        "budget.set",
-        "memory.set",
-        "memory.undo",
-    ]
+    op: Operation
     args: msgspec.Raw
 
 
