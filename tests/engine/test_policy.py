@@ -127,6 +127,17 @@ def test_money_is_asked_for_step_by_step() -> None:
     turn.scope.lease.reserve(final=True).settle(Cost(micro_usd=1))  # the last word needs no leave
 
 
+def test_one_answer_about_money_is_for_all_that_wait_for_it() -> None:
+    turn = Gate(Policy(ask_cost_usd=1.0))
+    turn.scope.lease.reserve().settle(Cost(micro_usd=1_500_000))
+    waiting = [turn.asking(turn.gate.cost) for _ in range(8)]
+    until(lambda: bool(turn.asked))
+    time.sleep(0.1)
+    turn.answer(ONCE)
+    until(lambda: all(waiting))
+    assert waiting == [[None]] * 8 and len(turn.asked) == 1
+
+
 def test_an_unknown_price_is_asked_about_once() -> None:
     turn = Gate(Policy(ask_cost_usd=1.0))
     turn.budget.before_call = turn.gate.cost

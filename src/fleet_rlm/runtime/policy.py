@@ -92,7 +92,7 @@ class PolicyGate:
         self._scope = scope
         self._lock = threading.Lock()
         self._decided: dict[tuple[str, str], bool] = {}
-        self._asking: dict[tuple[str, str], Future[None]] = {}
+        self._asking: dict[tuple[str, str], Future[bool | None]] = {}
         self._paid_up_to = policy.ask_cost_usd
 
     def tool(self, name: str, detail: str | None = None, *, ask: bool = False) -> None:
@@ -151,12 +151,16 @@ class PolicyGate:
             assert other is not None
             scope.stop.race(other)  # the same question is put once; whoever waits looks again
             scope.stop.check()
+            if kind == "cost" and (answer := other.result()) is not None:
+                return answer  # one amount, one answer: it is not about the single call that asked
+        answer = None
         try:
-            return self._ask(key, scope, kind, question, detail)
+            answer = self._ask(key, scope, kind, question, detail)
+            return answer
         finally:
             with self._lock:
                 del self._asking[key]
-            mine.set_result(None)
+            mine.set_result(answer)
 
     def _ask(
         self, key: tuple[str, str], scope: RunScope, kind: ev.ApprovalKind, question: str, detail: str | None
