@@ -36,6 +36,8 @@ ALWAYS: Final = "allow for this turn"
 DENY: Final = "deny"
 CHOICES: Final = (ONCE, ALWAYS, DENY)
 DEEPEST: Final = 8
+ANY_COST: Final = ("cost", "")
+"""Where it is remembered that money is not asked about any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ class PolicyGate:
         self._scope = scope
         self._lock = threading.Lock()
         self._decided: dict[tuple[str, str], bool] = {}
-        self._asking: dict[tuple[str, str], Future[bool | None]] = {}
+        self._asking: dict[tuple[str, str], Future[None]] = {}
         self._paid_up_to = policy.ask_cost_usd
 
     def tool(self, name: str, detail: str | None = None, *, ask: bool = False) -> None:
@@ -119,13 +121,13 @@ class PolicyGate:
         Errors: TreeStopped("limit", "cost") when a person, or the rule, lets no more be spent.
         """
         step, up_to = self.policy.ask_cost_usd, self._paid_up_to
-        if step is None or up_to is None or self._decided.get(("cost", "")):
+        if step is None or up_to is None or self._decided.get(ANY_COST):
             return
         spent = self._budget.usage().cost_usd
         if spent is not None and spent < up_to:
             return
         known = "an unknown amount" if spent is None else f"${spent:.4f}"
-        if not self._allowed("cost", "", f"This turn has cost {known}. May it go on?", None):
+        if not self._allowed("cost", str(up_to), f"This turn has cost {known}. May it go on?", None):
             self._budget.note_exhausted("cost")
             raise TreeStopped("limit", "cost")
         with self._lock:
@@ -151,16 +153,12 @@ class PolicyGate:
             assert other is not None
             scope.stop.race(other)  # the same question is put once; whoever waits looks again
             scope.stop.check()
-            if kind == "cost" and (answer := other.result()) is not None:
-                return answer  # one amount, one answer: it is not about the single call that asked
-        answer = None
         try:
-            answer = self._ask(key, scope, kind, question, detail)
-            return answer
+            return self._ask(key, scope, kind, question, detail)
         finally:
             with self._lock:
                 del self._asking[key]
-            mine.set_result(answer)
+            mine.set_result(None)
 
     def _ask(
         self, key: tuple[str, str], scope: RunScope, kind: ev.ApprovalKind, question: str, detail: str | None
@@ -174,7 +172,9 @@ class PolicyGate:
             seconds=self.policy.ask_seconds,
             otherwise=ALWAYS if self.policy.otherwise == "allow" else DENY,
         )
-        if answer != ONCE:
-            with self._lock:
-                self._decided[key] = answer == ALWAYS
+        with self._lock:
+            if answer != ONCE or kind == "cost":  # an amount is no single act: its answer is for all calls that meet it
+                self._decided[key] = answer != DENY
+            if answer == ALWAYS and kind == "cost":
+                self._decided[ANY_COST] = True
         return answer != DENY
