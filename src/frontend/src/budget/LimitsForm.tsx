@@ -1,8 +1,8 @@
 import { type FormEvent, useState } from "react";
 import type { Limits, Unit } from "@/generated/events";
 import { Button } from "@/ui/Button";
-import { Field } from "@/ui/Field";
-import { changedLimits, LIMIT_FIELDS, limitValue, raised, UNIT_FIELD } from "./limits";
+import { LimitFields } from "./LimitFields";
+import { changedLimits, LIMIT_FIELDS, raised, UNIT_FIELD } from "./limits";
 
 const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
 
@@ -33,22 +33,7 @@ export function LimitsForm(props: LimitsFormProps) {
   return (
     <form noValidate onSubmit={send} data-testid="limits-form" aria-label={props.label}>
       <div className="grid grid-cols-[repeat(auto-fill,minmax(118px,1fr))] gap-2">
-        {ALL.map(([name, label, unit, step]) => (
-          <Field
-            key={name}
-            label={label}
-            note={unit}
-            type="number"
-            min={0}
-            step={step}
-            inputMode="decimal"
-            placeholder="no limit"
-            data-reached={name === first || undefined}
-            className={name === first ? "[&_input]:border-warn" : undefined}
-            defaultValue={wanted[name] ?? ""}
-            onChange={(event) => setWanted({ ...wanted, [name]: limitValue(name, event.target.value) })}
-          />
-        ))}
+        <LimitFields limits={wanted} onChange={setWanted} fields={ALL} marked={first} />
       </div>
       <div className="mt-3 flex flex-wrap gap-2">
         <Button type="submit" look="primary" disabled={nothing}>

@@ -1,8 +1,6 @@
 import { useStatus } from "@/api/queries";
-import { LIMIT_FIELDS, limitValue } from "@/budget/limits";
-import type { Limits } from "@/generated/events";
+import { LimitFields } from "@/budget/LimitFields";
 import { Button } from "@/ui/Button";
-import { Field } from "@/ui/Field";
 import type { Opening } from "@/ui/layer";
 import { RadixPopover } from "@/ui/RadixPopover";
 import { editDraft } from "./drafts";
@@ -13,9 +11,6 @@ import { chosenLimits } from "./send";
 export function LimitsPopover({ draft, keyOf, ...layer }: OptionsProps & Opening) {
   const { data: status } = useStatus();
   const count = Object.keys(chosenLimits(draft.limits) ?? {}).length;
-  const change = (name: keyof Limits, raw: string) => {
-    editDraft(keyOf, { limits: { ...draft.limits, [name]: limitValue(name, raw) } });
-  };
   return (
     <RadixPopover {...layer} label="Options of the next turn" side="top" width={280}>
       {(close) => (
@@ -23,23 +18,11 @@ export function LimitsPopover({ draft, keyOf, ...layer }: OptionsProps & Opening
           <h2 className="text-sm font-semibold">Limits of the next turn</h2>
           <p className="text-xs text-muted">{MODES[draft.mode][1]}</p>
           <div className="mt-2 grid grid-cols-2 gap-2">
-            {LIMIT_FIELDS.map(([name, label, unit, step]) => {
-              const fallback = status?.limits[name];
-              return (
-                <Field
-                  key={name}
-                  label={label}
-                  note={unit}
-                  type="number"
-                  min={0}
-                  step={step}
-                  inputMode="decimal"
-                  placeholder={fallback == null ? "no limit" : String(fallback)}
-                  defaultValue={draft.limits[name] ?? ""}
-                  onChange={(event) => change(name, event.target.value)}
-                />
-              );
-            })}
+            <LimitFields
+              limits={draft.limits}
+              defaults={status?.limits}
+              onChange={(limits) => editDraft(keyOf, { limits })}
+            />
           </div>
           {count > 0 && (
             <Button

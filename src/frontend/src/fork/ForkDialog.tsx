@@ -4,7 +4,8 @@ import { type FormEvent, useState } from "react";
 import { explain } from "@/api/client";
 import { useModels } from "@/api/queries";
 import { readBlob } from "@/api/resources";
-import { changedLimits, LIMIT_FIELDS, limitValue } from "@/budget/limits";
+import { LimitFields } from "@/budget/LimitFields";
+import { changedLimits } from "@/budget/limits";
 import { limitsOf } from "@/budget/meters";
 import { isSame } from "@/compare/diffs";
 import type { Limits } from "@/generated/events";
@@ -97,21 +98,7 @@ function More({ wanted, change }: { wanted: Wanted; change: (more: Partial<Wante
         />
       </div>
       <div className="mt-2 grid grid-cols-[repeat(auto-fill,minmax(118px,1fr))] gap-2">
-        {LIMIT_FIELDS.map(([name, label, unit, step]) => (
-          <Field
-            key={name}
-            label={label}
-            note={unit}
-            type="number"
-            min={0}
-            step={step}
-            placeholder="no limit"
-            defaultValue={wanted.limits[name] ?? ""}
-            onChange={(event) =>
-              change({ limits: { ...wanted.limits, [name]: limitValue(name, event.target.value) } })
-            }
-          />
-        ))}
+        <LimitFields limits={wanted.limits} onChange={(limits) => change({ limits })} />
       </div>
     </details>
   );
