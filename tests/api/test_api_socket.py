@@ -116,9 +116,10 @@ def test_far_behind_gets_a_snapshot_that_equals_the_replay(serve: Serve) -> None
     running = serve(limits=SocketLimits(snapshot_gap=100))
     sid = running.workspace.sessions.create("s").sid
     with running.tab() as tab:
-        start(tab, sid, "deltas 300")
-        tab.until("ack")
+        # before the start: whoever subscribes when 100 events are past is given a snapshot already here
         tab.say("subscribe", sid=sid, after=1)
+        tab.until("caught_up")
+        start(tab, sid, "deltas 300")
         tab.events_until("turn.finished")
     with running.tab() as tab:
         tab.say("subscribe", sid=sid, after=0)
