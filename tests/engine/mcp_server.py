@@ -31,6 +31,12 @@ def long(chars: int) -> str:
 
 
 @server.tool()
+def leak(word: str, before: int) -> str:
+    """A variable of the environment in a long text."""
+    return "x" * before + os.environ[word] + "x" * 30_000
+
+
+@server.tool()
 def broken() -> str:
     """It fails."""
     raise ValueError("this tool is broken")

@@ -1,5 +1,6 @@
 """Tools of real MCP servers: started by the settings, prefixed, asked for, bounded, and ended with the workspace."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -17,13 +18,15 @@ from tests.engine.test_agent_tools import answering, offered, script
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.errors import InvalidInput
-from fleet_rlm.integrations.mcp.client import McpClients
+from fleet_rlm.integrations.mcp.client import McpClients, McpFailed
+from fleet_rlm.integrations.mcp.servers import McpServer
 from fleet_rlm.runtime.config import load_settings, save_settings
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 from fleet_rlm.runtime.policy import ALWAYS
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
+ODD_SERVER = str(Path(__file__).with_name("odd_mcp_server.py"))
 
 
 def settings_file(home: Path, **servers: dict[str, Any]) -> None:
@@ -38,8 +41,8 @@ def settings_file(home: Path, **servers: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def mcp_workspace(tmp_path: Path) -> Iterator[Workspace]:
-    os.environ["FLEET_TEST_SECRET"] = "of-the-host"
+def mcp_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("FLEET_TEST_SECRET", "of-the-host")
     settings_file(
         tmp_path,
         calc={"command": sys.executable, "args": [SERVER], "env": {"CALC_TOKEN": "tok-123456789", "PLAIN": "given"}},
@@ -47,7 +50,6 @@ def mcp_workspace(tmp_path: Path) -> Iterator[Workspace]:
     )
     with open_workspace(load_settings(home=tmp_path, environ={})) as opened:
         yield opened
-    del os.environ["FLEET_TEST_SECRET"]
 
 
 def children_that_run(path: str) -> list[int]:
@@ -91,6 +93,105 @@ def test_tools_of_a_server_are_offered_asked_for_called_and_told(mcp_workspace: 
     assert len(warnings) == 1 and "MCP server dead" in warnings[0] and "\n" not in warnings[0]
 
 
+TOKEN = "tok-123456789"
+
+
+def test_no_part_of_a_secret_is_told_where_a_text_is_cut(mcp_workspace: Workspace) -> None:
+    pieces = [TOKEN[:5], TOKEN[-5:]]
+    # an answer is cut after two thirds of 20,000 characters
+    calls = [("calc_leak", {"word": "CALC_TOKEN", "before": 13_333 - each}) for each in (0, 4, 6, 12, 13)]
+    with sse_model(script(calls)) as model:
+        submitted = mcp_workspace.submit(TurnRequest(question="leak", model=model.lm()))
+        answering(mcp_workspace, submitted, ALWAYS)
+        said = json.loads(mcp_workspace.wait(submitted.turn, timeout=60).answer or "[]")
+    assert len(said) == 5 and not any(piece in text for piece in pieces for text in said)
+
+
+def test_no_part_of_a_secret_is_told_with_a_servers_error(tmp_path: Path) -> None:
+    server = McpServer(name="odd", command=sys.executable, args=(ODD_SERVER,), env={"ODD_TOKEN": TOKEN})
+    clients = McpClients([server])
+    try:
+        assert clients.tools()[1] == {}
+        for before in (185, 190, 195, 199):
+            with pytest.raises(McpFailed) as raised:
+                clients.call("odd", "refuse", {"before": before}).result(30)
+            assert "x" * before in raised.value.message and TOKEN[:1] not in raised.value.message
+    finally:
+        clients.close()
+
+
+SECRETS = [
+    ({"headers": {"Authorization": "Bearer abcdef123"}}, {"Bearer abcdef123", "abcdef123"}),
+    ({"env": {"GH_TOKEN": "abc def", "PLAIN": "nothing"}}, {"abc def"}),
+    ({"env": {"DATABASE": "postgres://me:pa%20ss@db/x", "MODE": "a=b"}}, {"pa%20ss", "pa ss"}),
+    ({"args": ("--api-key", "s1", "--verbose", "x", "--password=s2", "--level=3")}, {"s1", "s2"}),
+    ({"args": ("--header", "Authorization: Bearer s3")}, {"Bearer s3", "s3"}),
+    ({"args": ("/srv/files-of-2024/Projects", "github_pat", "12345678901234567890")}, set[str]()),
+    ({"args": ("ghp_9Ab8Cd7Ef6Gh5Ij4", "--x=sk-live0123456789")}, {"ghp_9Ab8Cd7Ef6Gh5Ij4", "sk-live0123456789"}),
+    ({"url": "https://h/mcp?api_key=s4&page=2"}, {"s4"}),
+]
+
+
+@pytest.mark.parametrize(("told", "secrets"), SECRETS)
+def test_what_of_a_servers_table_is_a_secret(told: dict[str, Any], secrets: set[str]) -> None:
+    assert McpServer(name="x", **told).secrets() == secrets
+
+
+def test_a_program_gets_its_own_environment_and_two_of_our_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USER", "LOGNAME", "SHELL", "TERM"):
+        monkeypatch.setenv(name, "of-the-host")
+    server = McpServer(name="calc", command="python3-of-the-tests", args=(SERVER,), env={"SHELL": "given"})
+    program = tmp_path / "python3-of-the-tests"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    program.chmod(0o700)
+    clients = McpClients([dataclasses.replace(server, env={"SHELL": "given", "PATH": f"{tmp_path}:/usr/bin:/bin"})])
+    absent = McpClients([server])
+    try:
+        assert clients.tools()[1] == {}
+        names = ("USER", "LOGNAME", "TERM", "SHELL", "HOME")
+        found = [clients.call("calc", "look.up", {"word": name}).result(30).text for name in names]
+        assert found == ["(unset)", "(unset)", "(unset)", "given", os.environ["HOME"]]
+        assert absent.tools()[1] == {"calc": "there is no program python3-of-the-tests"}
+    finally:
+        clients.close()
+        absent.close()
+
+
+def test_odd_schemas_are_put_right_or_cost_their_own_tool(tmp_path: Path) -> None:
+    settings_file(tmp_path, odd={"command": sys.executable, "args": [ODD_SERVER]})
+    steps = (
+        [("odd_either", {"word": None, "only": 3}), ("odd_anything", {"value": [1], "type": "x"})],
+        [("odd_tree", {"root": {"name": "a", "next": {"name": "b"}}}), ("odd_older", {"word": "ab"}), ("odd_bare", {})],
+        [("odd_far", {"word": 5}), ("odd_lost", {"word": 5}), ("odd_either", {"word": "w", "only": "three"})],
+    )
+    with open_workspace(load_settings(home=tmp_path, environ={})) as opened, sse_model(script(*steps)) as model:
+        submitted = opened.submit(TurnRequest(question="?", model=model.lm()))
+        answering(opened, submitted, ALWAYS)
+        result = opened.wait(submitted.turn, timeout=60)
+        assert result.status == "ok", result
+        schemas = {t["function"]["name"]: t["function"]["parameters"] for t in model.asked[0]["tools"]}
+        warnings = [e.data.message for e in events_of(opened, result.session) if e.type == "warning"]
+    word = schemas["odd_either"]["properties"]["word"]
+    assert word == {"anyOf": [{"type": "string"}, {"type": "null"}], "maxLength": 9}
+    assert schemas["odd_either"]["properties"]["only"] == {"type": "integer"}
+    assert set(schemas["odd_anything"]["properties"]) == {"value", "type"}, "what may never be given is not offered"
+    root = schemas["odd_tree"]["properties"]["root"]
+    assert root["description"] == "where it begins" and root["properties"]["next"] == {"type": "object"}
+    assert schemas["odd_older"]["properties"]["word"] == {"type": "string", "minLength": 2}
+    assert schemas["odd_bare"]["properties"] == {}
+    said = json.loads(result.answer or "[]")
+    assert said[0] == "either: {'word': None, 'only': 3}" or said[0] == "either: {'only': 3}"
+    assert said[1] == "anything: {'value': [1], 'type': 'x'}" and said[3] == "older: {'word': 'ab'}"
+    assert said[2] == "tree: {'root': {'name': 'a', 'next': {'name': 'b'}}}" and said[4] == "bare: {}"
+    assert said[5] == "far: {'word': 5}" and said[6] == "lost: {'word': 5}", "its server judges what we cannot"
+    assert "odd_either failed" in said[7] and "three" in said[7]
+    assert len(warnings) == 1, warnings
+    for left_out in ("odd_deep", "odd_many", "odd_wrong", "odd_listed", "odd_unlisted"):
+        assert left_out in warnings[0] and left_out not in schemas
+
+
 def test_a_server_is_started_once_and_ends_with_the_workspace(tmp_path: Path) -> None:
     settings_file(tmp_path, calc={"command": sys.executable, "args": [SERVER, "hang", str(tmp_path)]})
     with open_workspace(load_settings(home=tmp_path, environ={})) as opened:
@@ -107,10 +208,10 @@ def test_a_server_is_started_once_and_ends_with_the_workspace(tmp_path: Path) ->
         time.sleep(0.1)
 
 
-def test_a_hanging_server_costs_its_tools_and_not_the_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleet_rlm.integrations.mcp.client.CONNECT_S", 1.0)
+def test_a_hanging_server_costs_its_tools_and_not_the_turn(tmp_path: Path) -> None:
     settings_file(tmp_path, stuck={"command": sys.executable, "args": [SERVER, "hang", str(tmp_path)]})
-    with open_workspace(load_settings(home=tmp_path, environ={})) as opened, sse_model(script()) as model:
+    settings = load_settings(home=tmp_path, environ={})
+    with Workspace(settings, mcp_connect_s=1.0) as opened, sse_model(script()) as model:
         for _ in range(2):
             result = ask(opened, "?", model=model.lm())
             assert result.status == "ok"

@@ -14,7 +14,6 @@ from tests.engine.sse_model import SseModel, sse_model, tool
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.errors import InvalidInput
-from fleet_rlm.runtime.agent.toolset import AgentKit
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.content.fetch import Fetcher
 from fleet_rlm.runtime.execution import events as ev
@@ -22,7 +21,6 @@ from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace
 from fleet_rlm.runtime.policy import ALWAYS, DENY
 from fleet_rlm.runtime.tools.bounds import cut
-from fleet_rlm.runtime.turns import TurnRunner
 
 Call = tuple[str, dict[str, Any]]
 
@@ -170,6 +168,12 @@ def site() -> Iterator[str]:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = b"<html><body><h1>News</h1><p>The bridge is open.</p></body></html>"
+            if self.path.startswith("/to/"):
+                self.send_response(302)
+                self.send_header("Location", f"http://{self.path.removeprefix('/to/')}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if self.path == "/long":
                 body = b"<html><body>" + b"<p>The same again.</p>" * 2000 + b"</body></html>"
             self.send_response(200)
@@ -189,20 +193,15 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture
-def open_web(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This workspace may fetch from this machine, where the tests' web server is."""
-    real = Workspace._runner
-
-    def runner(self: Workspace) -> TurnRunner:
-        made = real(self)
-        made._kit = AgentKit(groups=self.settings.tools, fetcher=Fetcher(allowed=lambda _: True))
-        return made
-
-    monkeypatch.setattr(Workspace, "_runner", runner)
+def open_web(tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace that may fetch from this machine, where the tests' web server is."""
+    fetcher = Fetcher(allowed=lambda _: True)
+    with Workspace(load_settings(home=tmp_path, environ={}), fetcher=fetcher) as opened:
+        yield opened
 
 
-def answering(workspace: Workspace, submitted: Any, text: str) -> list[ev.ApprovalRequested]:
-    """Answer every question of the turn until it ends; the questions."""
+def answering(workspace: Workspace, submitted: Any, answer: str | dict[str, str]) -> list[ev.ApprovalRequested]:
+    """Answer every question of the turn until it ends; the questions. `answer`: one for all, or by a word in them."""
     asked: dict[str, ev.ApprovalRequested] = {}
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
@@ -213,15 +212,17 @@ def answering(workspace: Workspace, submitted: Any, text: str) -> list[ev.Approv
                 asked[event.data.id] = event.data
                 live = workspace._executor.live(submitted.turn)
                 assert live is not None
-                live.answer(event.data.id, text)
+                question = event.data.question
+                said = answer if isinstance(answer, str) else next(answer[word] for word in answer if word in question)
+                live.answer(event.data.id, said)
             if event.type == "turn.finished":
                 return list(asked.values())
         time.sleep(0.05)
     raise AssertionError("the turn did not end")
 
 
-@pytest.mark.usefixtures("open_web")
-def test_a_page_is_fetched_when_the_person_allows_its_host(workspace: Workspace, site: str) -> None:
+def test_a_page_is_fetched_when_the_person_allows_its_host(open_web: Workspace, site: str) -> None:
+    workspace = open_web
     steps = (
         [("fetch_page", {"url": f"{site}/news"}), ("fetch_page", {"url": f"{site}/long"})],
         [("search_context", {"name": "news", "pattern": "bridge"})],
@@ -249,6 +250,22 @@ def test_a_page_is_not_fetched_when_the_person_refuses(workspace: Workspace, sit
         answering(workspace, submitted, DENY)
         said = json.loads(workspace.wait(submitted.turn, timeout=60).answer or "[]")
     assert "was not allowed" in said[0] and "no web address" in said[1]
+
+
+def test_the_host_that_a_redirect_leads_to_is_asked_about_too(open_web: Workspace, site: str) -> None:
+    port = site.rpartition(":")[2]
+    away, here = f"{site}/to/localhost:{port}/news", f"{site}/to/127.0.0.1:{port}/news"
+    for answer in (ALWAYS, DENY):
+        with sse_model(script([("fetch_page", {"url": away})], [("fetch_page", {"url": here})])) as model:
+            submitted = open_web.submit(TurnRequest(question="news?", model=model.lm()))
+            asked = answering(open_web, submitted, {"127.0.0.1": ALWAYS, "localhost": answer})
+            result = open_web.wait(submitted.turn, timeout=60)
+        hosts = [question.question.split()[-1] for question in asked]
+        assert hosts == ["127.0.0.1?", "localhost?"], "each host once"
+        said = json.loads(result.answer or "[]")
+        assert ("The bridge is open." in said[0]) == (answer == ALWAYS) and "The bridge is open." in said[1]
+        assert answer == ALWAYS or "'localhost' was not allowed" in said[0]
+        check_journal(events_of(open_web, result.session))
 
 
 def test_private_addresses_stay_closed_even_when_allowed(workspace: Workspace, site: str) -> None:

@@ -38,17 +38,6 @@ def mcp_servers(tables: object, where: str) -> tuple[McpServer, ...]:
     return tuple(_server(name, table, where) for name, table in named.items())
 
 
-def secrets_of(servers: tuple[McpServer, ...]) -> list[str]:
-    """What the servers were told and nobody else should be: headers, and variables named like secrets."""
-    found = [value for server in servers for value in server.headers.values()]
-    return found + [
-        value
-        for server in servers
-        for name, value in server.env.items()
-        if re.search(r"KEY|TOKEN|SECRET|PASS|AUTH|CREDENTIAL", name, re.IGNORECASE)
-    ]
-
-
 def mcp_tables(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The same as flat tables by their dotted names, for a file that is written anew."""
     flat: dict[str, dict[str, Any]] = {}

@@ -20,12 +20,12 @@ from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
 from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime import again
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.compare import compare
 from fleet_rlm.runtime.config import Secret, Settings, load_settings
-from fleet_rlm.runtime.config_mcp import secrets_of
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import dspy
 
     from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+    from fleet_rlm.runtime.content.fetch import Fetcher
     from fleet_rlm.runtime.models.registry import ModelRegistry
     from fleet_rlm.runtime.turns import TurnRunner
 
@@ -74,9 +75,14 @@ class WorkspaceStatus:
 class Workspace:
     """Everything one data folder has: sessions, journal, contexts, models, sandboxes, turns."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, fetcher: Fetcher | None = None, mcp_connect_s: float = MCP_CONNECT_S
+    ) -> None:
+        """`fetcher` None: public addresses only. `mcp_connect_s`: how long an MCP server may take to be there."""
         settings.make_home()
         self.settings = settings
+        self._fetcher = fetcher
+        self._mcp_connect_s = mcp_connect_s
         self.present = True
         """Whether somebody is there to answer the questions of turns; a request may say otherwise for its own."""
         self._database = Database(settings.home)
@@ -334,7 +340,9 @@ class Workspace:
             contexts=self.contexts,
             sandboxes=self.sandboxes,
             redact=redactor(self.settings),
-            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools, mcp=self._mcp_clients()),
+            kit=_module("agent.toolset").AgentKit(
+                groups=self.settings.tools, mcp=self._mcp_clients(), fetcher=self._fetcher
+            ),
             call_width=self.settings.call_width,
             variable_mode=self.settings.variable_mode,
             at_limit=self.settings.at_limit,
@@ -347,7 +355,7 @@ class Workspace:
             old = self._mcp
             if old.servers == self.settings.mcp:
                 return old
-            self._mcp = McpClients(self.settings.mcp)
+            self._mcp = McpClients(self.settings.mcp, connect_s=self._mcp_connect_s)
         old.close()
         return self._mcp
 
@@ -397,8 +405,8 @@ def title_of(question: str) -> str:
 def redactor(settings: Settings) -> Callable[[str], str]:
     """A function that removes the settings' secrets from a text."""
     secrets = [settings.api_key, settings.daytona_api_key, *settings.keys.values()]
-    plain = {s.reveal() for s in secrets if isinstance(s, Secret)} | set(secrets_of(settings.mcp))
-    values = sorted(plain, key=len, reverse=True)
+    plain = {s.reveal() for s in secrets if isinstance(s, Secret)}
+    values = sorted(plain.union(*(server.secrets() for server in settings.mcp)), key=len, reverse=True)
     hidden = [value for value in values if len(value) >= SHORTEST_SECRET]
 
     def redact(text: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fleet_rlm.errors import DependencyError, NotConfigured
-from fleet_rlm.integrations.mcp.servers import McpAnswer, McpServer, McpTool
+from fleet_rlm.integrations.mcp.servers import KEPT_OF_OURS, McpAnswer, McpServer, McpTool
 
 CONNECT_S: Final = 20.0
 CALL_S: Final = 120.0
@@ -27,6 +28,7 @@ CLOSE_S: Final = 5.0
 AGAIN_S: Final = 60.0
 MAX_TOOLS: Final = 64
 MAX_PAGES: Final = 10
+SHORTEST_SECRET: Final = 8
 
 
 class McpFailed(DependencyError):
@@ -52,8 +54,9 @@ class _Connection:
 class McpClients:
     """The servers of the settings. Thread-safe; its methods wait, so they are for ordinary threads."""
 
-    def __init__(self, servers: Sequence[McpServer]) -> None:
+    def __init__(self, servers: Sequence[McpServer], *, connect_s: float = CONNECT_S) -> None:
         self.servers = tuple(servers)
+        self._connect_s = connect_s
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -61,16 +64,16 @@ class McpClients:
         self._closed = False
 
     def tools(self) -> tuple[list[McpTool], dict[str, str]]:
-        """The tools of all servers, and the faults of those that have none to give. Takes CONNECT_S at most."""
+        """The tools of all servers, and the faults of those that have none to give. Takes `connect_s` at most."""
         waiting = {server.name: self._connected(server).ready for server in self.servers}
-        deadline = time.monotonic() + CONNECT_S
+        deadline = time.monotonic() + self._connect_s
         tools: list[McpTool] = []
         faults: dict[str, str] = {}
         for name, ready in waiting.items():
             try:
                 tools += ready.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                faults[name] = f"no answer within {CONNECT_S:g} s"
+                faults[name] = f"no answer within {self._connect_s:g} s"
             except (McpFailed, NotConfigured) as error:
                 faults[name] = error.message
         return tools, faults
@@ -110,7 +113,7 @@ class McpClients:
                 return found
             loop = self._running()
             made = self._connections[server.name] = _Connection(server, Future(), asyncio.Event())
-        loop.call_soon_threadsafe(_begin, made)
+        loop.call_soon_threadsafe(_begin, made, self._connect_s)
         return made
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -121,15 +124,15 @@ class McpClients:
         return self._loop
 
 
-def _begin(connection: _Connection) -> None:
-    connection.task = asyncio.ensure_future(_keep(connection))
+def _begin(connection: _Connection, connect_s: float) -> None:
+    connection.task = asyncio.ensure_future(_keep(connection, connect_s))
 
 
-async def _keep(connection: _Connection) -> None:
+async def _keep(connection: _Connection, connect_s: float) -> None:
     """Connect, list, stay until told to leave. Everything that goes wrong ends in `ready`, or marks it as gone."""
     ready = connection.ready
     try:
-        async with asyncio.timeout(CONNECT_S) as bound, _open(connection.server) as client:
+        async with asyncio.timeout(connect_s) as bound, _open(connection.server) as client:
             tools = await _list(connection.server.name, client)
             bound.reschedule(None)
             connection.client = client
@@ -163,10 +166,30 @@ async def _open(server: McpServer) -> AsyncGenerator[Any]:
             yield client
         return
     assert server.command is not None
-    program = StdioServerParameters(command=server.command, args=list(server.args), env=dict(server.env))
+    command, args = _alone(server.command, server)
+    program = StdioServerParameters(command=command, args=args, env=dict(server.env))
     with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - a device, and the SDK wants a file
         async with Client(stdio_client(program, errlog=nowhere), read_timeout_seconds=CALL_S) as client:
             yield client
+
+
+def _alone(command: str, server: McpServer) -> tuple[str, list[str]]:
+    """The command and its arguments, without what the SDK hands on of our environment beyond KEPT_OF_OURS.
+
+    The SDK adds its own list to what it is given, so `env -u` takes it away again; where there is none (Windows), it
+    stays. Errors: McpFailed when there is no such program, which `env` would tell nobody.
+    """
+    from mcp.client.stdio import get_default_environment
+
+    given = get_default_environment()
+    unwanted = sorted(set(given) - {*KEPT_OF_OURS, *server.env})
+    env = shutil.which("env") if os.name == "posix" else None
+    found = shutil.which(command, path=server.env.get("PATH", given.get("PATH")))
+    if found is None:
+        raise McpFailed(f"there is no program {command}", hint="give its whole path, or put it on PATH")
+    if env is None or not unwanted or "=" in found:  # `env` takes a word with = for a variable
+        return command, list(server.args)
+    return env, [*(part for name in unwanted for part in ("-u", name)), found, *server.args]
 
 
 async def _list(server: str, client: Any) -> list[McpTool]:
@@ -229,8 +252,8 @@ def _failed(server: McpServer, error: BaseException) -> McpFailed | NotConfigure
         error = error.exceptions[0]
     if isinstance(error, NotConfigured | McpFailed):
         return error
-    text = "no answer in time" if isinstance(error, TimeoutError) else " ".join(str(error).split())[:200]
-    for secret in (*server.env.values(), *server.headers.values()):
-        if len(secret) >= 8:
-            text = text.replace(secret, "•••")
-    return McpFailed(text or type(error).__name__)
+    text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    hidden = {value for value in (*server.env.values(), *server.secrets()) if len(value) >= SHORTEST_SECRET}
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, "•••")
+    return McpFailed(" ".join(text.split())[:200] or type(error).__name__)

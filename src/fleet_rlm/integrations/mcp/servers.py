@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+KEPT_OF_OURS: Final = ("PATH", "HOME")
+"""What a program gets of our environment: where programs are, and where those that run others keep them."""
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|AUTH|CREDENTIAL|COOKIE", re.IGNORECASE)
+_NAMED = re.compile(r"-{0,2}([\w.-]+)\s*[=:]\s*(.+)", re.DOTALL)
+_DRAWN = re.compile(
+    r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w+=-]{20,}|[0-9a-fA-F]{32,}|(?:sk|pk|gh[a-z]|glpat|xox[a-z]|hf)[-_][\w-]{8,}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpServer:
     """A server by its name: a program that is started (`command`, `args`, `env`), or an address (`url`, `headers`).
 
-    A program gets `env` and, of ours, only what programs cannot do without (PATH, HOME and their like).
+    A program gets `env` and, of our environment, KEPT_OF_OURS.
     """
 
     name: str
@@ -21,6 +32,50 @@ class McpServer:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    def secrets(self) -> set[str]:
+        """What it was told and nobody else should be: headers, and what is named or looks like a secret."""
+        found: set[str] = set()
+        for value in self.headers.values():
+            found |= {value, value.split()[-1]} if value.split() else {value}  # "Bearer X": X stands alone elsewhere
+        for name, value in self.env.items():
+            found |= {value} if _SECRET_NAME.search(name) else set(_in_text(value))
+        before = ""
+        for argument in self.args:
+            if before.startswith("-") and "=" not in before and _SECRET_NAME.search(before):
+                found.add(argument)
+            found |= set(_in_text(argument))
+            before = argument
+        return found | set(_in_address(self.url or ""))
+
+
+def _in_text(text: str) -> Iterator[str]:
+    """The secrets in an argument or a variable whose own name says nothing."""
+    named = _NAMED.fullmatch(text)
+    if named is not None and _SECRET_NAME.search(named[1]):
+        yield named[2]
+        yield named[2].split()[-1]
+    elif named is not None:
+        yield from _in_text(named[2])
+    if _DRAWN.fullmatch(text):
+        yield text
+    yield from _in_address(text)
+
+
+def _in_address(text: str) -> Iterator[str]:
+    """The password of an address, and what stands in its query under such a name."""
+    if "://" not in text:
+        return
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return
+    if parts.password:
+        yield parts.password
+        yield unquote(parts.password)
+    for name, value in parse_qsl(parts.query):
+        if _SECRET_NAME.search(name):
+            yield value
 
 
 @dataclass(frozen=True, slots=True)

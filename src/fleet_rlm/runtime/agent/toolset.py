@@ -40,12 +40,13 @@ class AgentKit:
     """What the settings give the agent.
 
     `memory` None: there is no session to remember anything for. `window`: of the root model, in tokens, where known.
+    `fetcher` None: public addresses only.
     """
 
     groups: tuple[str, ...] = TOOL_GROUPS
     memory: SessionMemory | None = None
     window: int | None = None
-    fetcher: Fetcher = field(default_factory=Fetcher)
+    fetcher: Fetcher | None = None
     mcp: McpClients = field(default_factory=lambda: McpClients(()))
     permission: Callable[[TurnTree], Permission] = ThePolicy
 

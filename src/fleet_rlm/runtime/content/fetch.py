@@ -56,11 +56,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches with bounds in bytes and wall seconds; `allowed` judges each resolved address."""
+    """Fetches with bounds in bytes and wall seconds; `allowed` judges each resolved address.
+
+    `visits` hears each host before it is asked anything, also those that redirects lead to; what it raises ends the
+    fetch, and the seconds that it takes do not count.
+    """
 
     max_bytes: int = MAX_BYTES
     seconds: float = SECONDS
     allowed: Callable[[IPAddress], bool] = is_public
+    visits: Callable[[str], None] = lambda _: None
 
     @contextmanager
     def open(self, url: str) -> Generator[Page]:
@@ -68,6 +73,9 @@ class Fetcher:
         deadline = time.monotonic() + self.seconds
         for _ in range(MAX_REDIRECTS + 1):
             parts = check_url(url)
+            before = time.monotonic()
+            self.visits(parts.hostname or "")
+            deadline += time.monotonic() - before
             with self._exchange(url, parts, deadline) as exchange:
                 answer = exchange.ask(parts)
                 if answer.status in _REDIRECTS and (target := answer.getheader("Location")):

@@ -17,10 +17,12 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import RESULT_CHARS, cut
+from fleet_rlm.runtime.tools.mcp_schema import arguments_of, required_of
 from fleet_rlm.runtime.tools.permission import Permission
 
 NAME_CHARS: Final = 64
 ABOUT_CHARS: Final = 1_000
+WARNING_CHARS: Final = 1_000
 ALL_CHARS: Final = 40_000
 """Descriptions and schemas of all of them together, about 10,000 tokens of every prompt; more tools are left out."""
 
@@ -40,34 +42,49 @@ class McpTools:
         self._permission = permission
 
     def tools(self) -> list[dspy.Tool]:
-        """What the servers offer now. A server that fails is told in one warning."""
+        """What the servers offer now. A server that fails, and tools of no use, are told in one warning each."""
         if not self._clients.servers:
             return []
         found, faults = self._clients.tools()
         for server, fault in faults.items():
-            self._warn(f"the tools of the MCP server {server} are missing: {self._tree.observer.clean(fault)}")
+            self._warn(f"the tools of the MCP server {server} are missing: {fault}")
         made: dict[str, dspy.Tool] = {}
+        useless: list[str] = []
         chars = 0
-        for each in found:
-            chars += len(each.about[:ABOUT_CHARS]) + len(json.dumps(dict(each.schema), default=str))
+        for number, each in enumerate(found):
             name = tool_name(each)
+            if name in made:
+                continue
+            try:
+                tool, size = self._made(name, each)
+            except Exception as error:  # noqa: BLE001 - supervisor: a foreign schema costs its own tool and no turn
+                useless.append(f"{name} ({' '.join(str(error).split())[:120] or type(error).__name__})")
+                continue
+            chars += size
             if chars > ALL_CHARS:
-                self._warn(
-                    f"{len(found) - len(made)} tools of MCP servers are left out: their descriptions are too long"
-                )
+                self._warn(f"{len(found) - number} tools of MCP servers are left out: their descriptions are too long")
                 break
-            if name not in made:
-                made[name] = self._made(name, each)
+            made[name] = tool
+        if useless:
+            self._warn(f"left out are tools of MCP servers: {'; '.join(useless)}")
         return list(made.values())
 
-    def _made(self, name: str, tool: McpTool) -> dspy.Tool:
-        args, arg_types, arg_desc = convert_input_schema_to_tool_args(dict(tool.schema))
-        required = set(tool.schema.get("required") or [])
-        about = " ".join(tool.about.split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
+    def _made(self, name: str, tool: McpTool) -> tuple[dspy.Tool, int]:
+        """The tool, and how many characters its description and schema take. Errors: whatever a bad schema causes."""
+        schema = json.loads(self._clean(json.dumps(arguments_of(tool.schema), ensure_ascii=False)))
+        required = required_of(tool.schema)
+        about = " ".join(self._clean(tool.about).split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
+        args, arg_types, arg_desc = convert_input_schema_to_tool_args(
+            {"properties": schema, "required": sorted(required)}
+        )
         run = self._runner(name, tool, required)
-        return dspy.Tool(run, name=name, desc=about, args=args, arg_types=arg_types, arg_desc=arg_desc)
+        made = dspy.Tool(run, name=name, desc=about, args=args, arg_types=arg_types, arg_desc=arg_desc)
+        return made, len(about) + len(json.dumps(schema))
 
-    def _runner(self, name: str, tool: McpTool, required: set[str]) -> Callable[..., str]:
+    def _clean(self, text: str) -> str:
+        return self._tree.observer.clean(text)
+
+    def _runner(self, name: str, tool: McpTool, required: frozenset[str]) -> Callable[..., str]:
         def run(**arguments: Any) -> str:
             given = {key: value for key, value in arguments.items() if value is not None or key in required}
             self._permission.tool(name, json.dumps(given, ensure_ascii=False, default=str))
@@ -81,7 +98,7 @@ class McpTools:
             finally:
                 call.cancel()  # nothing to do for one that has ended
             answer = call.result()
-            text = cut(answer.text, RESULT_CHARS)
+            text = cut(self._clean(answer.text), RESULT_CHARS)  # first: half of a secret is not recognised
             if answer.failed:
                 raise ServerError(text)
             return text
@@ -89,7 +106,7 @@ class McpTools:
         return run
 
     def _warn(self, message: str) -> None:
-        warning = ev.Warning(code="mcp", message=message[:500])
+        warning = ev.Warning(code="mcp", message=self._clean(message)[:WARNING_CHARS])
         self._tree.observer.emit(warning, SCOPE.get())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from fleet_rlm.runtime.content.contexts import ContextStore
@@ -26,9 +27,8 @@ class WebTools:
         fetcher: Fetcher | None = None,
     ) -> None:
         self._store = store
-        self._permission = permission
         self._attach = attach
-        self._fetcher = fetcher or Fetcher()
+        self._fetcher = replace(fetcher or Fetcher(), visits=permission.host)
 
     def tools(self) -> list[Callable[..., Any]]:
         """The tool."""
@@ -36,8 +36,7 @@ class WebTools:
 
     def fetch_page(self, url: str) -> str:
         """Fetch a web page or file (HTML, PDF, text ...) by its address; the person may be asked first. It becomes a document that the other tools can read, search and delegate."""  # noqa: E501 - one line for the model
-        host = check_url(url).hostname or ""
-        self._permission.host(host)
+        check_url(url)  # a web address and nothing else: `add_named` takes names of files too
         ref = add_named(self._store, url, fetcher=self._fetcher)
         name = self._attach(ref)
         size = f"document {name!r}: {ref.chars:,} characters, {ref.lines:,} lines"
