@@ -10,7 +10,7 @@ from tests.scripted import action, field, scripted
 from fleet_rlm.errors import Conflict, InvalidInput, NotFound
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
-from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
+from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest
 from fleet_rlm.runtime.factory import Workspace
 
 
@@ -47,7 +47,7 @@ def seen(workspace: Workspace, submitted: Submitted, kind: str, seconds: float =
 def test_a_limit_that_is_raised_while_the_turn_waits_lets_it_go_on(workspace: Workspace) -> None:
     submitted = begin(workspace, Limits(calls=5))
     (asked,) = seen(workspace, submitted, "approval.requested")
-    assert (asked.data.kind, asked.data.choices) == ("limit", ["raise", "finish"])
+    assert (asked.data.kind, asked.data.unit, asked.data.choices) == ("limit", "calls", ["raise", "finish"])
     assert "The limit of 5 model calls is reached. Raise it to 10" in asked.data.question
     now = workspace.set_limits(submitted.turn, {"calls": 50})
     assert now.calls == 50
@@ -70,6 +70,30 @@ def test_raise_adds_once_more_what_there_was(workspace: Workspace) -> None:
     events = events_of(workspace, submitted.session)
     assert [e.type for e in events].count("approval.requested") == 1, "one question, however many calls waited"
     assert max(e.data.limits.calls for e in events if e.type == "budget.updated") == 16
+
+
+def test_another_limit_set_meanwhile_does_not_take_the_place_of_the_raise(workspace: Workspace) -> None:
+    submitted = begin(workspace, Limits(calls=8, tokens=1_000_000))
+    (asked,) = seen(workspace, submitted, "approval.requested")
+    workspace.set_limits(submitted.turn, {"tokens": 2_000_000})
+    workspace.answer(submitted.turn, asked.data.id, "raise")
+    result = workspace.wait(submitted.turn, timeout=60)
+    assert (result.status, result.answer) == ("ok", "12")
+    events = events_of(workspace, submitted.session)
+    assert [e.type for e in events].count("approval.requested") == 1, "what was raised is not asked about again"
+    last = [e.data.limits for e in events if e.type == "budget.updated"][-1]
+    assert (last.calls, last.tokens) == (16, 2_000_000)
+
+
+def test_a_fork_keeps_the_limits_that_were_raised(workspace: Workspace) -> None:
+    submitted = begin(workspace, Limits(calls=8))
+    (asked,) = seen(workspace, submitted, "approval.requested")
+    workspace.answer(submitted.turn, asked.data.id, "raise")
+    workspace.wait(submitted.turn, timeout=60)
+    forked = workspace.fork(submitted.turn, ForkEdit(question="and now?"), lm=fan_out(2))
+    assert workspace.wait(forked.turn, timeout=60).answer == "2"
+    (accepted,) = [e.data for e in events_of(workspace, forked.session) if e.type == "turn.accepted"]
+    assert accepted.limits.calls == 16, "what a fork does not change stays as it was"
 
 
 def test_finish_ends_with_the_partial_answer_and_names_the_limit(workspace: Workspace) -> None:
@@ -111,7 +135,7 @@ def test_more_children_can_be_allowed_as_well(workspace: Workspace) -> None:
         )
     )
     (asked,) = seen(workspace, submitted, "approval.requested")
-    assert "2 child runs" in asked.data.question
+    assert "2 child runs" in asked.data.question and asked.data.unit == "children"
     workspace.answer(submitted.turn, asked.data.id, "raise")
     assert workspace.wait(submitted.turn, timeout=60).answer == "xxxx"
 

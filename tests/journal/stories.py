@@ -89,7 +89,7 @@ def a_turn_with_everything() -> list[Draft]:
             *child,
         ),
         Draft(ev.ApprovalResolved(id="apr_1", status="answered", answer="2025"), *child),
-        Draft(ev.ApprovalRequested(id="apr_2", kind="limit", question="Go on?"), *child),
+        Draft(ev.ApprovalRequested(id="apr_2", kind="limit", question="Go on?", unit="calls"), *child),
         Draft(ev.ApprovalResolved(id="apr_2", status="expired", answer=None, who="rule"), *child),
         Draft(ev.ReasoningStarted(id="rea_2"), *child),
         Draft(ev.ReasoningDelta(id="rea_2", text="hm"), *child),
@@ -165,9 +165,10 @@ def interrupted() -> list[Draft]:
 
 
 def still_running() -> list[Draft]:
-    """Cut in the middle of a message."""
+    """A replay, cut in the middle of a message."""
     drafts = story()
-    return [Draft(ev.SessionCreated(title="s")), *drafts[: len(drafts) - 3]]
+    replayed = ev.SessionForked(session="ses_0", seq=12, turn="trn_0", edit="replay")
+    return [Draft(ev.SessionCreated(title="s")), Draft(replayed), *drafts[: len(drafts) - 3]]
 
 
 STORIES = (a_turn_with_everything, two_turns, interrupted, still_running)

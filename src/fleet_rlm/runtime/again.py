@@ -164,7 +164,7 @@ def fork(
     title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
     shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
     session = _found(shop, sid, title, shared, _before(shop.journal, row))
-    request = replace(base, session=session, limits=edit.limits or accepted.limits, origin=origin)
+    request = replace(base, session=session, limits=edit.limits or _last_limits(events, accepted), origin=origin)
     quiet = other or edit.question is not None
     told = _first_limits(accepted, chain)
     return _begun(shop, request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet_rlm.api.schemas.values import Body, Shape
+from fleet_rlm.api.schemas.values import Body, Shape, Unit
 
 
 class RunCancel(Shape):
@@ -40,7 +40,10 @@ class LongText(Shape):
 
 
 class ApprovalAnswer(Shape):
-    """A question of a run, and how it ended. `ts` and `deadline` in milliseconds since 1970 UTC."""
+    """A question of a run, and how it ended. `ts` and `deadline` in milliseconds since 1970 UTC.
+
+    `unit`: the limit that a question of the kind "limit" is about.
+    """
 
     id: str
     turn: str
@@ -52,6 +55,7 @@ class ApprovalAnswer(Shape):
     detail: LongText | None
     deadline: int | None
     otherwise: str | None
+    unit: Unit | None
     status: Literal["open", "answered", "expired", "cancelled"]
     answer: str | None
     who: Literal["person", "rule"] | None

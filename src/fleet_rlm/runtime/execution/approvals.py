@@ -76,6 +76,7 @@ class Approvals:
         detail: str | None = None,
         seconds: float | None = None,
         otherwise: str | None = None,
+        unit: ev.Unit | None = None,
         opened: Callable[[str], None] | None = None,
     ) -> str | None:
         """Ask, and wait for the answer.
@@ -85,12 +86,13 @@ class Approvals:
             detail: what a person may want to read first (arguments, code).
             seconds: how long to wait; None: as long as the policy says.
             otherwise: the rule's answer at the deadline.
+            unit: the limit that it is about, if it is about one.
             opened: told the question's id once it can be answered.
         Errors: InvalidInput (empty or too many questions, too many choices), TreeStopped when the run is stopped.
         """
         scope.stop.check()
         seconds = self._patience_s if seconds is None else seconds
-        entry, request = self._open(scope, kind, question, tuple(choices), detail, seconds, otherwise)
+        entry, request = self._open(scope, kind, question, tuple(choices), detail, seconds, otherwise, unit)
         known = None if self._replay is None else self._replay.approval(scope, kind, request.question)
         if known is not None:  # answered before, in the turn that this one goes on from
             again = msgspec.structs.replace(known, id=request.id, replayed=True)
@@ -134,6 +136,7 @@ class Approvals:
         detail: str | None,
         seconds: float | None,
         otherwise: str | None,
+        unit: ev.Unit | None,
     ) -> tuple[_Open, ev.ApprovalRequested]:
         if not question.strip():
             raise InvalidInput("a question must be a text that is not empty")
@@ -149,6 +152,7 @@ class Approvals:
             deadline=None if seconds is None else int((time.time() + seconds) * 1000),
             seconds=seconds,
             otherwise=otherwise,
+            unit=unit,
         )
         with self._lock:
             if self._count >= MAX_QUESTIONS:

@@ -113,13 +113,14 @@ class LimitQuestions:
                 question=f"The limit of {said} is reached. Raise it to {more} and go on, or finish with what there is?",
                 choices=(RAISE, FINISH),
                 otherwise=FINISH,
+                unit=unit,
                 opened=opened,
             )
         except InvalidInput:  # it has asked too often
             return False
         if answer != RAISE:
             return False
-        if self._budget.limits is question.limits:
+        if not _larger(unit, self._budget.limits, question.limits):  # others may have been set meanwhile
             self._apply(name, now + first)
         return True
 

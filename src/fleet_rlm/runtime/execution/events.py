@@ -477,7 +477,8 @@ class HistoryCompacted(Data):
 class ApprovalRequested(Data):
     """The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer.
 
-    A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run.
+    A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the
+    limit that a "limit" is about.
     """
 
     type = "approval.requested"
@@ -489,6 +490,7 @@ class ApprovalRequested(Data):
     deadline: int | None = None
     seconds: float | None = None
     otherwise: str | None = None
+    unit: Unit | None = None
 
 
 class ApprovalResolved(Data):

@@ -244,6 +244,7 @@ class ApprovalView(View):
     detail: ev.Text | None
     deadline: int | None
     otherwise: str | None
+    unit: ev.Unit | None = None
     status: Literal["open", "answered", "expired", "cancelled"] = "open"
     answer: str | None = None
     who: Literal["person", "rule"] | None = None

@@ -91,7 +91,8 @@ def _renamed(s: Workbench, _e: ev.Event, d: ev.SessionRenamed) -> None:
 
 @_on(ev.SessionForked)
 def _forked(s: Workbench, _e: ev.Event, d: ev.SessionForked) -> None:
-    s.forked_from = ev.Origin(kind="fork", session=d.session, turn=d.turn or "", seq=d.seq)
+    kind = "replay" if d.edit == "replay" else "fork"
+    s.forked_from = ev.Origin(kind=kind, session=d.session, turn=d.turn or "", seq=d.seq)
 
 
 @_on(ev.TurnAccepted)
@@ -341,6 +342,7 @@ def _asked(s: Workbench, e: ev.Event, d: ev.ApprovalRequested) -> None:
         detail=d.detail,
         deadline=d.deadline,
         otherwise=d.otherwise,
+        unit=d.unit,
     )
     if run := _step(s, e, "approval", d.id):
         run.waiting = d.id

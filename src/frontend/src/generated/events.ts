@@ -305,7 +305,7 @@ export interface EventDataByType {
     before_chars: number;
     after_chars: number;
   };
-  /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. */
+  /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the limit that a "limit" is about. */
   "approval.requested": {
     id: string;
     kind: ApprovalKind;
@@ -315,6 +315,7 @@ export interface EventDataByType {
     deadline?: number | null;
     seconds?: number | null;
     otherwise?: string | null;
+    unit?: Unit | null;
   };
   "approval.resolved": {
     id: string;
@@ -580,6 +581,7 @@ export interface ApprovalView {
   detail: Text | null;
   deadline: number | null;
   otherwise: string | null;
+  unit: Unit | null;
   status: "open" | "answered" | "expired" | "cancelled";
   answer: string | null;
   who: "person" | "rule" | null;

@@ -100,7 +100,8 @@ const handlers: Handlers = {
     d.state.title = data.title;
   },
   "session.forked": (d, _e, data) => {
-    d.state.forked_from = { kind: "fork", session: data.session, turn: data.turn ?? "", seq: data.seq };
+    const kind = data.edit === "replay" ? "replay" : "fork";
+    d.state.forked_from = { kind, session: data.session, turn: data.turn ?? "", seq: data.seq };
   },
   "turn.accepted": (d, e, data) => {
     const id = e.turn ?? "";
@@ -364,6 +365,7 @@ const handlers: Handlers = {
       detail: data.detail ?? null,
       deadline: data.deadline ?? null,
       otherwise: data.otherwise ?? null,
+      unit: data.unit ?? null,
       status: "open",
       answer: null,
       who: null,
