@@ -1,4 +1,4 @@
-// Two turns side by side, as GET /turns/{turn}/diff/{other} tells it.
+// Two turns side by side, as GET /turns/{turn}/diff/{other} tells it (runtime/execution/diff.py).
 
 function turnOf(journals, turn) {
   for (const journal of journals.values()) {
@@ -38,36 +38,70 @@ function runsOf(known) {
         usage: {},
         output: null,
         cells: [],
+        replayed: false,
       };
       out.set(e.data.path, run);
       ids.set(e.run, run);
     } else if (e.type === "cell.started") ids.get(e.run)?.cells.push(e.data.code.head);
     else if (e.type === "run.finished") {
       const run = ids.get(e.run);
-      Object.assign(run, { status: e.data.status, usage: e.data.usage, output: e.data.output?.head ?? null });
+      const { status, usage, output, replayed } = e.data;
+      Object.assign(run, { status, usage, output: output?.head ?? null, replayed: replayed ?? false });
     }
   }
   return out;
 }
 
+/** A place without the hashes of what was asked there. */
+const placeOf = (path) => path.replace(/:[0-9a-f]{8}(?=$|[#[/])/g, "");
+
 function change(a, b) {
   if (!a) return "added";
   if (!b) return "removed";
   const same = (key) => JSON.stringify(a[key]) === JSON.stringify(b[key]);
-  return ["task", "model", "status", "output", "cells"].every(same) ? "same" : "changed";
+  const ran = !a.replayed && !b.replayed;
+  return [...["task", "model", "status", "output"], ...(ran ? ["cells"] : [])].every(same)
+    ? "same"
+    : "changed";
+}
+
+/** For paths of the first turn those of the second: the same path, else the next one left at the same place. */
+function partners(before, after) {
+  const left = new Map();
+  for (const path of after.keys()) {
+    if (before.has(path)) continue;
+    const place = placeOf(path);
+    left.set(place, [...(left.get(place) ?? []), path]);
+  }
+  const out = new Map();
+  for (const path of before.keys()) {
+    const other = after.has(path) ? path : left.get(placeOf(path))?.shift();
+    if (other !== undefined) out.set(path, other);
+  }
+  return out;
+}
+
+function pairsOf(before, after) {
+  const partner = partners(before, after);
+  const taken = new Set(partner.values());
+  // What the other turn took whole from the journal has nothing below it to compare.
+  const whole = [...partner]
+    .filter(([path, other]) => before.get(path).replayed !== after.get(other).replayed)
+    .map(([path]) => `${placeOf(path)}/`);
+  const rows = [...before].map(([path, a]) => [path, a, after.get(partner.get(path)) ?? null]);
+  for (const [path, b] of after) if (!taken.has(path)) rows.push([path, null, b]);
+  const seen = new Map();
+  return rows.flatMap(([path, a, b]) => {
+    const place = placeOf(path);
+    if ((!a || !b) && whole.some((above) => place.startsWith(above))) return [];
+    const n = (seen.get(place) ?? 0) + 1;
+    seen.set(place, n);
+    return [{ path: n === 1 ? place : `${place}~${n}`, change: change(a, b), a, b }];
+  });
 }
 
 export function diffOf(journals, left, right) {
   const [a, b] = [turnOf(journals, left), turnOf(journals, right)];
   if (!a || !b) return null;
-  const [before, after] = [runsOf(a), runsOf(b)];
-  const paths = [...new Set([...before.keys(), ...after.keys()])].sort();
-  return {
-    a: side(a, left),
-    b: side(b, right),
-    runs: paths.map((path) => {
-      const [x, y] = [before.get(path) ?? null, after.get(path) ?? null];
-      return { path, change: change(x, y), a: x, b: y };
-    }),
-  };
+  return { a: side(a, left), b: side(b, right), runs: pairsOf(runsOf(a), runsOf(b)) };
 }

@@ -188,10 +188,13 @@ check("questions are answered by button, key and text; the turn goes on", {}, as
   assert.match(await page.getByTestId("waiting").innerText(), /2 questions wait/);
   await page.waitForFunction(() => /2 questions for you/.test(document.title));
   const cards = page.getByTestId("approval");
-  assert.match(await cards.first().getByTestId("approval-deadline").innerText(), /left, then “no” is taken/);
+  assert.match(
+    await cards.first().getByTestId("approval-deadline").innerText(),
+    /left, then “deny” is taken/,
+  );
   await cards.first().focus();
   await page.keyboard.press("y");
-  await page.getByTestId("approval-resolved").filter({ hasText: "You answered “yes”" }).waitFor();
+  await page.getByTestId("approval-resolved").filter({ hasText: "You answered “allow once”" }).waitFor();
   await page.getByTestId("waiting").click();
   await page.waitForFunction(() => document.activeElement?.hasAttribute("data-approval"));
   await page.keyboard.press("2");
@@ -209,6 +212,15 @@ check("at a limit: raised, the turn goes on with the new limits", {}, async (pag
   await page.goto(`${server.url}/s/ses_raise`);
   const card = page.getByTestId("approval");
   assert.equal(await card.getByLabel("Model calls").inputValue(), "28");
+  assert.equal(await card.getByLabel("Cost").inputValue(), "0.06");
+  await page.getByTestId("budget").click();
+  await page.getByTestId("raise-limits").click();
+  const popover = page.getByRole("dialog", { name: "Budget of this turn" });
+  assert.equal(await popover.getByRole("spinbutton", { name: "Model calls" }).inputValue(), "14");
+  assert.equal(await popover.getByRole("spinbutton", { name: "Cost" }).inputValue(), "0.06");
+  await page.keyboard.press("Escape");
+  await card.getByLabel("Model calls").fill("12");
+  assert.equal(await card.getByRole("button", { name: "Raise and continue" }).isDisabled(), true);
   await card.getByLabel("Model calls").fill("90");
   await card.getByRole("button", { name: "Raise and continue" }).click();
   await ended(page);
@@ -231,10 +243,15 @@ check("limits are changed while a turn runs", { speed: 0.4 }, async (page, serve
   await page.getByTestId("budget").click();
   await page.getByTestId("raise-limits").click();
   await page.getByRole("dialog").getByRole("spinbutton", { name: "Model calls" }).fill("512");
+  await page.getByRole("dialog").getByRole("spinbutton", { name: "Time" }).fill("");
   await page.getByRole("button", { name: "Set limits" }).click();
   await ended(page);
   const journal = [...server.state.journals.values()].at(-1);
-  assert.equal(journal.events.filter((e) => e.type === "budget.updated").at(-1).data.limits.calls, 512);
+  const told = journal.events.findLast((e) => e.type === "budget.updated").data.limits;
+  assert.deepEqual(told, { calls: 512 });
+  await page.getByTestId("budget").click();
+  const popover = page.getByRole("dialog", { name: "Budget of this turn" });
+  assert.match(await popover.innerText(), /of 512[\s\S]*Time\s+\S+ no limit/);
 });
 
 check("one run is cancelled with what is below it; the turn goes on", {}, async (page, server) => {
@@ -254,19 +271,64 @@ check("one run is cancelled with what is below it; the turn goes on", {}, async 
   assert.equal(await page.getByTestId("approval").count(), 1);
 });
 
-check("an interrupted turn is resumed, and says what came from the journal", {}, async (page, server) => {
+check("the root run says that cancelling it stops the turn", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_ask`);
+  await page.getByTestId("approval").first().waitFor();
+  await page.getByTestId("tree").focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("c");
+  assert.match(await page.getByTestId("cancel-bar").innerText(), /Stop the whole turn[\s\S]*nothing goes on/);
+  await page.getByRole("button", { name: "Stop the turn" }).click();
+  await ended(page, "cancelled");
+});
+
+check(
+  "an interrupted turn is resumed once, and says what came from the journal",
+  {},
+  async (page, server) => {
+    await page.goto(`${server.url}/s/ses_broken`);
+    await page.getByTestId("resume").click();
+    await page.locator('[data-testid="turn"][data-status="running"]').waitFor();
+    await page.getByTestId("origin").filter({ hasText: "Resumed from turn 1, 9 calls" }).waitFor();
+    await ended(page);
+    await page.getByRole("region", { name: "Messages" }).evaluate((element) => element.scrollTo({ top: 0 }));
+    await page.getByTestId("successor").filter({ hasText: "Resumed in turn 2" }).waitFor();
+    assert.equal(await page.getByTestId("resume").count(), 0);
+    await page.getByTestId("turn-menu").first().click();
+    await page.getByRole("menuitem", { name: "Replay from the journal" }).waitFor();
+    assert.equal(await page.getByRole("menuitem", { name: "Resume" }).count(), 0);
+  },
+);
+
+check("a turn is replayed in a session of its own, which says so", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_renew`);
-  await page.getByTestId("origin").getByRole("button").click();
-  await page.getByRole("region", { name: "Messages" }).evaluate((element) => element.scrollTo({ top: 0 }));
-  await page.getByTestId("resume").click();
-  await page.locator('[data-testid="turn"][data-status="running"]').waitFor();
-  await page.getByTestId("origin").filter({ hasText: "Resumed from turn 1, 9 calls" }).waitFor();
+  await page.getByTestId("turn-menu").last().click();
+  await page.getByRole("menuitem", { name: "Replay from the journal" }).click();
+  await page.waitForURL((url) => !url.pathname.endsWith("ses_renew"));
   await ended(page);
+  assert.match(await page.getByTestId("lineage").innerText(), /Replay of turn 2 of Contracts that renew/);
+  await page.getByTestId("origin").last().filter({ hasText: "Replayed from another session" }).waitFor();
+  assert.equal(await page.getByTestId("run-count").getAttribute("data-total"), "13");
+});
+
+check("a question is asked again with the very limits it had", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_failed`);
+  await page.getByRole("button", { name: "Ask again" }).click();
+  await ended(page);
+  const accepted = server.state.journals.get("ses_failed").events.filter((e) => e.type === "turn.accepted");
+  assert.deepEqual(accepted[1].data.limits, accepted[0].data.limits);
 });
 
 check("a turn at its limit is raised and resumed from its card", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_limit`);
-  await page.getByTestId("raise").locator("summary").click();
+  await page.getByTestId("turn-menu").click();
+  assert.equal(await page.getByRole("menuitem", { name: "Resume" }).count(), 0);
+  await page.getByRole("menuitem", { name: "Raise the limit and continue…" }).click();
+  const calls = page.getByTestId("limits-form").getByLabel("Model calls");
+  await page.waitForFunction((name) => document.activeElement?.id === name, await calls.getAttribute("id"));
+  await calls.fill("20");
+  assert.equal(await page.getByRole("button", { name: "Continue" }).isDisabled(), true);
+  await calls.fill("40");
   await page.getByTestId("limits-form").getByLabel("Cost").fill("2.5");
   await page.getByRole("button", { name: "Continue" }).click();
   await ended(page);
@@ -312,6 +374,20 @@ check("a cell is edited and run from there in a fork", {}, async (page, server) 
   await ended(page);
 });
 
+check("a call is made with another prompt in a fork", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_renew?tab=prompt`);
+  await page.getByTestId("fork-prompt-open").first().click();
+  const field = page.getByTestId("fork-prompt");
+  assert.match(await field.inputValue(), /^Task: Which of these contracts/);
+  assert.equal(await page.getByTestId("fork-submit").isDisabled(), true);
+  await field.fill("Task: only the first contract.");
+  assert.match(await page.getByTestId("fork-form").innerText(), /Different: prompt/);
+  await page.getByTestId("fork-submit").click();
+  await page.waitForURL((url) => !url.pathname.endsWith("ses_renew"));
+  await ended(page);
+  assert.match(await page.getByTestId("lineage").innerText(), /Forked from .* at turn 2/);
+});
+
 check("two turns are compared, run by run", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_renew`);
   await page.getByTestId("turn-menu").last().click();
@@ -322,6 +398,11 @@ check("two turns are compared, run by run", {}, async (page, server) => {
   assert.equal(await page.locator('[data-testid="pair"][data-change="added"]').count(), 5);
   await page.getByRole("button", { name: /Show all/ }).click();
   assert.equal(await page.getByTestId("pair").count(), 13);
+  const taken = page.locator('[data-testid="pair"][data-change="same"]').first();
+  await taken.getByRole("button").click();
+  assert.match(await taken.innerText(), /In B this run was taken whole from an earlier turn/);
+  assert.equal(await taken.getByTestId("diff").count(), 0);
+  await taken.getByRole("button").first().click();
   await page.getByTestId("pair-details").getByRole("link", { name: "Open in B" }).click();
   await page.getByTestId("turn").last().waitFor();
 });

@@ -15,6 +15,7 @@ import {
   sandbox,
   say,
   startRun,
+  takeRun,
   think,
   tool,
 } from "./journal.mjs";
@@ -135,11 +136,18 @@ save_artifact(table.to_csv(), "renewals.csv")
 save_artifact(report(table), "report.md")
 save_artifact(chart(table), "yearly.svg")`;
 
-async function children(player, t, root, cellId, { from = 0, to = 12, replayed = 0, dying = false } = {}) {
+/** `replayed` of them are known: taken whole as a resume does, or each call from the journal (`again`: a replay). */
+async function children(
+  player,
+  t,
+  root,
+  cellId,
+  { to = 12, replayed = 0, again = false, dying = false } = {},
+) {
   const begin = player.journal.ts;
   let last = begin;
-  for (let i = from; i < to; i += 1) {
-    if (!player.live) player.journal.ts = begin + 140 * (i - from);
+  for (let i = 0; i < to; i += 1) {
+    if (!player.live) player.journal.ts = begin + 140 * i;
     const run = startRun(player, t, root, {
       kind: "rlm",
       task: `Does this contract renew by itself? Quote the clause. (${NAMES[i % 8]} ${i + 1})`,
@@ -147,8 +155,25 @@ async function children(player, t, root, cellId, { from = 0, to = 12, replayed =
       contexts: [CONTRACTS],
       site: { cell: cellId, function: "rlm_query_batched", index: i, of: 12 },
     });
-    sandbox(player, run, 21 + i);
     const known = i < replayed;
+    const start = 315_000 * i;
+    const spans = [
+      [start + 2_000, start + 60_000 + ((i * 13_311) % 90_000)],
+      [start + 180_000, start + 180_000 + ((i * 7_919) % 60_000)],
+    ];
+    const output = "{'renews': True, 'notice_days': 60}";
+    if (known && !again) {
+      read(player, run, CONTRACTS, spans);
+      const usage = {
+        calls: 1,
+        prompt_tokens: 2_950 + ((i * 97) % 400),
+        completion_tokens: 140,
+        cost_usd: 0.0031,
+      };
+      takeRun(player, t, run, { usage, output });
+      continue;
+    }
+    sandbox(player, run, 21 + i);
     await call(player, t, run, {
       prompt: "Task: does this contract renew by itself?\ncontext: Slice, never shown.",
       response: "SUBMIT(renews=True, clause=grep('renew')[0].text, notice_days=60)",
@@ -160,11 +185,7 @@ async function children(player, t, root, cellId, { from = 0, to = 12, replayed =
       ...(i === 7 ? { shared: "call_of_4" } : {}),
       ...(known ? { replayed: true } : {}),
     });
-    const start = 315_000 * i;
-    read(player, run, CONTRACTS, [
-      [start + 2_000, start + 60_000 + ((i * 13_311) % 90_000)],
-      [start + 180_000, start + 180_000 + ((i * 7_919) % 60_000)],
-    ]);
+    read(player, run, CONTRACTS, spans);
     const c = await cell(player, run, {
       iteration: 1,
       code: "hits = grep(r'renew|extend|terminat', context)\nSUBMIT(renews=bool(hits), clause=hits[0].text, notice_days=60)",
@@ -174,7 +195,7 @@ async function children(player, t, root, cellId, { from = 0, to = 12, replayed =
     });
     await c.finish();
     if (dying && i === to - 1) break;
-    endRun(player, t, run, { output: "{'renews': True, 'notice_days': 60}" });
+    endRun(player, t, run, { output });
     last = Math.max(last, player.journal.ts);
   }
   if (!player.live) player.journal.ts = last;
@@ -234,8 +255,8 @@ async function iteration(player, t, root, n, { response, code, marks = {}, insid
   player.journal.add("iteration.finished", { id: name, n, model_ms: 1_380, sandbox_ms: spent }, place(root));
 }
 
-/** A turn that a dead process left, and the turn that went on from it with artifacts, memory and thoughts. */
-export async function renewals(player) {
+/** A turn that a dead process left. */
+export async function broken(player) {
   player.journal.add("memory.changed", {
     block: "person",
     before: null,
@@ -253,14 +274,20 @@ export async function renewals(player) {
   });
   for (const run of [...first.t.opened].reverse()) endRun(player, first.t, run, { status: "interrupted" });
   closeTurn(player, first.t, { status: "interrupted" });
-  player.journal.ts += 95_000;
-  await goOn(player, first.t.turn, "resume", 6);
+  return first.t.turn;
 }
 
-/** The same turn once more: `replayed` calls of the children come from the journal. */
-export async function goOn(player, from, kind, replayed, more = {}) {
+/** A broken-off turn, and the turn that went on from it with artifacts, memory and thoughts. */
+export async function renewals(player) {
+  const turn = await broken(player);
+  player.journal.ts += 95_000;
+  await goOn(player, player.journal.sid, turn, "resume", 6);
+}
+
+/** The turn `from` of the session `sid` once more: `replayed` of the children come from the journal. */
+export async function goOn(player, sid, from, kind, replayed, more = {}) {
   const { t, root } = openAudit(player, {
-    origin: { kind, session: player.journal.sid, turn: from },
+    origin: { kind, session: sid, turn: from },
     ...more,
   });
   await think(player, root, THOUGHT, 4);
@@ -283,7 +310,7 @@ export async function goOn(player, from, kind, replayed, more = {}) {
       },
       { name: "rows", type: "list", preview: "[Answer(renews=True, …), …]", size: 17 },
     ],
-    inside: (c) => children(player, t, root, c, { replayed }),
+    inside: (c) => children(player, t, root, c, { replayed, again: kind === "replay" }),
   });
   await think(
     player,
@@ -322,6 +349,9 @@ export async function goOn(player, from, kind, replayed, more = {}) {
   closeTurn(player, t, { answer });
 }
 
+/** The choices of runtime/policy.py. */
+const POLICY = ["allow once", "allow for this turn", "deny"];
+
 /** Waits for a person twice: may a host be read, and what counts as soon. Goes on with the answers. */
 export async function asking(player) {
   const { t, root } = openAudit(player, {
@@ -356,11 +386,11 @@ export async function asking(player) {
   });
   const host = ask(player, root, {
     kind: "host",
-    question: "May the agent read terms.northwind.example?",
-    choices: ["yes", "no"],
+    question: "May something be fetched from terms.northwind.example?",
+    choices: POLICY,
     detail:
       "GET https://terms.northwind.example/hosting/renewal\n\nasked by the tool web_fetch; the host is not on the list of settings.",
-    otherwise: "no",
+    otherwise: "deny",
     seconds: 540,
   });
   const soon = ask(player, run, {
@@ -376,7 +406,7 @@ export async function asking(player) {
     question: "Anything the report should leave out?",
     otherwise: "nothing",
   });
-  const answer = `The host was ${may === "yes" ? "read" : "left out"}; everything due within **${days}** counts as soon. Left out: ${note}.`;
+  const answer = `The host was ${may !== "deny" ? "read" : "left out"}; everything due within **${days}** counts as soon. Left out: ${note}.`;
   await say(player, t, root, answer, 4);
   endRun(player, t, root, { output: answer });
   closeTurn(player, t, { answer });
@@ -386,14 +416,17 @@ export async function asking(player) {
 export async function atLimit(player) {
   const { t, root } = openAudit(player, {
     question: "Read every contract in full and list all obligations.",
-    limits: { calls: 14, cost_usd: 0.06, wall_s: 900, depth: 2, sandboxes: 32 },
+    limits: { calls: 14, cost_usd: 0.06, wall_s: 900, sandboxes: 32 },
   });
   const c = await cell(player, root, { iteration: 1, code: PLAN, ms: 900 });
   await children(player, t, root, c.name, { to: 12 });
-  player.journal.add("budget.warned", { unit: "calls", fraction: 0.7 }, { turn: t.turn });
+  for (const unit of ["calls", "cost"])
+    player.journal.add("budget.warned", { unit, fraction: 0.7 }, { turn: t.turn });
   const answer = await ask(player, root, {
     kind: "limit",
-    question: "The limit of 14 model calls is nearly reached: 12 of 48 contracts are read. Go on?",
+    unit: "calls",
+    question:
+      "The limit of 14 model calls is reached. Raise it to 28 and go on, or finish with what there is?",
     choices: ["raise", "finish"],
     otherwise: "finish",
     seconds: 1_200,

@@ -1,4 +1,5 @@
 // Synthetic journals for tests and screenshots: the shapes are those of runtime/execution/events.py.
+import { createHash } from "node:crypto";
 
 const DAY = 86_400_000;
 
@@ -87,6 +88,14 @@ export class Player {
   }
 }
 
+/** Limits as the server tells them: without those that are none, and without the two defaults. */
+export function told(limits) {
+  const DEFAULTS = { depth: 2, sandboxes: 64 };
+  return Object.fromEntries(
+    Object.entries(limits).filter(([name, value]) => value !== null && value !== DEFAULTS[name]),
+  );
+}
+
 export function openTurn(
   player,
   { question, mode = "rlm", model = "demo/search", sub_model, limits, contexts = [], command, turn, origin },
@@ -100,7 +109,7 @@ export function openTurn(
       mode,
       model,
       sub_model: sub_model ?? model,
-      limits: limits ?? { depth: 2 },
+      limits: told(limits ?? {}),
       contexts,
       ...(command ? { command } : {}),
       ...(origin ? { origin } : {}),
@@ -110,7 +119,7 @@ export function openTurn(
   j.add("turn.started", {}, at);
   return {
     turn: at.turn,
-    limits: limits ?? { depth: 2 },
+    limits: limits ?? {},
     accepted,
     spent: { calls: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0, wall_s: 0 },
     runs: 0,
@@ -121,8 +130,12 @@ export function openTurn(
   };
 }
 
-function pathOf(parent, site) {
-  return parent ? `${parent.path}/${site?.function ?? "call"}.${site?.index ?? 0}` : "0";
+/** As runtime/execution/paths.py names places. */
+function pathOf(parent, { site, task }) {
+  if (!parent) return "root";
+  const hash = createHash("sha256").update(task).digest("hex").slice(0, 8);
+  const index = (site?.of ?? 1) > 1 ? `[${site.index}]` : "";
+  return `${parent.path}/c${parent.cells}.${site?.function ?? "rlm_query"}:${hash}${index}`;
 }
 
 export function startRun(player, t, parent, data) {
@@ -138,7 +151,7 @@ export function startRun(player, t, parent, data) {
       signature: "task: str, context -> answer: str",
       model: t.model,
       max_iterations: 8,
-      path: pathOf(parent, data.site),
+      path: pathOf(parent, data),
       ...data,
     },
     at,
@@ -151,13 +164,16 @@ export function startRun(player, t, parent, data) {
     usage: { calls: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0, wall_s: 0 },
     up: parent,
     box: id("box"),
-    path: pathOf(parent, data.site),
+    path: pathOf(parent, data),
+    cells: 0,
+    boxed: false,
   };
   t.opened.push(run);
   return run;
 }
 
 export function sandbox(player, run, ms = 38) {
+  run.boxed = true;
   const at = { turn: run.turn, run: run.run, parent: run.parent, depth: run.depth };
   player.journal.add("sandbox.requested", { id: run.box, provider: "local" }, at);
   player.journal.add(
@@ -176,7 +192,11 @@ export function sandbox(player, run, ms = 38) {
 export const place = (run) => ({ turn: run.turn, run: run.run, parent: run.parent, depth: run.depth });
 
 /** Ask the person; the play goes on with the answer. */
-export function ask(player, run, { kind = "question", question, choices, detail, seconds = 900, otherwise }) {
+export function ask(
+  player,
+  run,
+  { kind = "question", question, choices, detail, seconds = 900, otherwise, unit },
+) {
   const name = id("apr");
   const at = place(run);
   player.journal.add(
@@ -190,6 +210,7 @@ export function ask(player, run, { kind = "question", question, choices, detail,
       ...(choices ? { choices } : {}),
       ...(detail ? { detail: text(detail) } : {}),
       ...(otherwise ? { otherwise } : {}),
+      ...(unit ? { unit } : {}),
     },
     at,
   );
@@ -253,7 +274,7 @@ export async function call(
     {
       spent: { ...t.spent },
       reserved_calls: t.live,
-      limits: t.limits,
+      limits: told(t.limits),
       children: t.runs - 1,
       live_sandboxes: t.live,
     },
@@ -269,6 +290,7 @@ export async function cell(
   const j = player.journal;
   const at = { turn: run.turn, run: run.run, parent: run.parent, depth: run.depth };
   const name = id("cell");
+  run.cells += 1;
   j.add("cell.started", { id: name, code: text(code), iteration }, at);
   const finish = async (spent = ms) => {
     let chars = 0;
@@ -295,9 +317,16 @@ export async function cell(
   return { name, finish };
 }
 
-export function endRun(player, t, run, { status = "ok", output, error, limit } = {}) {
+/** Taken whole from the journal of an earlier turn: `usage` is what it cost then. */
+export function takeRun(player, t, run, { usage, output }) {
+  Object.assign(run.usage, usage);
+  for (const key of Object.keys(usage)) t.spent[key] += usage[key];
+  endRun(player, t, run, { output, replayed: true });
+}
+
+export function endRun(player, t, run, { status = "ok", output, error, limit, replayed } = {}) {
   const at = { turn: run.turn, run: run.run, parent: run.parent, depth: run.depth };
-  player.journal.add("sandbox.released", { id: run.box }, at);
+  if (run.boxed) player.journal.add("sandbox.released", { id: run.box }, at);
   run.usage.wall_s = (player.journal.ts - run.start) / 1000;
   player.journal.add(
     "run.finished",
@@ -307,6 +336,7 @@ export function endRun(player, t, run, { status = "ok", output, error, limit } =
       ...(output ? { output: text(output) } : {}),
       ...(error ? { error } : {}),
       ...(limit ? { limit } : {}),
+      ...(replayed ? { replayed } : {}),
     },
     at,
   );

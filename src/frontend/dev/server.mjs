@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { blockOf, obey } from "./commands.mjs";
 import { diffOf } from "./diff.mjs";
-import { asking, atLimit, FILES, HOUR, renewals, waiting } from "./engine.mjs";
+import { asking, atLimit, broken, FILES, HOUR, renewals, waiting } from "./engine.mjs";
 import { id, Journal } from "./journal.mjs";
 import { failing, limited, recorded, search, wide } from "./scenarios.mjs";
 
@@ -55,6 +55,7 @@ export async function startServer({
     keep(await recorded("ses_failed", "Incident report", 26 * 3_600_000, failing));
     keep(await recorded("ses_limit", "Quarterly reports", 3 * 86_400_000, limited));
     keep(await recorded("ses_renew", "Contracts that renew", HOUR, renewals));
+    keep(await recorded("ses_broken", "Renewals, broken off", 2 * HOUR, broken));
     for (const [sid, title, play] of [
       ["ses_ask", "Supplier terms", asking],
       ["ses_raise", "All obligations", atLimit],

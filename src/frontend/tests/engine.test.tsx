@@ -31,7 +31,7 @@ describe("answers to questions", () => {
     expect(yesAndNo(["no", "yes"])).toEqual({ yes: "yes", no: "no" });
     expect(yesAndNo(["raise", "finish"])).toEqual({ yes: "raise", no: "finish" });
     expect(yesAndNo(["30 days", "60 days"])).toEqual({ yes: null, no: null });
-    expect(yesAndNo(["yes", "yes, always", "no"])).toEqual({ yes: null, no: null });
+    expect(yesAndNo(["yes", "yes, always", "no"])).toEqual({ yes: "yes", no: "no" });
     expect(answerOfKey("Y", ["allow", "deny"])).toBe("allow");
     expect(answerOfKey("n", ["allow", "deny"])).toBe("deny");
     expect(answerOfKey("2", ["a", "b"])).toBe("b");

@@ -1,9 +1,7 @@
 import { Globe, Hand, Layers, MessageCircleQuestion, Receipt, Wrench } from "lucide-react";
 import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { live } from "@/app";
-import { LimitsForm } from "@/budget/LimitsForm";
-import { limitsOf } from "@/budget/meters";
-import type { ApprovalKind, Limits } from "@/generated/events";
+import type { ApprovalKind } from "@/generated/events";
 import { BlobText } from "@/inspector/BlobText";
 import { useSelection } from "@/shell/selection";
 import { setInspector } from "@/shell/ui";
@@ -13,7 +11,9 @@ import { inputLook } from "@/ui/Field";
 import { useNow } from "@/ui/useNow";
 import { clock } from "@/workspace/format";
 import type { ApprovalView, TurnView, Workbench } from "@/workspace/state";
-import { answerOfKey, KINDS, yesAndNo } from "./answers";
+import { AtLimit } from "./AtLimit";
+import { answerOfKey, KINDS } from "./answers";
+import { Choices } from "./Choices";
 
 const ICONS: Record<ApprovalKind, typeof Hand> = {
   question: MessageCircleQuestion,
@@ -40,33 +40,6 @@ function Deadline({ approval }: { approval: ApprovalView }) {
     <span data-testid="approval-deadline" className={left < 60_000 ? "text-warn" : undefined}>
       {left > 0 ? `${clock(left)} left, then ${then}` : `Time is up: ${then}`}
     </span>
-  );
-}
-
-function Choices({ approval, onAnswer }: { approval: ApprovalView; onAnswer: (answer: string) => void }) {
-  const { yes, no } = yesAndNo(approval.choices);
-  return (
-    <div className="mt-2.5 flex flex-wrap gap-2">
-      {approval.choices.map((choice, index) => {
-        const key = choice === yes ? "Y" : choice === no ? "N" : index < 9 ? String(index + 1) : null;
-        return (
-          <Button
-            key={choice}
-            look={choice === yes ? "primary" : "plain"}
-            className="max-w-full"
-            data-testid="approval-choice"
-            onClick={() => onAnswer(choice)}
-          >
-            <span className="truncate first-letter:uppercase">{choice}</span>
-            {key && (
-              <kbd className="rounded-sm border border-current px-1 font-mono text-2xs opacity-60 pointer-coarse:hidden">
-                {key}
-              </kbd>
-            )}
-          </Button>
-        );
-      })}
-    </div>
   );
 }
 
@@ -100,33 +73,6 @@ function FreeText({ onAnswer }: { onAnswer: (answer: string) => void }) {
         Answer
       </Button>
     </form>
-  );
-}
-
-/** A limit is reached: new limits first, then the answer that lets it go on. */
-function AtLimit({ turn, approval, onAnswer }: CardProps & { onAnswer: (answer: string) => void }) {
-  const { yes, no } = yesAndNo(approval.choices);
-  const go = async (limits: Limits) => {
-    const sid = live.session;
-    if (!sid || !yes) return;
-    const set = Object.keys(limits).length > 0;
-    const ack = set ? await live.command(sid, { op: "budget.set", args: { turn: turn.id, limits } }) : null;
-    if (!ack || ack.ok) onAnswer(yes);
-  };
-  if (!yes || !no) return <Choices approval={approval} onAnswer={onAnswer} />;
-  return (
-    <div className="mt-3">
-      <LimitsForm
-        label="Limits to go on with"
-        limits={limitsOf(turn)}
-        reached={turn.budget?.exhausted ?? turn.budget?.warned.at(-1) ?? null}
-        submit="Raise and continue"
-        always
-        onSubmit={(limits) => void go(limits)}
-      >
-        <Button onClick={() => onAnswer(no)}>Accept partial</Button>
-      </LimitsForm>
-    </div>
   );
 }
 
@@ -206,7 +152,7 @@ export function ApprovalCard(props: CardProps) {
       <fieldset disabled={sent} className="min-w-0">
         <legend className="sr-only">Answers</legend>
         {approval.kind === "limit" ? (
-          <AtLimit {...props} onAnswer={(text) => void answer(text)} />
+          <AtLimit turn={turn} approval={approval} onAnswer={(text) => void answer(text)} />
         ) : approval.choices.length > 0 ? (
           <Choices approval={approval} onAnswer={(text) => void answer(text)} />
         ) : (

@@ -12,12 +12,14 @@ export const KINDS: Record<ApprovalKind, string> = {
 const YES = /^(yes|y|allow|approve|ok|raise|continue|go on)\b/i;
 const NO = /^(no|n|deny|refuse|reject|accept|finish|stop)\b/i;
 
-/** The choice that lets the run go on as it wants to, and the one that does not; null where the words do not tell. */
+/**
+ * The choice that lets the run go on as it wants to, and the one that does not; null where the words do not tell. Of
+ * several that let it the first one is meant (the policy puts "allow once" before "allow for this turn").
+ */
 export function yesAndNo(choices: readonly string[]): { yes: string | null; no: string | null } {
-  if (choices.length !== 2) return { yes: null, no: null };
-  const yes = choices.find((choice) => YES.test(choice)) ?? null;
-  const no = choices.find((choice) => choice !== yes && NO.test(choice)) ?? null;
-  return yes && no ? { yes, no } : { yes: null, no: null };
+  const yes = choices.find((choice) => YES.test(choice));
+  const [no, ...others] = choices.filter((choice) => NO.test(choice));
+  return yes && no && others.length === 0 ? { yes, no } : { yes: null, no: null };
 }
 
 /** What a key answers: Y and N where there are a yes and a no, 1 to 9 for a choice by its place. */

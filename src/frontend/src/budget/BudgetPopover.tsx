@@ -13,8 +13,9 @@ import type { TurnView } from "@/workspace/state";
 import { useWorkspace } from "@/workspace/store";
 import { Bar, WORD } from "./Bar";
 import type { BudgetLayerProps } from "./BudgetMeter";
+import { limitsOf } from "./inForce";
 import { LimitsForm } from "./LimitsForm";
-import { level, limitsOf, type Meter, metersOf } from "./meters";
+import { level, type Meter, metersOf } from "./meters";
 import { Spenders } from "./Spenders";
 
 function Line({ meter }: { meter: Meter }) {
@@ -54,7 +55,7 @@ function Raise({ turn, onDone }: { turn: TurnView; onDone: () => void }) {
       <LimitsForm
         label="Limits of this turn"
         limits={limitsOf(turn)}
-        reached={turn.budget?.exhausted ?? turn.budget?.warned.at(-1) ?? null}
+        reached={turn.budget?.exhausted ?? null}
         submit="Set limits"
         onSubmit={(limits) => void send(limits)}
       />

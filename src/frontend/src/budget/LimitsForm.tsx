@@ -2,7 +2,7 @@ import { type FormEvent, useState } from "react";
 import type { Limits, Unit } from "@/generated/events";
 import { Button } from "@/ui/Button";
 import { LimitFields } from "./LimitFields";
-import { changedLimits, LIMIT_FIELDS, raised, UNIT_FIELD } from "./limits";
+import { changedLimits, isRaised, LIMIT_FIELDS, raised, UNIT_FIELD } from "./limits";
 
 const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
 
@@ -12,6 +12,8 @@ export interface LimitsFormProps {
   limits: Limits;
   /** The limit that was reached: proposed twice as high, and the field to begin with. */
   reached?: Unit | null;
+  /** Without a higher one there is no going on. */
+  must?: boolean;
   submit: string;
   /** Send also when nothing was changed. */
   always?: boolean;
@@ -24,7 +26,8 @@ export function LimitsForm(props: LimitsFormProps) {
   const { limits, reached = null } = props;
   const [wanted, setWanted] = useState<Limits>(() => raised(limits, reached));
   const changed = changedLimits(limits, wanted);
-  const nothing = Object.keys(changed).length === 0 && !props.always;
+  const low = props.must && reached !== null && !isRaised(limits, wanted, reached);
+  const nothing = low || (Object.keys(changed).length === 0 && !props.always);
   const first = reached ? UNIT_FIELD[reached] : undefined;
   const send = (event: FormEvent) => {
     event.preventDefault();

@@ -1,4 +1,5 @@
 import type { Limits, Unit } from "@/generated/events";
+import { DEFAULTS } from "./inForce";
 
 /** The limits a person sets: field, label, unit, step. */
 export const LIMIT_FIELDS: [keyof Limits & string, string, string, number][] = [
@@ -39,6 +40,21 @@ export const UNIT_FIELD: Partial<Record<Unit, keyof Limits>> = {
   children: "children",
   sandboxes: "sandboxes",
 };
+
+/** Every limit by its name, null for none: what is left out of a command comes from the settings. */
+export function allLimits(limits: Limits): Limits {
+  const none = { calls: null, tokens: null, cost_usd: null, wall_s: null, children: null };
+  return { ...none, ...DEFAULTS, ...limits };
+}
+
+/** Whether a unit's limit is higher after than before, or gone. */
+export function isRaised(before: Limits, after: Limits, unit: Unit): boolean {
+  const field = UNIT_FIELD[unit];
+  if (!field) return true;
+  const [was, is] = [before[field], after[field]];
+  if (is == null) return !(field in DEFAULTS);
+  return was != null && is > was;
+}
 
 /** The same limits with the one that was reached twice as high: a proposal, to be changed by hand. */
 export function raised(limits: Limits, unit: Unit | null): Limits {

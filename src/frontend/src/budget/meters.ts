@@ -1,8 +1,9 @@
-import type { Limits, Unit } from "@/generated/events";
+import type { Unit } from "@/generated/events";
 import { clock, compact, cost, number } from "@/workspace/format";
 import type { TurnView, Workbench } from "@/workspace/state";
 import { liveUsage } from "@/workspace/tree";
 import { forecast, progressOf } from "./forecast";
+import { limitsOf } from "./inForce";
 
 export interface Meter {
   unit: Unit;
@@ -17,11 +18,6 @@ export interface Meter {
   forecast: string | null;
   /** That is more than the limit. */
   over: boolean;
-}
-
-/** The limits in force: those it began with, with what was changed since. */
-export function limitsOf(turn: TurnView): Limits {
-  return { ...turn.limits, ...turn.budget?.limits };
 }
 
 function share(used: number | null, limit: number | null | undefined): number | null {

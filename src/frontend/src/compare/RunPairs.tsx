@@ -6,7 +6,7 @@ import { Button } from "@/ui/Button";
 import { compact, cost, number, plural } from "@/workspace/format";
 import { DiffText } from "./DiffText";
 import { isSame } from "./diffs";
-import { byPath, type Change, depthOf, type RunPair, type Side, type SideRun } from "./shape";
+import { byPath, type Change, depthOf, type RunPair, type Side, type SideRun, textsOf } from "./shape";
 
 const LOOK: Record<Change, [typeof Plus, string, string]> = {
   same: [Equal, "text-muted", "the same"],
@@ -27,17 +27,8 @@ function spent(run: SideRun | null): string {
 function Details({ pair, a, b }: { pair: RunPair; a: Side; b: Side }) {
   const x = pair.a;
   const y = pair.b;
-  const cells = Math.max(x?.cells.length ?? 0, y?.cells.length ?? 0);
-  const parts: [string, string, string][] = [
-    ["Task", x?.task ?? "", y?.task ?? ""],
-    ...Array.from({ length: cells }, (_, i): [string, string, string] => [
-      `Cell ${i + 1}`,
-      x?.cells[i] ?? "",
-      y?.cells[i] ?? "",
-    ]),
-    ["Output", x?.output ?? "", y?.output ?? ""],
-  ];
-  const different = parts.filter(([, before, after]) => !isSame(before, after));
+  const taken = x?.replayed && y?.replayed ? "both turns" : x?.replayed ? "A" : y?.replayed ? "B" : null;
+  const different = textsOf(pair).filter(([, before, after]) => !isSame(before, after));
   const link = (side: Side, run: SideRun | null, name: string) =>
     run && (
       <Link
@@ -66,7 +57,17 @@ function Details({ pair, a, b }: { pair: RunPair; a: Side; b: Side }) {
         {link(a, x, "A")}
         {link(b, y, "B")}
       </p>
-      {different.length === 0 && <p className="text-xs text-muted">Task, code and output are the same.</p>}
+      {taken && (
+        <p className="text-xs text-muted">
+          In {taken} this run was taken whole from an earlier turn: its output came from the journal, no code
+          was run.
+        </p>
+      )}
+      {different.length === 0 && (
+        <p className="text-xs text-muted">
+          {taken ? "Task and output are the same." : "Task, code and output are the same."}
+        </p>
+      )}
       {different.map(([name, before, after]) => (
         <div key={name}>
           <h3 className="mb-1 text-xs font-medium text-muted">{name}</h3>

@@ -24,6 +24,8 @@ export interface SideRun {
   usage: Usage;
   output: string | null;
   cells: string[];
+  /** Its output came from an earlier turn's journal: no cell of it was run, and nothing below it. */
+  replayed: boolean;
 }
 
 export type Change = "same" | "changed" | "added" | "removed";
@@ -44,6 +46,21 @@ export interface TurnDiff {
 
 export const getDiff = (a: string, b: string) =>
   request<TurnDiff>(`/turns/${encodeURIComponent(a)}/diff/${encodeURIComponent(b)}`, {}, ["a", "b", "runs"]);
+
+/** What there is to compare of two runs, by name. */
+export function textsOf({ a, b }: RunPair): [name: string, before: string, after: string][] {
+  const ran = !a?.replayed && !b?.replayed;
+  const cells = ran ? Math.max(a?.cells.length ?? 0, b?.cells.length ?? 0) : 0;
+  return [
+    ["Task", a?.task ?? "", b?.task ?? ""],
+    ...Array.from({ length: cells }, (_, i): [string, string, string] => [
+      `Cell ${i + 1}`,
+      a?.cells[i] ?? "",
+      b?.cells[i] ?? "",
+    ]),
+    ["Output", a?.output ?? "", b?.output ?? ""],
+  ];
+}
 
 /** Places in the order of the tree: "0/2" before "0/10", a parent before its children. */
 export function byPath(x: RunPair, y: RunPair): number {

@@ -1,5 +1,5 @@
 import { explain } from "@/api/client";
-import { type UploadPart, uploadContext } from "@/api/upload";
+import type { UploadPart } from "@/api/upload";
 import type { ContextRef } from "@/generated/events";
 import { uuid7 } from "@/transport/ids";
 import { type Attachment, editAttachment, editDraft, getDraft } from "./drafts";
@@ -29,6 +29,7 @@ export async function attach(
   const stop = new AbortController();
   uploads.set(id, stop);
   try {
+    const { uploadContext } = await import("@/api/upload");
     const ref = await uploadContext(
       name,
       parts,

@@ -1,13 +1,14 @@
 import { Link } from "@tanstack/react-router";
 import { CircleAlert, Gauge, GitFork, Play, RotateCcw } from "lucide-react";
 import { useState } from "react";
+import { limitsOf } from "@/budget/inForce";
 import { LimitsForm } from "@/budget/LimitsForm";
 import { UNIT_WORDS } from "@/budget/limits";
-import { limitsOf } from "@/budget/meters";
 import type { Limits } from "@/generated/events";
 import { useSelection } from "@/shell/selection";
 import { setInspector } from "@/shell/ui";
 import { runName } from "@/tree/TreeRow";
+import { resumes, successor } from "@/turns/resumes";
 import { useTurnActions } from "@/turns/useTurnActions";
 import { Button } from "@/ui/Button";
 import { CopyButton } from "@/ui/CopyButton";
@@ -78,7 +79,26 @@ function Culprit({ bench, turn }: OutcomeProps) {
   );
 }
 
-function Actions({ turn, first = "resume" }: { turn: TurnView; first?: "resume" | "retry" }) {
+/** Where a turn was gone on with already. */
+function Successor({ bench, turn }: OutcomeProps) {
+  const [, select] = useSelection();
+  const next = successor(bench, turn);
+  if (!next) return null;
+  return (
+    <p className="mt-1 text-sm" data-testid="successor">
+      Resumed in{" "}
+      <button
+        type="button"
+        className="text-accent underline underline-offset-2"
+        onClick={() => select({ turn: next, run: undefined, cell: undefined })}
+      >
+        turn {bench.turn_order.indexOf(next) + 1}
+      </button>
+    </p>
+  );
+}
+
+function Actions({ bench, turn }: OutcomeProps) {
   const { resume, retry, openFork } = useTurnActions();
   const [busy, setBusy] = useState(false);
   const once = async (what: Promise<boolean>) => {
@@ -86,10 +106,9 @@ function Actions({ turn, first = "resume" }: { turn: TurnView; first?: "resume" 
     await what;
     setBusy(false);
   };
-  const go = (
+  const go = resumes(bench, turn) === "now" && (
     <Button
-      key="resume"
-      look={first === "resume" ? "primary" : "plain"}
+      look="primary"
       data-testid="resume"
       disabled={busy}
       title="Finished calls come from the journal; only the rest is done"
@@ -101,8 +120,6 @@ function Actions({ turn, first = "resume" }: { turn: TurnView; first?: "resume" 
   );
   const again = (
     <Button
-      key="retry"
-      look={first === "retry" ? "primary" : "plain"}
       disabled={busy}
       title="The same question from the beginning"
       icon={<RotateCcw size={13} aria-hidden="true" />}
@@ -112,12 +129,20 @@ function Actions({ turn, first = "resume" }: { turn: TurnView; first?: "resume" 
     </Button>
   );
   return (
-    <div className="mt-2.5 flex flex-wrap gap-2">
-      {first === "resume" ? [go, again] : [again, go]}
-      <Button look="quiet" icon={<GitFork size={13} aria-hidden="true" />} onClick={() => openFork(turn.id)}>
-        Fork
-      </Button>
-    </div>
+    <>
+      <Successor bench={bench} turn={turn} />
+      <div className="mt-2.5 flex flex-wrap gap-2">
+        {go}
+        {again}
+        <Button
+          look="quiet"
+          icon={<GitFork size={13} aria-hidden="true" />}
+          onClick={() => openFork(turn.id)}
+        >
+          Fork
+        </Button>
+      </div>
+    </>
   );
 }
 
@@ -137,7 +162,7 @@ function Failed({ bench, turn }: OutcomeProps) {
           Open model settings
         </Link>
       )}
-      <Actions turn={turn} />
+      <Actions bench={bench} turn={turn} />
     </Card>
   );
 }
@@ -145,6 +170,7 @@ function Failed({ bench, turn }: OutcomeProps) {
 function AtLimit({ bench, turn }: OutcomeProps) {
   const { resume, openFork } = useTurnActions();
   const [done, setDone] = useState(false);
+  const how = resumes(bench, turn);
   const unit = turn.limit ? UNIT_WORDS[turn.limit] : "the budget";
   const go = (limits: Limits) => {
     setDone(true);
@@ -158,7 +184,8 @@ function AtLimit({ bench, turn }: OutcomeProps) {
           : "No partial answer could be made; what was reached is in the tree."}
       </p>
       <Culprit bench={bench} turn={turn} />
-      {!done && (
+      <Successor bench={bench} turn={turn} />
+      {how && !done && (
         <details className="mt-2 open:[&>summary]:mb-2" data-testid="raise">
           <summary className="inline-flex h-8 list-none items-center rounded-md border border-line bg-panel px-3 text-sm font-medium hover:bg-sunken pointer-coarse:h-10">
             Raise and continue
@@ -167,6 +194,7 @@ function AtLimit({ bench, turn }: OutcomeProps) {
             label="Limits to resume with"
             limits={limitsOf(turn)}
             reached={turn.limit}
+            must={how === "raised"}
             submit="Continue"
             always
             onSubmit={go}
@@ -187,14 +215,15 @@ function AtLimit({ bench, turn }: OutcomeProps) {
 
 /** How a turn ended when it was not simply answered: what happened, where, and what to do. */
 export default function Outcome(props: OutcomeProps) {
-  const { turn } = props;
+  const { bench, turn } = props;
   if (turn.status === "failed") return <Failed {...props} />;
   if (turn.status === "limit") return <AtLimit {...props} />;
   if (turn.status === "interrupted") {
     return (
       <Card tone="warn" title="The server was restarted while this turn ran">
-        What was reached is kept. Resuming takes the finished calls from the journal and does the rest.
-        <Actions turn={turn} />
+        What was reached is kept.
+        {resumes(bench, turn) && " Resuming takes the finished calls from the journal and does the rest."}
+        <Actions bench={bench} turn={turn} />
       </Card>
     );
   }
@@ -202,7 +231,7 @@ export default function Outcome(props: OutcomeProps) {
     return (
       <div className="text-sm text-muted" data-testid="outcome">
         You stopped this turn. What was reached is in the tree.
-        <Actions turn={turn} />
+        <Actions bench={bench} turn={turn} />
       </div>
     );
   }

@@ -132,8 +132,9 @@ export default function ContextTab({ bench, turn, run }: ContextTabProps) {
       ))}
       {all.length > 0 && (
         <p className="text-2xs text-muted">
-          Read means: code of a run had these characters in its hands. Darker parts were read by more runs.
-          Click a part to see its lines.
+          Read means looked at: searched, printed, joined, iterated over, or put into a prompt. Naming a
+          context, measuring it, slicing it or handing a slice to a sub-run is not reading. Darker parts were
+          read by more runs. Click a part to see its lines.
         </p>
       )}
     </div>

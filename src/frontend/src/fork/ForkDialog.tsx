@@ -4,33 +4,36 @@ import { type FormEvent, useState } from "react";
 import { explain } from "@/api/client";
 import { useModels } from "@/api/queries";
 import { readBlob } from "@/api/resources";
+import { limitsOf } from "@/budget/inForce";
 import { LimitFields } from "@/budget/LimitFields";
 import { changedLimits } from "@/budget/limits";
-import { limitsOf } from "@/budget/meters";
 import { isSame } from "@/compare/diffs";
-import type { Limits } from "@/generated/events";
+import type { Limits, Text } from "@/generated/events";
 import { type ForkTarget, useUi } from "@/shell/ui";
 import type { ForkEdit } from "@/transport/frames";
 import { useTurnActions } from "@/turns/useTurnActions";
 import { Button } from "@/ui/Button";
 import { Dialog } from "@/ui/Dialog";
 import { Field, inputLook } from "@/ui/Field";
-import type { CellView, TurnView } from "@/workspace/state";
+import { bytes, number } from "@/workspace/format";
+import type { TurnView } from "@/workspace/state";
 import { useWorkspace } from "@/workspace/store";
 import { CodeEditor } from "./CodeEditor";
 
 const WHOLE = 1_000_000;
+/** The server takes no longer text. */
+const MOST = 400_000;
 
-/** The whole code of a cell: the journal holds only the head of a long one. */
-function useCode(cell: CellView | undefined) {
-  const ref = cell?.code.ref ?? null;
+/** The whole of a text: the journal holds only the head of a long one. */
+function useWhole(text: Text | undefined) {
+  const ref = text?.ref ?? null;
   const { data, error } = useQuery({
     queryKey: ["blob", ref],
     queryFn: () => readBlob(ref ?? "", 0, WHOLE),
     enabled: ref !== null,
     staleTime: Number.POSITIVE_INFINITY,
   });
-  return { code: ref === null ? (cell?.code.head ?? "") : (data ?? null), error };
+  return { whole: ref === null ? (text?.head ?? "") : (data ?? null), error };
 }
 
 function ModelField(props: { label: string; value: string; onChange: (model: string) => void; id: string }) {
@@ -54,20 +57,29 @@ function ModelField(props: { label: string; value: string; onChange: (model: str
   );
 }
 
+/** What is edited: the code of a cell, the prompt of a call, or (neither) the question. `text` is as it was. */
+interface Edited {
+  cell?: string;
+  call?: string;
+  text: string;
+}
+
 interface Wanted {
-  question: string;
-  code: string | null;
+  text: string;
   model: string;
   sub_model: string;
   limits: Limits;
 }
 
-function editOf(turn: TurnView, cell: CellView | undefined, code: string, wanted: Wanted): ForkEdit {
+function editOf(turn: TurnView, edited: Edited, wanted: Wanted): ForkEdit {
   const limits = changedLimits(limitsOf(turn), wanted.limits);
-  const text = wanted.code ?? code;
+  const { cell, call } = edited;
+  const text = cell || call ? wanted.text : wanted.text.trim();
+  const other = text !== edited.text && !(cell && isSame(text, edited.text));
   return {
-    ...(!cell && wanted.question.trim() !== turn.question ? { question: wanted.question.trim() } : {}),
-    ...(cell && !isSame(text, code) ? { cell: { id: cell.id, code: text } } : {}),
+    ...(other && cell ? { cell: { id: cell, code: text } } : {}),
+    ...(other && call ? { prompt: { call, text } } : {}),
+    ...(other && !cell && !call ? { question: text } : {}),
     ...(wanted.model.trim() && wanted.model !== turn.model ? { model: wanted.model.trim() } : {}),
     ...(wanted.sub_model.trim() && wanted.sub_model !== turn.sub_model
       ? { sub_model: wanted.sub_model.trim() }
@@ -104,21 +116,68 @@ function More({ wanted, change }: { wanted: Wanted; change: (more: Partial<Wante
   );
 }
 
+interface PartProps {
+  edited: Edited;
+  text: string;
+  onChange: (text: string) => void;
+}
+
+const plain = `${inputLook} h-auto! resize-y py-1.5`;
+
+/** The one text that a fork is about. */
+function Part({ edited, text, onChange }: PartProps) {
+  if (edited.cell)
+    return (
+      <div>
+        <p className="mb-1 text-sm font-medium">Code of the cell</p>
+        <CodeEditor label="Code of the cell" value={text} onChange={onChange} />
+        <p className="mt-1 text-2xs text-muted">
+          Everything before this cell is taken from the journal; from this cell on the run goes its own way.
+        </p>
+      </div>
+    );
+  const prompt = edited.call !== undefined;
+  return (
+    <div>
+      <label htmlFor="fork-text" className="mb-1 block text-sm font-medium">
+        {prompt ? "Prompt of the call" : "Question"}
+      </label>
+      <textarea
+        id="fork-text"
+        data-testid={prompt ? "fork-prompt" : "fork-question"}
+        rows={prompt ? 18 : 4}
+        spellCheck={!prompt}
+        className={prompt ? `${plain} font-mono text-xs leading-[19px]` : `${plain} leading-5`}
+        value={text}
+        onChange={(event) => onChange(event.target.value)}
+      />
+      {prompt && (
+        <p className="mt-1 text-2xs text-muted">
+          Everything before this call is taken from the journal; the call is made with these words, and the
+          run goes on from its answer. Lines such as [system] and [user] begin a message: keep them. Without
+          them the text takes the place of the last message.
+        </p>
+      )}
+    </div>
+  );
+}
+
 const close = () => useUi.setState({ forking: null });
 
-function Form({ turn, cell, code }: { turn: TurnView; cell: CellView | undefined; code: string }) {
+function Form({ turn, edited }: { turn: TurnView; edited: Edited }) {
   const { fork } = useTurnActions();
   const [busy, setBusy] = useState(false);
   const [wanted, setWanted] = useState<Wanted>({
-    question: turn.question,
-    code: null,
+    text: edited.text,
     model: turn.model,
     sub_model: turn.sub_model,
     limits: limitsOf(turn),
   });
   const change = (more: Partial<Wanted>) => setWanted((before) => ({ ...before, ...more }));
-  const edit = editOf(turn, cell, code, wanted);
+  const edit = editOf(turn, edited, wanted);
   const nothing = Object.keys(edit).length === 0;
+  const long = wanted.text.length > MOST;
+  const said = Object.keys(edit).join(", ").replace("sub_model", "model of sub-runs");
   const submit = async (event: FormEvent) => {
     event.preventDefault();
     setBusy(true);
@@ -128,41 +187,16 @@ function Form({ turn, cell, code }: { turn: TurnView; cell: CellView | undefined
   return (
     <form noValidate onSubmit={submit} className="flex min-h-0 flex-1 flex-col" data-testid="fork-form">
       <div className="min-h-0 flex-1 space-y-3 overflow-y-auto p-4">
-        {cell ? (
-          <div>
-            <p className="mb-1 text-sm font-medium">Code of the cell</p>
-            <CodeEditor
-              label="Code of the cell"
-              value={wanted.code ?? code}
-              onChange={(text) => change({ code: text })}
-            />
-            <p className="mt-1 text-2xs text-muted">
-              Everything before this cell is taken from the journal; from this cell on the run goes its own
-              way.
-            </p>
-          </div>
-        ) : (
-          <div>
-            <label htmlFor="fork-question" className="mb-1 block text-sm font-medium">
-              Question
-            </label>
-            <textarea
-              id="fork-question"
-              data-testid="fork-question"
-              rows={4}
-              className={`${inputLook} h-auto! resize-y py-1.5 leading-5`}
-              value={wanted.question}
-              onChange={(event) => change({ question: event.target.value })}
-            />
-          </div>
-        )}
+        <Part edited={edited} text={wanted.text} onChange={(text) => change({ text })} />
         <More wanted={wanted} change={change} />
       </div>
       <div className="flex items-center gap-2 border-t px-4 py-2.5">
         <p className="min-w-0 flex-1 text-2xs text-muted">
-          {nothing
-            ? "Nothing is different yet."
-            : `Different: ${Object.keys(edit).join(", ").replace("sub_model", "model of sub-runs")}`}
+          {long
+            ? `Too long: at most ${number(MOST)} characters.`
+            : nothing
+              ? "Nothing is different yet."
+              : `Different: ${said}`}
         </p>
         <Button look="quiet" onClick={close}>
           Cancel
@@ -170,36 +204,54 @@ function Form({ turn, cell, code }: { turn: TurnView; cell: CellView | undefined
         <Button
           type="submit"
           look="primary"
-          disabled={busy || nothing || (!cell && !wanted.question.trim())}
+          disabled={busy || nothing || long || !wanted.text.trim()}
           icon={<GitFork size={13} aria-hidden="true" />}
           data-testid="fork-submit"
         >
-          {cell ? "Run from here in a fork" : "Fork"}
+          {edited.cell || edited.call ? "Run from here in a fork" : "Fork"}
         </Button>
       </div>
     </form>
   );
 }
 
-/** A new session that shares the past of this one and goes its own way: another question, another cell, model, limits. */
+/**
+ * A new session that shares the past of this one and goes its own way: another question, another cell, another prompt,
+ * model, limits.
+ */
 export default function ForkDialog({ target }: { target: ForkTarget }) {
   const turn = useWorkspace((state) => state.bench?.turns[target.turn]);
   const cell = useWorkspace((state) => state.bench?.cells[target.cell ?? ""]);
-  const { code, error } = useCode(cell);
+  const call = useWorkspace((state) => state.bench?.calls[target.call ?? ""]);
+  const source = cell?.code ?? call?.prompt;
+  const { whole, error } = useWhole(source);
   if (!turn) return null;
+  const what = cell ? "this cell" : call ? "another prompt" : "this question";
   return (
     <Dialog
       open
-      width={cell ? 720 : 560}
+      width={source ? 720 : 560}
       onClose={close}
-      title={cell ? "Fork from this cell" : "Fork from this question"}
+      title={call ? `Fork with ${what}` : `Fork from ${what}`}
       description="Makes a new session; this one stays as it is."
     >
       {error && <p className="p-4 text-sm text-err">{explain(error).message}</p>}
-      {code === null ? (
-        !error && <p className="p-4 text-sm text-muted">Reading the code</p>
+      {whole === null ? (
+        !error && <p className="p-4 text-sm text-muted">Reading the {cell ? "code" : "prompt"}</p>
+      ) : (source?.bytes ?? 0) > WHOLE ? (
+        <p className="p-4 text-sm">
+          This text is too long to be edited here: {bytes(source?.bytes ?? 0)}, and a fork takes at most{" "}
+          {number(MOST)} characters.
+        </p>
       ) : (
-        <Form turn={turn} cell={cell} code={code} />
+        <Form
+          turn={turn}
+          edited={{
+            ...(cell ? { cell: cell.id } : {}),
+            ...(call ? { call: call.id } : {}),
+            text: source ? whole : turn.question,
+          }}
+        />
       )}
     </Dialog>
   );

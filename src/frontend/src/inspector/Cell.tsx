@@ -9,7 +9,7 @@ import { StatusIcon, statusWord } from "@/ui/StatusIcon";
 import { useNow } from "@/ui/useNow";
 import { duration, number, plural } from "@/workspace/format";
 import type { CellView } from "@/workspace/state";
-import { tally } from "@/workspace/tree";
+import { hasOwnCells, tally } from "@/workspace/tree";
 import { CodeText } from "./CodeText";
 import { Output } from "./Output";
 import type { RunProps } from "./RunDetail";
@@ -106,14 +106,16 @@ export function Cell(props: RunProps & { cell: CellView; n: number }) {
         <span>{statusWord(cell.status)}</span>
         <span className="ml-auto">{duration(cell.ms ?? Math.max(0, now - cell.started_ts))}</span>
         <CopyButton text={cell.code.head} label="Copy code" />
-        <IconButton
-          label="Edit this cell and run from here in a fork"
-          className="size-6"
-          data-testid="fork-cell"
-          onClick={() => useUi.setState({ forking: { turn: props.turn.id, cell: cell.id } })}
-        >
-          <GitFork size={13} aria-hidden="true" />
-        </IconButton>
+        {hasOwnCells(props.run) && (
+          <IconButton
+            label="Edit this cell and run from here in a fork"
+            className="size-6"
+            data-testid="fork-cell"
+            onClick={() => useUi.setState({ forking: { turn: props.turn.id, cell: cell.id } })}
+          >
+            <GitFork size={13} aria-hidden="true" />
+          </IconButton>
+        )}
       </header>
       <CodeText code={cell.code} errorLine={cell.error?.line ?? null} />
       <SubRuns {...props} />

@@ -1,4 +1,7 @@
+import { GitFork } from "lucide-react";
 import { ContextChips } from "@/conversation/ContextChips";
+import { useUi } from "@/shell/ui";
+import { Button } from "@/ui/Button";
 import { StatusIcon } from "@/ui/StatusIcon";
 import { bytes, duration } from "@/workspace/format";
 import { BlobText } from "./BlobText";
@@ -7,7 +10,7 @@ import type { RunProps } from "./RunDetail";
 const NEWEST = 30;
 
 /** Exactly what the model was sent, per call; contexts are named, because their text is not in the prompt. */
-export function PromptTab({ bench, run }: RunProps) {
+export function PromptTab({ bench, turn, run }: RunProps) {
   const calls = run.steps.flatMap((step) => (step.kind === "call" ? (bench.calls[step.id] ?? []) : []));
   const shown = calls.slice(0, NEWEST);
   return (
@@ -37,7 +40,18 @@ export function PromptTab({ bench, run }: RunProps) {
             </span>
           </summary>
           <div className="space-y-2 border-t p-2.5">
-            <p className="text-2xs font-medium text-muted">Prompt</p>
+            <div className="flex items-center gap-2">
+              <p className="flex-1 text-2xs font-medium text-muted">Prompt</p>
+              <Button
+                look="quiet"
+                className="h-6 px-1.5 text-2xs"
+                data-testid="fork-prompt-open"
+                icon={<GitFork size={12} aria-hidden="true" />}
+                onClick={() => useUi.setState({ forking: { turn: turn.id, call: call.id } })}
+              >
+                Fork with another prompt
+              </Button>
+            </div>
             <BlobText text={call.prompt} label="prompt" />
             {call.response && (
               <>

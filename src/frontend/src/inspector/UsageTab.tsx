@@ -22,6 +22,7 @@ function cacheOf(bench: Workbench, run: RunView) {
     const next = bench.runs[stack.pop() ?? ""];
     if (!next) continue;
     stack.push(...next.children);
+    if (next.replayed) out.replayed += next.usage.calls ?? 0;
     for (const step of next.steps) {
       const call = step.kind === "call" ? bench.calls[step.id] : undefined;
       if (!call) continue;

@@ -3,6 +3,7 @@ import { Command } from "cmdk";
 import {
   ArrowUpRight,
   FileText,
+  Gauge,
   GitCompareArrows,
   GitFork,
   Keyboard,
@@ -26,7 +27,9 @@ import { useSelection, VIEWS } from "@/shell/selection";
 import { nextTheme } from "@/shell/theme";
 import { isMac, setInspector, toast, toggleList, useUi } from "@/shell/ui";
 import { runName } from "@/tree/TreeRow";
-import { resumable, useTurnActions } from "@/turns/useTurnActions";
+import { resumes } from "@/turns/resumes";
+import { showRaise } from "@/turns/showRaise";
+import { useTurnActions } from "@/turns/useTurnActions";
 import { pickTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
 
@@ -76,12 +79,23 @@ function TurnItems() {
   const turn = pickTurn(bench, chosen);
   if (!bench || !turn) return null;
   const running = turn.status === "running";
+  const how = resumes(bench, turn);
   return (
     <Command.Group heading="This turn">
       {running && (
         <Item icon={<Square size={14} />} words="Stop the turn" hint={`${MOD}.`} run={stopActive} />
       )}
-      {resumable(turn) && (
+      {how === "raised" && (
+        <Item
+          icon={<Gauge size={14} />}
+          words="Raise the limit and continue the turn…"
+          run={() => {
+            select({ turn: turn.id });
+            showRaise(turn.id);
+          }}
+        />
+      )}
+      {how === "now" && (
         <Item icon={<Play size={14} />} words="Resume the turn" run={() => void actions.resume(turn)} />
       )}
       {!running && (

@@ -10,10 +10,11 @@ export interface Toast {
   action?: { label: string; run: () => void };
 }
 
-/** What a fork starts from: a turn, and the cell whose code is to be another. */
+/** What a fork starts from: a turn, and the cell whose code, or the call whose prompt, is to be another. */
 export interface ForkTarget {
   turn: string;
   cell?: string;
+  call?: string;
 }
 
 interface UiState {

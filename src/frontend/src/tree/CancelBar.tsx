@@ -33,6 +33,7 @@ export default function CancelBar({ bench }: { bench: Workbench }) {
     if (open) yes.current?.focus();
   }, [open]);
   if (!run || !open) return null;
+  const root = run.parent === null;
   const below = runningBelow(bench, run);
   const cancel = () => {
     void live.command(bench.sid, { op: "run.cancel", args: { turn: run.turn, run: run.id } });
@@ -41,7 +42,7 @@ export default function CancelBar({ bench }: { bench: Workbench }) {
   return (
     <div
       role="alertdialog"
-      aria-label="Cancel this run?"
+      aria-label={root ? "Stop the whole turn?" : "Cancel this run?"}
       data-testid="cancel-bar"
       className="flex shrink-0 flex-wrap items-center gap-2 border-t bg-panel px-3 py-2 text-xs"
       onKeyDown={(event) => {
@@ -49,11 +50,13 @@ export default function CancelBar({ bench }: { bench: Workbench }) {
       }}
     >
       <span className="min-w-40 flex-1">
-        Cancel <span className="font-medium">{runName(run).slice(0, 60)}</span>
-        {below > 0 && ` and ${plural(below, "running sub-run")}`}? Its parent goes on without it.
+        {root ? "Stop the whole turn, " : "Cancel "}
+        <span className="font-medium">{runName(run).slice(0, 60)}</span>
+        {below > 0 && `${root ? "," : ""} and ${plural(below, "running sub-run")}`}?{" "}
+        {root ? "This is its first run: nothing goes on without it." : "Its parent goes on without it."}
       </span>
       <Button ref={yes} look="danger" className="h-7" onClick={cancel}>
-        Cancel run
+        {root ? "Stop the turn" : "Cancel run"}
       </Button>
       <Button look="quiet" className="h-7" onClick={close}>
         Keep it

@@ -5,6 +5,7 @@ import type { Opening } from "@/ui/layer";
 import type { MenuItem } from "@/ui/Menu";
 import { RadixMenu } from "@/ui/RadixMenu";
 import { useWorkspace } from "@/workspace/store";
+import { lastCell } from "@/workspace/tree";
 import type { RunMenuProps } from "./RunMenuButton";
 import { askCancel } from "./runKeys";
 
@@ -13,11 +14,16 @@ export function RunMenu({ run: id, ...layer }: RunMenuProps & Opening) {
   const [, select] = useSelection();
   const { openFork, copyLink } = useTurnActions();
   if (!run) return null;
-  const cell = run.steps.findLast((step) => step.kind === "cell")?.id;
+  const cell = lastCell(run);
   const here = { turn: run.turn, run: run.id };
   const items: (MenuItem | false)[] = [
     run.status === "running" && {
-      label: run.children.length ? "Cancel with its sub-runs…" : "Cancel this run…",
+      label:
+        run.parent === null
+          ? "Stop the whole turn…"
+          : run.children.length
+            ? "Cancel with its sub-runs…"
+            : "Cancel this run…",
       hint: "c",
       danger: true,
       icon: <Ban size={14} />,

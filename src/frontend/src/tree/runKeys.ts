@@ -1,6 +1,7 @@
 import { create } from "zustand";
 import { toast, useUi } from "@/shell/ui";
 import { useWorkspace } from "@/workspace/store";
+import { lastCell } from "@/workspace/tree";
 
 /** The run whose cancellation waits for a yes. */
 export const useCancel = create<{ run: string | null }>(() => ({ run: null }));
@@ -17,7 +18,7 @@ function openMenu(run: string): void {
 
 function fork(id: string): void {
   const run = useWorkspace.getState().bench?.runs[id];
-  const cell = run?.steps.findLast((step) => step.kind === "cell")?.id;
+  const cell = run && lastCell(run);
   if (run) useUi.setState({ forking: cell ? { turn: run.turn, cell } : { turn: run.turn } });
 }
 

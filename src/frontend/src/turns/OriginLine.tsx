@@ -10,11 +10,13 @@ const LOOK = {
   fork: [GitFork, "Forked from"],
 } as const;
 
-/** How many model and tool calls of a turn got their answer from the journal. */
+/** How many model and tool calls of a turn got their answer from the journal, with those of runs taken whole. */
 export function replayedCalls(bench: Workbench, turn: TurnView): number {
   let count = 0;
   for (const id of turn.runs) {
-    for (const step of bench.runs[id]?.steps ?? []) {
+    const run = bench.runs[id];
+    if (run?.replayed) count += run.usage.calls ?? 0;
+    for (const step of run?.steps ?? []) {
       if (bench.calls[step.id]?.replayed || bench.tools[step.id]?.replayed) count += 1;
     }
   }

@@ -1,9 +1,12 @@
-import { GitCompareArrows, GitFork, Link2, Play, Repeat2, RotateCcw } from "lucide-react";
+import { Gauge, GitCompareArrows, GitFork, Link2, Play, Repeat2, RotateCcw } from "lucide-react";
 import type { Opening, Triggered } from "@/ui/layer";
 import type { MenuItem } from "@/ui/Menu";
 import { RadixMenu } from "@/ui/RadixMenu";
 import type { TurnView } from "@/workspace/state";
-import { resumable, useTurnActions } from "./useTurnActions";
+import { useWorkspace } from "@/workspace/store";
+import { resumes } from "./resumes";
+import { showRaise } from "./showRaise";
+import { useTurnActions } from "./useTurnActions";
 
 export interface TurnMenuProps extends Triggered {
   turn: TurnView;
@@ -13,8 +16,15 @@ export interface TurnMenuProps extends Triggered {
 /** Everything that can be done with a turn. */
 export function TurnMenu({ turn, ...layer }: TurnMenuProps & Opening) {
   const actions = useTurnActions();
+  const how = useWorkspace(({ bench }) => (bench ? resumes(bench, turn) : null));
   const items: (MenuItem | false)[] = [
-    resumable(turn) && {
+    how === "raised" && {
+      label: "Raise the limit and continue…",
+      icon: <Gauge size={14} />,
+      movesFocus: true,
+      onSelect: () => showRaise(turn.id),
+    },
+    how === "now" && {
       label: "Resume",
       icon: <Play size={14} />,
       onSelect: () => void actions.resume(turn),

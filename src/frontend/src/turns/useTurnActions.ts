@@ -1,5 +1,6 @@
 import { useNavigate } from "@tanstack/react-router";
 import { live } from "@/app";
+import { allLimits } from "@/budget/limits";
 import type { Limits } from "@/generated/events";
 import { toast, useUi } from "@/shell/ui";
 import type { Command, ForkEdit } from "@/transport/frames";
@@ -29,7 +30,7 @@ export function useTurnActions() {
           mode: turn.mode,
           model: turn.model,
           sub_model: turn.sub_model,
-          limits: turn.limits,
+          limits: allLimits(turn.limits),
           contexts: turn.contexts.map((context) => context.sha256),
         },
       }),
@@ -41,9 +42,4 @@ export function useTurnActions() {
       toast("Link copied");
     },
   };
-}
-
-/** A turn that did not come to its answer can go on from its journal. */
-export function resumable(turn: TurnView): boolean {
-  return ["interrupted", "failed", "limit", "cancelled"].includes(turn.status);
 }

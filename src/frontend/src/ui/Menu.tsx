@@ -6,6 +6,8 @@ export interface MenuItem {
   icon?: ReactNode;
   hint?: string;
   danger?: boolean;
+  /** It leads the focus elsewhere: the menu does not give it back to its button. */
+  movesFocus?: boolean;
   onSelect: () => void;
 }
 

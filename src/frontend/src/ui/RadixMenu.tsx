@@ -1,9 +1,11 @@
 import { clsx } from "clsx";
 import { DropdownMenu as Radix } from "radix-ui";
+import { useRef } from "react";
 import type { Opening } from "./layer";
 import type { MenuProps } from "./Menu";
 
 export function RadixMenu(props: MenuProps & Opening) {
+  const elsewhere = useRef(false);
   return (
     <Radix.Root modal={false} defaultOpen={props.startOpen}>
       <Radix.Trigger asChild>{props.trigger}</Radix.Trigger>
@@ -14,12 +16,19 @@ export function RadixMenu(props: MenuProps & Opening) {
           side={props.side ?? "bottom"}
           sideOffset={4}
           collisionPadding={8}
+          onCloseAutoFocus={(event) => {
+            if (elsewhere.current) event.preventDefault();
+            elsewhere.current = false;
+          }}
           className="z-50 min-w-44 animate-in rounded-lg border border-line bg-raised p-1 shadow-float"
         >
           {props.items.map((item) => (
             <Radix.Item
               key={item.label}
-              onSelect={item.onSelect}
+              onSelect={() => {
+                elsewhere.current = item.movesFocus ?? false;
+                item.onSelect();
+              }}
               className={clsx(
                 "flex h-8 cursor-pointer items-center gap-2 rounded-md px-2 text-sm outline-none data-[highlighted]:bg-sunken pointer-coarse:h-10",
                 item.danger && "text-err",

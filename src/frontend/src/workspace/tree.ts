@@ -207,3 +207,13 @@ export function liveUsage(
   }
   return out;
 }
+
+/** Whether the cells are ours to change: a sub-agent that model-written code built has its own way with them. */
+export function hasOwnCells(run: RunView): boolean {
+  return run.signature !== "dspy.RLM";
+}
+
+/** The newest cell that a fork could begin at. */
+export function lastCell(run: RunView): string | undefined {
+  return hasOwnCells(run) ? run.steps.findLast((step) => step.kind === "cell")?.id : undefined;
+}

@@ -1,0 +1,4 @@
+export class Journal {
+  constructor(sid: string, title: string, startMs?: number);
+  add(type: string, data: object, at?: object): object;
+}

@@ -1,0 +1,15 @@
+const FRAMES = 40;
+
+/** To the card where a turn's limit is raised, opened, with the focus in its field; it may have to be drawn first. */
+export function showRaise(turn: string, left = FRAMES): void {
+  const at = `[data-turn="${CSS.escape(turn)}"] [data-testid="raise"]`;
+  const card = document.querySelector<HTMLDetailsElement>(at);
+  if (!card) {
+    if (left > 0) requestAnimationFrame(() => showRaise(turn, left - 1));
+    return;
+  }
+  card.open = true;
+  card.scrollIntoView({ block: "center" });
+  const field = card.querySelector<HTMLElement>("input[data-reached]") ?? card.querySelector("input");
+  field?.focus({ preventScroll: true });
+}
