@@ -108,17 +108,13 @@ class TurnRunner:
         sub_choice = request.sub_model or (default_sub if request.model is None else None)
         sub = _bound(sub_choice, registry) if sub_choice is not None else root
         judge = (_bound(registry.judge_model, registry) if registry.judge_model else root) if registry.judges else None
+        limits = request.limits or ev.Limits()
         for model in (root, sub, judge):
-            _check_price(model, request)
+            _check_price(model, limits)
         if request.mode == "direct":
             check_direct(request.contexts)
 
-        def named(name: str) -> BoundModel:
-            model = _bound(name, registry)
-            _check_price(model, request)
-            return model
-
-        return Models(root, sub, judge, registry.allowed, named)
+        return Models(root, sub, judge, registry.allowed, lambda name: _bound(name, registry))
 
     def run(
         self,
@@ -186,11 +182,20 @@ class TurnRunner:
 
         root, sub = metered(models.root, "root"), metered(models.sub, "sub")
         make = models.named
+        unpriced = [model.name for model in (models.root, models.sub, models.judge) if model and not model.priced]
+
+        def named(name: str) -> MeteredLM:
+            model = make(name) if make is not None else models.sub
+            _check_price(model, budget.limits)
+            if not model.priced:  # from now on no cost limit can be set
+                unpriced.append(model.name)
+            return metered(model, "sub")
+
         choice = ModelChoice(
             root=root,
             sub=sub,
             allowed=models.allowed if make is not None else (),
-            make=lambda name: metered(make(name) if make is not None else models.sub, "sub"),
+            make=named,
         )
         return TurnTree(
             sid=sid,
@@ -209,7 +214,7 @@ class TurnRunner:
             variable_mode=self._variable_mode,
             failure=lambda error: _model_error(error, models.root),
             at_limit=request.at_limit or self._at_limit,
-            unpriced=next((model.name for model in (models.root, models.sub) if not model.priced), None),
+            unpriced=unpriced,
             replay=replay,
             policy=self._policy if request.present is not False else self._policy.alone(),
         )
@@ -266,9 +271,9 @@ def _checked(tree: TurnTree, request: TurnRequest, answer: Answer, cited: list[e
     return answer
 
 
-def _check_price(model: BoundModel | None, request: TurnRequest) -> None:
+def _check_price(model: BoundModel | None, limits: ev.Limits) -> None:
     """Errors: InvalidInput when a cost limit is set that cannot hold for this model."""
-    if model is not None and request.limits is not None and request.limits.cost_usd is not None and not model.priced:
+    if model is not None and limits.cost_usd is not None and not model.priced:
         raise InvalidInput(
             f"the price of {model.name} is unknown, so a cost limit cannot hold",
             hint=f'limit calls or tokens instead, or give its price in the settings: [prices."{model.name}"]',

@@ -211,7 +211,15 @@ class TreeBudget:
     def deepest_level(self) -> int:
         """The deepest level of the recursion that can have a sandbox: each level above it, the agent's own included,
         may hold one that waits."""
-        return max(0, min(self.limits.depth - 1, self.limits.sandboxes - 1 - self._first_level))
+        return self.deepest_under(self.limits)
+
+    def deepest_under(self, limits: Limits) -> int:
+        """The same under other limits."""
+        return max(0, min(limits.depth - 1, self.deepest_chain(limits)))
+
+    def deepest_chain(self, limits: Limits) -> int:
+        """The deepest level whose sandbox and those of all the levels above it fit the limit of sandboxes."""
+        return limits.sandboxes - 1 - self._first_level
 
     @property
     def exhausted(self) -> Unit | None:

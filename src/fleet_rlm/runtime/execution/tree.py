@@ -39,7 +39,7 @@ class TurnTree:
     """The shared services of one turn. `failure` maps whatever a provider raised to one of our ModelErrors.
 
     `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
-    `at_limit`: what happens at a limit; `unpriced`: the name of a model whose price is unknown.
+    `at_limit`: what happens at a limit; `unpriced`: the names of models whose price is unknown; it grows.
     `replay`: what a journal knows, when the turn is run again.
     """
 
@@ -60,7 +60,7 @@ class TurnTree:
     policy: Policy = field(default_factory=Policy)
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     at_limit: AtLimit = "finish"
-    unpriced: str | None = None
+    unpriced: list[str] = field(default_factory=list[str])
     isolation: str | None = None
     provider: str | None = None
     published: Callable[[], Iterable[ev.ArtifactPublished]] = tuple
@@ -74,6 +74,7 @@ class TurnTree:
     _staged: set[str] = field(default_factory=set[str])
     _staging: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _setting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
@@ -135,15 +136,17 @@ class TurnTree:
     def set_limits(self, changes: Mapping[str, Any]) -> ev.Limits:
         """Other limits from now on, by their names in `Limits`; what waits for more goes on at once.
 
-        Returns all limits as they are now. Errors: InvalidInput (below what is spent; money where a price is unknown).
+        Returns all limits as they are now. Errors: InvalidInput (below what is spent or lives; more than the policy
+        allows; money where a price is unknown).
         """
-        if changes.get("cost_usd") is not None and self.unpriced is not None:
+        if changes.get("cost_usd") is not None and self.unpriced:
             raise InvalidInput(
-                f"the price of {self.unpriced} is unknown, so a cost limit cannot hold",
+                f"the price of {self.unpriced[0]} is unknown, so a cost limit cannot hold",
                 hint="limit calls or tokens instead",
             )
-        self.budget.set_limits(msgspec.structs.replace(self.budget.limits, **changes))
-        self.scheduler.sandboxes.limits_changed()
+        with self._setting:  # one change after another: each begins with the limits that the last one left
+            limits = self.policy.check_limits(msgspec.structs.replace(self.budget.limits, **changes))
+            self.scheduler.sandboxes.change(limits, lambda: self.budget.set_limits(limits))
         self.observer.budget(self.budget, now=True)
         self._questions.limits_changed()
         return self.budget.limits

@@ -46,6 +46,7 @@ from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 MAX_BATCH = 10_000
 CANCELLED = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 SIGNATURE_CHARS = 500
+SUB_AGENT = "sub-agent"
 UNWIND_S = 10.0
 """How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
 
@@ -326,6 +327,7 @@ class InterpreterFactory:
     def _sub_agent(self) -> DaytonaInterpreter:
         tree = self._tree
         places = self._scope.places
+        tree.gate.depth(self._scope.depth + 1, SUB_AGENT)
         path = places.child(places.branch("dspy.RLM", None))
         scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
         gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
@@ -338,7 +340,7 @@ class InterpreterFactory:
         tree.opened(scope)
         tree.observer.run_started(
             scope,
-            ev.RunStarted(kind="rlm", task="sub-agent", signature="dspy.RLM", model=tree.sub_lm.name, site=site),
+            ev.RunStarted(kind="rlm", task=SUB_AGENT, signature="dspy.RLM", model=tree.sub_lm.name, site=site),
         )
         self._scope.child_opened()
         # The sub-agent's calls are made in this same context until it shuts its interpreter down.
