@@ -25,7 +25,7 @@ from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime import again
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.compare import compare
-from fleet_rlm.runtime.config import Secret, Settings, load_settings
+from fleet_rlm.runtime.config import Settings, load_settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
@@ -37,6 +37,7 @@ from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.recovery import close_interrupted
 from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, ForkEdit, Submitted, TurnRequest, TurnResult
+from fleet_rlm.runtime.redaction import redactor
 
 if TYPE_CHECKING:
     import dspy
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 TITLE_CHARS = 60
 DEMO_MODEL = "demo/search"
-HIDDEN = "•••"
-SHORTEST_SECRET = 8
 SANDBOX_TOOLS = frozenset({"run_python", "run_shell", "list_files", "read_file", "write_file"})
 """Tools whose use makes a sandbox that outlives the turn."""
 log = logging.getLogger(__name__)
@@ -400,22 +399,6 @@ def title_of(question: str) -> str:
     """A session's first title: the beginning of its first question."""
     line = " ".join(question.split())
     return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rsplit(" ", 1)[0] + "…"
-
-
-def redactor(settings: Settings) -> Callable[[str], str]:
-    """A function that removes the settings' secrets from a text."""
-    secrets = [settings.api_key, settings.daytona_api_key, *settings.keys.values()]
-    plain = {s.reveal() for s in secrets if isinstance(s, Secret)}
-    values = sorted(plain.union(*(server.secrets() for server in settings.mcp)), key=len, reverse=True)
-    hidden = [value for value in values if len(value) >= SHORTEST_SECRET]
-
-    def redact(text: str) -> str:
-        for value in hidden:
-            if value in text:
-                text = text.replace(value, HIDDEN)
-        return text
-
-    return redact
 
 
 def _cleaned(origin: ev.Origin | None, clean: Callable[[str], str]) -> ev.Origin | None:

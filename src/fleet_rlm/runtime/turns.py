@@ -39,6 +39,7 @@ from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
 from fleet_rlm.runtime.policy import Policy
+from fleet_rlm.runtime.redaction import Redactor
 from fleet_rlm.runtime.tools.memory import turn_memory
 
 DELTA_CHARS = 2_000
@@ -84,7 +85,7 @@ class TurnRunner:
         blobs: BlobStore,
         contexts: ContextStore,
         sandboxes: SandboxRuntime,
-        redact: Callable[[str], str],
+        redact: Redactor,
         kit: AgentKit | None = None,
         call_width: int = CALL_WIDTH,
         variable_mode: VariableMode = "auto",
@@ -127,7 +128,9 @@ class TurnRunner:
         plan: Plan | None = None,
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
-        observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact)
+        observer = TurnObserver(
+            self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact, so_far=self._redact.so_far
+        )
         tree = self._tree(request, models, observer, plan)
         cancel.arm(tree)
         observer.emit_all(

@@ -23,7 +23,7 @@ from fleet_rlm.runtime.execution.events import (
     Usage,
 )
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
-from fleet_rlm.runtime.factory import HIDDEN
+from fleet_rlm.runtime.redaction import HIDDEN
 
 MAX_COMMAND = 200
 

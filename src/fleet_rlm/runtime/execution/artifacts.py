@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import mimetypes
 import threading
 from collections.abc import Callable, Iterable
@@ -86,12 +87,13 @@ class ArtifactShelf:
         name = checked_name(name)
         if len(data) > MAX_BYTES:
             raise TooLarge(f"{name} has {len(data):,} bytes, an artifact at most {MAX_BYTES:,}")
-        sha256 = self._blobs.put(data).removeprefix("blob_")
+        sha256 = hashlib.sha256(data).hexdigest()
         with self._lock:
             if (known := self._published.get((name, sha256))) is not None:
                 return known
             if len(self._published) >= MAX_IN_TURN or self._bytes + len(data) > MAX_BYTES_IN_TURN:
                 raise TooLarge(f"this turn has published {len(self._published)} artifacts, {self._bytes:,} bytes")
+            self._blobs.put(data)  # only now: what is refused must not fill the disk
             made = Artifact(new_id("art"), name, self._version(name, sha256), sha256, len(data), kind_of(name, data))
             self._published[name, sha256] = made
             self._bytes += len(data)

@@ -106,14 +106,28 @@ def entered(scope: RunScope) -> Generator[RunScope]:
 
 
 class TurnObserver:
-    """Emits the events of one turn. Thread-safe; every method is quick."""
+    """Emits the events of one turn. Thread-safe; every method is quick.
 
-    def __init__(self, sink: EventSink, texts: TextStore, *, sid: str, turn: str, redact: Callable[[str], str]) -> None:
+    `redact` removes secrets from a text, `so_far` from one that is still growing (None: as `redact`).
+    """
+
+    def __init__(
+        self,
+        sink: EventSink,
+        texts: TextStore,
+        *,
+        sid: str,
+        turn: str,
+        redact: Callable[[str], str],
+        so_far: Callable[[str], str] | None = None,
+    ) -> None:
         self.sid = sid
         self.turn = turn
         self._sink = sink
         self._texts = texts
         self._redact = redact
+        self.so_far = so_far or redact
+        """A growing text for an event: without secrets, and without an end that may become one."""
         self._lock = threading.Lock()
         self._budget_at = 0.0
         self.runs = 0

@@ -72,28 +72,32 @@ class Sender:
         answer: Future[Any] = Future()
         abort: Future[None] = Future()
         # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
-        call = self._streamed if asked.drives and not asked.unstreamed and self._can_stream else self._in_one_piece
+        shown = asked.drives and not asked.unstreamed and self._can_stream
+        sink = CallStream(self._observer, asked.scope) if shown else None
 
         def work() -> None:
             token = _entries.set(asked.entries)
             try:
-                answer.set_result(call(asked, abort))
+                answer.set_result(self._streamed(asked, abort, sink) if sink else self._in_one_piece(asked, abort))
             except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 answer.set_exception(exc)
             finally:
                 _entries.reset(token)
 
         context = copy_context()
-        _threads.run(lambda: context.run(work))
-        asked.scope.stop.race(answer)
-        if not answer.done():
-            abort.set_result(None)
-            asked.scope.stop.check()
-        return answer.result()
+        try:
+            _threads.run(lambda: context.run(work))
+            asked.scope.stop.race(answer)
+            if not answer.done():
+                abort.set_result(None)
+                asked.scope.stop.check()
+            return answer.result()
+        finally:
+            if sink is not None:  # here and not in the call's thread, which may go on after the run has ended
+                sink.close(whole=answer.done() and answer.exception() is None)
 
-    def _streamed(self, asked: Request, abort: Future[None]) -> Any:
-        """The call on DSPy's asynchronous path, whose chunks go to a `CallStream`; `abort` closes the request."""
-        sink = CallStream(self._observer, asked.scope)
+    def _streamed(self, asked: Request, abort: Future[None], sink: CallStream) -> Any:
+        """The call on DSPy's asynchronous path, whose chunks go to `sink`; `abort` closes the request."""
 
         async def call() -> Any:
             with dspy.context(send_stream=sink):
@@ -106,8 +110,6 @@ class Sender:
         except LMError as error:
             asked.broke_off = sink.begun and _broke_off(error)
             raise
-        finally:
-            sink.close()
 
     def _in_one_piece(self, asked: Request, abort: Future[None]) -> Any:
         """The same call unstreamed; `abort` closes the request of DSPy's own engines."""

@@ -59,9 +59,13 @@ class GrowingText:
         self._id: str | None = None
         self.shown = ""
 
-    def show(self, text: str) -> None:
-        """The text so far; what does not continue what was shown is left out."""
-        clean = self._observer.clean(text[:SHOWN_CHARS])
+    def show(self, text: str, *, whole: bool = False) -> None:
+        """The text so far; what does not continue what was shown is left out.
+
+        Until it is `whole`, an end of it that may be the beginning of a secret is held back.
+        """
+        whole = whole and len(text) <= SHOWN_CHARS
+        clean = self._observer.clean(text) if whole else self._observer.so_far(text[:SHOWN_CHARS])
         if len(clean) <= len(self.shown) or not clean.startswith(self.shown):
             return
         if self._id is None:
@@ -87,6 +91,7 @@ class CallStream:
     """Takes the chunks of one call (`async send`, as DSPy's `send_stream` wants it) and shows what is for people.
 
     `scope.streams`: the run speaks to the person, so its answer is a message; of any other run only thoughts are shown.
+    Chunks come from the thread of the call, which the end of a run does not wait for: after `close` they are dropped.
     """
 
     def __init__(self, observer: TurnObserver, scope: RunScope) -> None:
@@ -99,18 +104,23 @@ class CallStream:
         self._thought = GrowingText(observer, scope, "reasoning")
         self._provider_thought = GrowingText(observer, scope, "reasoning")
         self._at = 0.0
+        self._lock = threading.Lock()
+        self._closed = False
         self.begun = False
         _pace.opened(1)
 
     async def send(self, chunk: Any) -> None:
         """One chunk in OpenAI's shape."""
-        self.begun = True
-        for choice in chunk.get("choices") or []:
-            self._take(choice.get("delta") or {})
-        now = time.monotonic()
-        if now - self._at >= _pace.every_s:
-            self._at = now
-            self._show(done=False)
+        with self._lock:
+            if self._closed:
+                return
+            self.begun = True
+            for choice in chunk.get("choices") or []:
+                self._take(choice.get("delta") or {})
+            now = time.monotonic()
+            if now - self._at >= _pace.every_s:
+                self._at = now
+                self._show(done=False)
 
     def _take(self, delta: Any) -> None:
         if len(self._text) < SHOWN_CHARS:
@@ -124,21 +134,23 @@ class CallStream:
                 arguments += function.get("arguments") or ""
             self._tools[call["index"]] = name + (function.get("name") or ""), arguments
 
-    def close(self) -> None:
-        """The call has ended, well or not."""
-        self._show(done=True)
-        for text in (self._provider_thought, self._thought, self._message):
-            text.close()
-        if self._message.shown:
-            self._observer.streamed = self._message.shown
+    def close(self, *, whole: bool) -> None:
+        """The call has ended, or nobody waits for it any more. `whole`: its reply came to its end."""
+        with self._lock:
+            self._closed = True
+            self._show(done=True, whole=whole)
+            for text in (self._provider_thought, self._thought, self._message):
+                text.close()
+            if self._message.shown:
+                self._observer.streamed = self._message.shown
         _pace.opened(-1)
 
-    def _show(self, *, done: bool) -> None:
-        self._provider_thought.show(self._thinking)
+    def _show(self, *, done: bool, whole: bool = False) -> None:
+        self._provider_thought.show(self._thinking, whole=whole)
         seen = visible(self._text, list(self._tools.values()), done=done, speaks=self._speaks)
-        self._thought.show(seen.thought)
+        self._thought.show(seen.thought, whole=whole)
         if self._speaks:
-            self._message.show(seen.answer)
+            self._message.show(seen.answer, whole=whole)
 
 
 class StreamLoop:
