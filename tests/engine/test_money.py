@@ -1,5 +1,7 @@
 """Money in whole turns: own prices for any model, cached tokens, and a cost limit under parallel calls."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,9 +10,13 @@ from dspy.lm15 import Usage
 from tests.engine.conftest import events_of
 from tests.scripted import action, field, scripted
 
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution.budget import Cost, TreeBudget
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.leases import Reservation
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 
 TWO_THOUSAND = Usage(input_tokens=0, output_tokens=2000, total_tokens=2000)
@@ -71,3 +77,77 @@ def test_a_call_that_could_break_the_limit_is_never_made(priced: Callable[..., W
     result = ask(workspace, mode="direct", model=lm, limits=Limits(cost_usd=0.29))
     assert (result.status, result.limit, result.usage.calls) == ("limit", "cost", 0)
     assert lm.engine.prompts == []
+
+
+def priced_after(costs: list[int | None], together: int = 1) -> tuple[TreeBudget, list[int]]:
+    """One after another calls of an unknown price; then eight at once under a limit of a dollar, at 30 cents each."""
+    tree = TreeBudget(Limits(cost_usd=1.0))
+    lease, made = tree.root(), list[int]()
+    for micro in costs:
+        lease.reserve().settle(Cost(micro_usd=micro))
+
+    def call() -> None:
+        taken = list[Reservation]()
+        try:
+            for n in range(together):
+                taken.append(lease.reserve(with_it=n))
+        except TreeStopped:
+            for each in taken:
+                each.refund()
+            return
+        time.sleep(0.01)
+        made.append(1)
+        for n, each in enumerate(taken):
+            each.settle(Cost(prompt_tokens=10, micro_usd=300_000 if n == 0 else 0))
+
+    threads = [threading.Thread(target=call, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "a call waits for itself"
+    return tree, made
+
+
+def test_a_first_call_that_failed_says_nothing_of_what_others_cost() -> None:
+    tree, made = priced_after([0])
+    assert len(made) == 3 and tree.usage().cost_usd == pytest.approx(0.9)
+
+
+def test_several_completions_of_one_request_do_not_wait_for_each_other() -> None:
+    tree, made = priced_after([], together=2)
+    assert 1 <= len(made) <= 3 and tree.usage().cost_usd is not None and tree.usage().cost_usd <= 1.0
+
+
+def test_a_call_that_is_known_to_be_free_says_nothing_of_what_others_cost() -> None:
+    tree = TreeBudget(Limits(cost_usd=1.0))
+    lease = tree.root()
+    lease.reserve(micro_usd=0).settle(Cost(prompt_tokens=9, micro_usd=0))
+    first = lease.reserve()
+    second = threading.Thread(target=lambda: lease.reserve().refund(), daemon=True)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive(), "one at a time until a cost was seen"
+    first.settle(Cost(prompt_tokens=9, micro_usd=300_000))
+    second.join(10)
+    assert not second.is_alive()
+
+
+def test_who_waits_for_a_price_can_be_stopped_alone() -> None:
+    tree = TreeBudget(Limits(cost_usd=1.0))
+    lease, stop, ended = tree.root(), Stop(tree.stopped), list[str]()
+    first = lease.reserve()
+
+    def wait() -> None:
+        try:
+            lease.reserve(stop=stop)
+        except TreeStopped as stopped:
+            ended.append(stopped.reason)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(0.1)
+    stop.set(TreeStopped("cancelled"))
+    thread.join(10)
+    assert ended == ["cancelled"] and tree.snapshot().reserved_calls == 1
+    first.refund()

@@ -26,12 +26,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
-from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size
+from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot
 from fleet_rlm.runtime.execution.spending import Account, Cost, Share
+from fleet_rlm.runtime.execution.stops import Stop
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
@@ -60,21 +60,6 @@ class LimitReached(Exception):
         super().__init__(message)
         self.unit: Unit = unit
         self.own = own
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is spent, promised and left in every unit. `left_*` is None where there is no limit."""
-
-    spent: Usage
-    reserved_calls: int
-    held_calls: int
-    limits: Limits
-    children: int
-    left_calls: int | None
-    left_tokens: int | None
-    left_cost_usd: float | None
-    left_wall_s: float | None
 
 
 class TreeBudget:
@@ -384,23 +369,34 @@ class TreeBudget:
                 return size
         return sizes[-1]
 
-    def _await_price(self) -> None:
-        """With a cost limit and no cost seen yet, one call at a time goes ahead (caller holds the lock)."""
-        while (
-            self.limits.cost_usd is not None
-            and self._largest_micro is None
-            and self._all.in_flight > 0
-            and not self.stopped.done()
-        ):
-            self._changed.wait()
+    def _await_price(self, with_it: int, stop: Stop | None) -> None:
+        """With a cost limit and no cost seen yet, one request at a time goes ahead (caller holds the lock)."""
 
-    def admit(self, lease: Lease, sizes: Sequence[Size], *, final: bool) -> Reservation:
+        def free() -> bool:
+            alone = self.limits.cost_usd is None or self._all.in_flight <= with_it
+            over = self.stopped.done() or (stop is not None and stop.done)
+            return alone or over or self._largest_micro is not None
+
+        if not free():
+            if stop is not None:
+                stop.future.add_done_callback(lambda _: self._wake())
+            self._changed.wait_for(free)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def admit(
+        self, lease: Lease, sizes: Sequence[Size], *, final: bool, with_it: int = 0, stop: Stop | None = None
+    ) -> Reservation:
         """Reserve one call for the lease. Used by Lease.reserve, with its errors."""
         while True:
             self.check()
             with self._changed:
                 if any(size.micro_usd is None for size in sizes):
-                    self._await_price()
+                    self._await_price(with_it, stop)
+                if stop is not None:
+                    stop.check()
                 if final and lease.held:  # the held-back call becomes free for this one reservation
                     lease.held = False
                     lease.account.hold(-1)
@@ -434,7 +430,8 @@ class TreeBudget:
                 return
             reservation.done = True
             reservation.lease.account.settle(reservation.size.tokens, reservation.micro_usd, cost)
-            if cost.micro_usd is not None:
+            if cost.micro_usd or (reservation.size.micro_usd is None and cost.micro_usd == 0 and cost.tokens):
+                # A call that failed, or that is known to be free, says nothing of what others cost.
                 self._largest_micro = max(self._largest_micro or 0, cost.micro_usd)
             warnings = self._new_warnings()
             self._changed.notify_all()

@@ -7,11 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet_rlm.runtime.execution.events import Usage
+from fleet_rlm.runtime.execution.events import Limits, Usage
 from fleet_rlm.runtime.execution.spending import Account, Cost, Share
+from fleet_rlm.runtime.execution.stops import Stop
 
 if TYPE_CHECKING:
-    from fleet_rlm.runtime.execution.budget import Snapshot, TreeBudget
+    from fleet_rlm.runtime.execution.budget import TreeBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is spent, promised and left in every unit. `left_*` is None where there is no limit."""
+
+    spent: Usage
+    reserved_calls: int
+    held_calls: int
+    limits: Limits
+    children: int
+    left_calls: int | None
+    left_tokens: int | None
+    left_cost_usd: float | None
+    left_wall_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +63,18 @@ class Lease:
         micro_usd: int | None = None,
         final: bool = False,
         sizes: Sequence[Size] = (),
+        with_it: int = 0,
+        stop: Stop | None = None,
     ) -> Reservation:
         """Reserve one call and at most `tokens` tokens before it is sent; `sizes`: the largest of these that fits.
 
-        `final=True` uses the call that this run held back. Errors: TreeStopped("limit", unit) when a limit is reached
-        (nothing was spent), TreeStopped("cancelled").
+        `final=True` uses the call that this run held back. `with_it`: so many are reserved for the same request.
+        Errors: TreeStopped("limit", unit) when a limit is reached (nothing was spent), TreeStopped("cancelled"), also
+        of the run alone whose `stop` it is.
         """
         if self.tree.before_call is not None and not final:
             self.tree.before_call()
-        return self.tree.admit(self, sizes or (Size(tokens, micro_usd),), final=final)
+        return self.tree.admit(self, sizes or (Size(tokens, micro_usd),), final=final, with_it=with_it, stop=stop)
 
     def close(self) -> None:
         """Give back what was held for this run's final answer. Idempotent."""

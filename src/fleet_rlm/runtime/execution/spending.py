@@ -26,6 +26,11 @@ class Cost:
     cached_tokens: int = 0
     micro_usd: int | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Of prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
