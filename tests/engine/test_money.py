@@ -140,7 +140,7 @@ def test_who_waits_for_a_price_can_be_stopped_alone() -> None:
 
     def wait() -> None:
         try:
-            lease.reserve(stop=stop)
+            lease.reserve(stop=stop.future)
         except TreeStopped as stopped:
             ended.append(stopped.reason)
 

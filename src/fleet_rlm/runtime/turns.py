@@ -167,49 +167,17 @@ class TurnRunner:
         scheduler = Scheduler(budget, turn=turn, call_width=self._call_width)
 
         replay = Replay(plan, budget, observer, self._blobs.text) if plan is not None else None
-        calls = CallReplay(replay, observer) if replay is not None else None
-
-        def metered(model: BoundModel, role: ev.CallRole) -> MeteredLM:
-            return MeteredLM(
-                model.lm,
-                role=role,
-                tree=budget,
-                scheduler=scheduler,
-                observer=observer,
-                failure=lambda error: _model_error(error, model),
-                name=model.name,
-                price=model.price,
-                cut=_cut_by(model.spec),
-                replay=calls,
-            )
-
-        root, sub = metered(models.root, "root"), metered(models.sub, "sub")
-        make = models.named
-        unpriced = [model.name for model in (models.root, models.sub, models.judge) if model and not model.priced]
-
-        def named(name: str) -> MeteredLM:
-            model = make(name) if make is not None else models.sub
-            _check_price(model, budget.limits)
-            if not model.priced:  # from now on no cost limit can be set
-                unpriced.append(model.name)
-            return metered(model, "sub")
-
-        choice = ModelChoice(
-            root=root,
-            sub=sub,
-            allowed=models.allowed if make is not None else (),
-            make=named,
-        )
+        wired = _wired(models, budget, scheduler, observer, replay)
         return TurnTree(
             sid=sid,
             turn=turn,
             budget=budget,
             scheduler=scheduler,
             observer=observer,
-            root_lm=root,
-            sub_lm=sub,
-            models=choice,
-            judge_lm=metered(models.judge, "judge") if models.judge is not None else None,
+            root_lm=wired.root,
+            sub_lm=wired.sub,
+            models=wired.choice,
+            judge_lm=wired.judge,
             sandboxes=self._sandboxes,
             contexts=self._contexts,
             blobs=self._blobs,
@@ -217,7 +185,7 @@ class TurnRunner:
             variable_mode=self._variable_mode,
             failure=lambda error: _model_error(error, models.root),
             at_limit=request.at_limit or self._at_limit,
-            unpriced=unpriced,
+            unpriced=wired.unpriced,
             replay=replay,
             policy=self._policy if request.present is not False else self._policy.alone(),
         )
@@ -261,6 +229,52 @@ class TurnRunner:
             sandbox=SandboxInfo(tree.provider, tree.isolation),
             model=models.root.name,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wired:
+    """The metered models of a turn. `unpriced` grows with the models that its code names."""
+
+    root: MeteredLM
+    sub: MeteredLM
+    judge: MeteredLM | None
+    choice: ModelChoice
+    unpriced: list[str]
+
+
+def _wired(
+    models: Models, budget: TreeBudget, scheduler: Scheduler, observer: TurnObserver, replay: Replay | None
+) -> _Wired:
+    calls = CallReplay(replay, observer) if replay is not None else None
+
+    def metered(model: BoundModel, role: ev.CallRole) -> MeteredLM:
+        return MeteredLM(
+            model.lm,
+            role=role,
+            tree=budget,
+            scheduler=scheduler,
+            observer=observer,
+            failure=lambda error: _model_error(error, model),
+            name=model.name,
+            price=model.price,
+            cut=_cut_by(model.spec),
+            replay=calls,
+        )
+
+    make = models.named
+    unpriced = [model.name for model in (models.root, models.sub, models.judge) if model and not model.priced]
+
+    def named(name: str) -> MeteredLM:
+        model = make(name) if make is not None else models.sub
+        _check_price(model, budget.limits)
+        if not model.priced:  # from now on no cost limit can be set
+            unpriced.append(model.name)
+        return metered(model, "sub")
+
+    root, sub = metered(models.root, "root"), metered(models.sub, "sub")
+    judge = metered(models.judge, "judge") if models.judge is not None else None
+    choice = ModelChoice(root=root, sub=sub, allowed=models.allowed if make is not None else (), make=named)
+    return _Wired(root, sub, judge, choice, unpriced)
 
 
 def _checked(tree: TurnTree, request: TurnRequest, answer: Answer, cited: list[ev.Citation]) -> Answer:

@@ -29,7 +29,7 @@ from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.delegation import AgentDelegation, ObservedTools, told
 from fleet_rlm.runtime.tools.documents import describe
-from fleet_rlm.runtime.tools.rlm_delegate import UNWIND_S, Outcome, Task, run_rlm
+from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
 DIRECT_CHARS = 400_000
 """Documents up to this size may go into one prompt (about 100,000 tokens); more is for the other modes."""
@@ -101,7 +101,7 @@ class AgentRuntime:
             outcome = Outcome(answer.status, limit=answer.limit)
             raise
         finally:
-            scope.await_children(UNWIND_S)
+            scope.await_children()
             scope.lease.close()
             tree.closed(scope)
             self._finish_root(scope, outcome)

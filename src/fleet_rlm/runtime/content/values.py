@@ -17,6 +17,8 @@ from fleet_rlm.runtime.execution.events import ContextRef
 
 LISTED = 20
 PREFIX_CHARS = 300
+PLAIN_CHARS = 60
+PREVIEW_CHARS = 8_000
 MAX_DEPTH = 50
 
 
@@ -71,7 +73,10 @@ def context_value(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore
     first = next(handles_in(spec), None)
     if first is None:
         return spec
-    preview = f"{_preview(spec, refs)}\n{_beginning(spec, refs, store)}"
+    shown = _preview(spec, refs)
+    if len(shown) > PREVIEW_CHARS:  # nested lists multiply
+        shown = f"{shown[:PREVIEW_CHARS]}\n... and more"
+    preview = f"{shown}\n{_beginning(spec, refs, store)}"
     return ContextInput(spec, preview, guest_type=_guest_type(spec, refs), chars=_chars(spec, refs))
 
 
@@ -144,19 +149,29 @@ def _guest_type(item: Any, refs: Mapping[str, ContextRef]) -> str:
     return type(item).__name__
 
 
-def _preview(item: Any, refs: Mapping[str, ContextRef]) -> str:
+def _preview(item: Any, refs: Mapping[str, ContextRef], where: str = "context") -> str:
     """A few lines: what it is, how large, how to reach into it."""
     handle = _handle(item)
     if handle is not None:
         return _describe(handle, refs)
     if isinstance(item, Mapping):
-        mapping = cast("Mapping[str, Any]", item)
-        lines = [f"context[{key!r}]: {_preview(inner, refs)}" for key, inner in list(mapping.items())[:LISTED]]
+        inside = list(cast("Mapping[Any, Any]", item).items())
+    elif isinstance(item, list | tuple):
+        inside = list(enumerate(cast("Sequence[Any]", item)))
     else:
-        sequence = cast("Sequence[Any]", item)
-        lines = [f"context[{n}]: {_preview(inner, refs)}" for n, inner in enumerate(list(sequence)[:LISTED])]
-    more = len(cast("Sequence[Any]", item)) - LISTED
-    return "\n".join([*lines, f"... and {more} more"] if more > 0 else lines)
+        return _plain(item)
+    named = [(f"{where}[{key!r:.80}]", inner) for key, inner in inside[:LISTED]]
+    lines = [f"{name}: {_preview(inner, refs, name)}" for name, inner in named]
+    more = len(inside) - LISTED
+    return "\n".join([*lines, f"... and {more} more"] if more > 0 else lines) or f"an empty {type(item).__name__}"
+
+
+def _plain(item: Any) -> str:
+    """A value without contexts in it, by its beginning."""
+    text = item if isinstance(item, str) else repr(item)
+    size = f", {len(text):,} characters" if isinstance(item, str) else ""
+    begin = json.dumps(text[:PLAIN_CHARS], ensure_ascii=False) if isinstance(item, str) else text[:PLAIN_CHARS]
+    return f"{type(item).__name__}{size}: {begin}{' ...' if len(text) > PLAIN_CHARS else ''}"
 
 
 def _beginning(item: Any, refs: Mapping[str, ContextRef], store: ContextStore) -> str:

@@ -30,8 +30,7 @@ from contextlib import contextmanager
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot
-from fleet_rlm.runtime.execution.spending import Account, Cost, Share
-from fleet_rlm.runtime.execution.stops import Stop
+from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
@@ -48,18 +47,6 @@ LIMIT_NAMES: dict[Unit, str] = {
     "children": "children",
 }
 """Units that run out, with the name of their limit."""
-
-
-class LimitReached(Exception):
-    """A child run cannot be opened: `unit` is used up. Its parent goes on and gets a failure value.
-
-    `own`: it is the parent's own share that is used up, and not a limit of the tree.
-    """
-
-    def __init__(self, unit: Unit, message: str, *, own: bool = False) -> None:
-        super().__init__(message)
-        self.unit: Unit = unit
-        self.own = own
 
 
 class TreeBudget:
@@ -177,8 +164,7 @@ class TreeBudget:
     def check(self) -> None:
         """Raise TreeStopped when the tree is over."""
         if self.stopped.done():
-            reason = self.stopped.result()
-            raise TreeStopped(reason.reason, reason.limit)
+            raise _again(self.stopped.result())
 
     def root(self) -> Lease:
         """The lease of the root run."""
@@ -369,17 +355,17 @@ class TreeBudget:
                 return size
         return sizes[-1]
 
-    def _await_price(self, with_it: int, stop: Stop | None) -> None:
+    def _await_price(self, with_it: int, stop: Future[TreeStopped] | None) -> None:
         """With a cost limit and no cost seen yet, one request at a time goes ahead (caller holds the lock)."""
 
         def free() -> bool:
             alone = self.limits.cost_usd is None or self._all.in_flight <= with_it
-            over = self.stopped.done() or (stop is not None and stop.done)
+            over = self.stopped.done() or (stop is not None and stop.done())
             return alone or over or self._largest_micro is not None
 
         if not free():
             if stop is not None:
-                stop.future.add_done_callback(lambda _: self._wake())
+                stop.add_done_callback(lambda _: self._wake())
             self._changed.wait_for(free)
 
     def _wake(self) -> None:
@@ -387,7 +373,13 @@ class TreeBudget:
             self._changed.notify_all()
 
     def admit(
-        self, lease: Lease, sizes: Sequence[Size], *, final: bool, with_it: int = 0, stop: Stop | None = None
+        self,
+        lease: Lease,
+        sizes: Sequence[Size],
+        *,
+        final: bool,
+        with_it: int = 0,
+        stop: Future[TreeStopped] | None = None,
     ) -> Reservation:
         """Reserve one call for the lease. Used by Lease.reserve, with its errors."""
         while True:
@@ -395,8 +387,8 @@ class TreeBudget:
             with self._changed:
                 if any(size.micro_usd is None for size in sizes):
                     self._await_price(with_it, stop)
-                if stop is not None:
-                    stop.check()
+                if stop is not None and stop.done():
+                    raise _again(stop.result())
                 if final and lease.held:  # the held-back call becomes free for this one reservation
                     lease.held = False
                     lease.account.hold(-1)
@@ -482,6 +474,11 @@ class TreeBudget:
         if self._on_warn is not None:
             for unit, fraction in warnings:
                 self._on_warn(unit, fraction)
+
+
+def _again(reason: TreeStopped) -> TreeStopped:
+    """The same to raise once more: each thread that it ends has a traceback of its own."""
+    return TreeStopped(reason.reason, reason.limit)
 
 
 def _share(limits: Limits) -> Share:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Usage
 from fleet_rlm.runtime.execution.spending import Account, Cost, Share
-from fleet_rlm.runtime.execution.stops import Stop
 
 if TYPE_CHECKING:
     from fleet_rlm.runtime.execution.budget import TreeBudget
@@ -64,7 +65,7 @@ class Lease:
         final: bool = False,
         sizes: Sequence[Size] = (),
         with_it: int = 0,
-        stop: Stop | None = None,
+        stop: Future[TreeStopped] | None = None,
     ) -> Reservation:
         """Reserve one call and at most `tokens` tokens before it is sent; `sizes`: the largest of these that fits.
 

@@ -24,6 +24,8 @@ from fleet_rlm.runtime.execution.stops import Stop
 
 BUDGET_EVERY_S = 0.1
 """budget.updated is emitted at most this often while a turn runs."""
+UNWIND_S = 10.0
+"""How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
 
 
 class EventSink(Protocol):
@@ -81,7 +83,7 @@ class RunScope:
             self._open -= 1
             self._changed.notify_all()
 
-    def await_children(self, timeout: float) -> bool:
+    def await_children(self, timeout: float = UNWIND_S) -> bool:
         """Wait until the ends of all child runs are written: children finish before their parents, also on a cancel."""
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, timeout)

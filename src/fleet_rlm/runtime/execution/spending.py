@@ -17,6 +17,18 @@ from dataclasses import dataclass, field
 from fleet_rlm.runtime.execution.events import Unit, Usage
 
 
+class LimitReached(Exception):
+    """A child run cannot be opened: `unit` is used up. Its parent goes on and gets a failure value.
+
+    `own`: it is the parent's own share that is used up, and not a limit of the tree.
+    """
+
+    def __init__(self, unit: Unit, message: str, *, own: bool = False) -> None:
+        super().__init__(message)
+        self.unit: Unit = unit
+        self.own = own
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one call used. Units: tokens (`cached_tokens` of the prompt); micro-dollars (None = price unknown)."""

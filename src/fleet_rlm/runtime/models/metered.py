@@ -201,7 +201,7 @@ class MeteredLM(dspy.BaseLM):
         taken: list[Reservation] = []
         try:
             for _ in range(n):
-                one = scope.lease.reserve(sizes=sizes, final=scope.final, with_it=len(taken), stop=scope.stop)
+                one = scope.lease.reserve(sizes=sizes, final=scope.final, with_it=len(taken), stop=scope.stop.future)
                 taken.append(one)  # each at once: the next may be refused
         except BaseException:
             for reservation in taken:

@@ -19,7 +19,6 @@ from dspy.primitives.code_interpreter import CodeInterpreterError
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from fleet_rlm.errors import Denied, FleetError, InvalidInput, SandboxError, TreeStopped
-from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import offered, takes_handles
 from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in, input_chars, kept_handles
 from fleet_rlm.runtime.execution import events as ev
@@ -30,7 +29,6 @@ from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.record import RecordedRun
 from fleet_rlm.runtime.execution.spending import Share
-from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
 from fleet_rlm.runtime.models.builders import (
@@ -40,15 +38,13 @@ from fleet_rlm.runtime.models.builders import (
     works_in_variables,
 )
 from fleet_rlm.runtime.models.rlm import BoundedRLM
+from fleet_rlm.runtime.tools.interpreters import InterpreterFactory
 from fleet_rlm.runtime.tools.repl_functions import ReplFunctions
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 
 MAX_BATCH = 10_000
 CANCELLED = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 SIGNATURE_CHARS = 500
-SUB_AGENT = "sub-agent"
-UNWIND_S = 10.0
-"""How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +103,8 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     Errors: TreeStopped when the whole tree is over, or the parent's part of it; everything else is an Outcome.
     """
     path = task.path(parent)
+    contexts = frozenset(handles_in(task.context))
+    value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
     try:
         if parent is not None:
             tree.gate.depth(parent.depth + 1, task.task)
@@ -114,24 +112,26 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     except Denied as refused:
         return Outcome("failed", error=_info(tree, refused))
     except LimitReached as refused:
-        if not refused.own:
-            tree.budget.note_exhausted(refused.unit)
-        return Outcome("limit", limit=refused.unit, error=ev.ErrorInfo(code="limit", message=str(refused)))
-    scope = RunScope(
-        id=new_id("run"),
-        lease=lease,
-        path=path,
-        parent=parent,
-        contexts=frozenset(handles_in(task.context)),
-    )
-    outcome = Outcome("cancelled")
-    value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
+        return _refused(tree, refused)
+    scope = RunScope(id=new_id("run"), lease=lease, path=path, parent=parent, contexts=contexts)
     if parent is not None:
         parent.child_opened()
-    tree.opened(scope)
+    try:  # whatever happens from here on, what was taken is given back
+        return _opened(tree, scope, task, value)
+    finally:
+        lease.close()
+        tree.closed(scope)
+        if parent is not None:
+            parent.child_closed()
+
+
+def _opened(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
+    """The run from its first event to its last."""
+    parent, outcome = scope.parent, Outcome("cancelled")
     started = _started(tree, scope, task, value)
+    known = tree.replay.whole(scope.path, started.model) if tree.replay is not None and parent is not None else None
+    tree.opened(scope)
     tree.observer.run_started(scope, started)
-    known = tree.replay.whole(path, started.model) if tree.replay is not None and parent is not None else None
     try:
         if known is not None:
             outcome = _from_journal(tree, scope, task, known)
@@ -139,19 +139,27 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
         with entered(scope), tree.scheduler.sandbox_place(scope):
             outcome = _work(tree, scope, task, value)
         return outcome
+    except LimitReached as refused:  # the limit of sandboxes was lowered while it waited for its own
+        outcome = _refused(tree, refused)
+        return outcome
     except TreeStopped as stop:
         outcome = _stopped(scope, stop)
         if not scope.stop.own:
             raise
         return outcome  # the cancel was of this run: its parent goes on
     finally:
-        scope.await_children(UNWIND_S)
-        lease.close()
+        scope.await_children()
+        scope.lease.close()
         tree.closed(scope)
         tree.observer.emit(_finished(tree, scope, outcome, replayed=known is not None), scope)
         tree.observer.budget(tree.budget)
-        if parent is not None:
-            parent.child_closed()
+
+
+def _refused(tree: TurnTree, refused: LimitReached) -> Outcome:
+    """A run for which a limit leaves nothing."""
+    if not refused.own:
+        tree.budget.note_exhausted(refused.unit)
+    return Outcome("limit", limit=refused.unit, error=ev.ErrorInfo(code="limit", message=str(refused)))
 
 
 def _open_lease(tree: TurnTree, parent: RunScope | None, path: str, share: Share | None) -> Lease:
@@ -301,75 +309,6 @@ def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome, *, replayed: bo
         replayed=replayed,
         passed=None if outcome.passed is None else tree.observer.text(json.dumps(outcome.passed, ensure_ascii=False)),
     )
-
-
-class InterpreterFactory:
-    """What a run's RLM calls for its REPL.
-
-    The first interpreter is the run's own. Any further one belongs to a sub-agent that model-written code built with
-    DSPy's own `dspy.RLM`: it becomes a child run of its own, under the same limits, until its interpreter shuts down.
-    """
-
-    execution_instructions = DaytonaInterpreter.execution_instructions
-
-    def __init__(self, tree: TurnTree, scope: RunScope, recorder: CellRecorder) -> None:
-        self._tree = tree
-        self._scope = scope
-        self._recorder = recorder
-        self._first = True
-
-    def __call__(self) -> DaytonaInterpreter:
-        if self._first:
-            self._first = False
-            return self._tree.interpreter(self._scope, self._recorder)
-        return self._sub_agent()
-
-    def _sub_agent(self) -> DaytonaInterpreter:
-        tree = self._tree
-        places = self._scope.places
-        tree.gate.depth(self._scope.depth + 1, SUB_AGENT)
-        path = places.child(places.branch("dspy.RLM", None))
-        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
-        gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
-        try:
-            gate.take(level, scope.stop)
-        except BaseException:
-            scope.lease.close()
-            raise
-        site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
-        tree.opened(scope)
-        tree.observer.run_started(
-            scope,
-            ev.RunStarted(kind="rlm", task=SUB_AGENT, signature="dspy.RLM", model=tree.sub_lm.name, site=site),
-        )
-        self._scope.child_opened()
-        # The sub-agent's calls are made in this same context until it shuts its interpreter down.
-        token = SCOPE.set(scope)
-
-        def closed() -> None:
-            SCOPE.reset(token)
-            gate.give_back(level)
-            scope.await_children(UNWIND_S)
-            scope.lease.close()
-            tree.closed(scope)
-            status, limit = _status_of(scope.stop)
-            tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
-            self._scope.child_closed()
-
-        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables=False))
-        try:
-            return tree.interpreter(scope, recorder, on_closed=closed)
-        except BaseException:  # no interpreter, so no shutdown that would close the run
-            closed()
-            raise
-
-
-def _status_of(stop: Stop) -> tuple[ev.RunStatus, ev.Unit | None]:
-    """How a sub-agent ended that has no outcome of its own."""
-    if not stop.done:
-        return "ok", None
-    reason = stop.future.result()
-    return ("cancelled", None) if reason.reason == "cancelled" else ("limit", reason.limit)  # pyright: ignore[reportReturnType]
 
 
 class RlmDelegate:

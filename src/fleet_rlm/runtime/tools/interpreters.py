@@ -1,0 +1,83 @@
+"""The REPL of a run, and those of the sub-agents that model-written code builds inside it."""
+
+from __future__ import annotations
+
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.cells import CellRecorder
+from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.stops import Stop
+from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.builders import output_chars
+
+SUB_AGENT = "sub-agent"
+
+
+class InterpreterFactory:
+    """What a run's RLM calls for its REPL.
+
+    The first interpreter is the run's own. Any further one belongs to a sub-agent that model-written code built with
+    DSPy's own `dspy.RLM`: it becomes a child run of its own, under the same limits, until its interpreter shuts down.
+    """
+
+    execution_instructions = DaytonaInterpreter.execution_instructions
+
+    def __init__(self, tree: TurnTree, scope: RunScope, recorder: CellRecorder) -> None:
+        self._tree = tree
+        self._scope = scope
+        self._recorder = recorder
+        self._first = True
+
+    def __call__(self) -> DaytonaInterpreter:
+        if self._first:
+            self._first = False
+            return self._tree.interpreter(self._scope, self._recorder)
+        return self._sub_agent()
+
+    def _sub_agent(self) -> DaytonaInterpreter:
+        tree = self._tree
+        places = self._scope.places
+        tree.gate.depth(self._scope.depth + 1, SUB_AGENT)
+        path = places.child(places.branch("dspy.RLM", None))
+        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
+        gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
+        try:
+            gate.take(level, scope.stop)
+        except BaseException:
+            scope.lease.close()
+            raise
+        site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
+        tree.opened(scope)
+        tree.observer.run_started(
+            scope,
+            ev.RunStarted(kind="rlm", task=SUB_AGENT, signature="dspy.RLM", model=tree.sub_lm.name, site=site),
+        )
+        self._scope.child_opened()
+        # The sub-agent's calls are made in this same context until it shuts its interpreter down.
+        token = SCOPE.set(scope)
+
+        def closed() -> None:
+            SCOPE.reset(token)
+            gate.give_back(level)
+            scope.await_children()
+            scope.lease.close()
+            tree.closed(scope)
+            status, limit = _status_of(scope.stop)
+            tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
+            self._scope.child_closed()
+
+        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables=False))
+        try:
+            return tree.interpreter(scope, recorder, on_closed=closed)
+        except BaseException:  # no interpreter, so no shutdown that would close the run
+            closed()
+            raise
+
+
+def _status_of(stop: Stop) -> tuple[ev.RunStatus, ev.Unit | None]:
+    """How a sub-agent ended that has no outcome of its own."""
+    if not stop.done:
+        return "ok", None
+    reason = stop.future.result()
+    return ("cancelled", None) if reason.reason == "cancelled" else ("limit", reason.limit)  # pyright: ignore[reportReturnType]
