@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -32,25 +33,27 @@ class Documents:
     def __init__(self, tree: TurnTree, refs: Sequence[ContextRef]) -> None:
         self._tree = tree
         self._refs: dict[str, ContextRef] = {}
+        self._lock = threading.Lock()
         for ref in refs:
-            self._refs[self._free_name(ref.name)] = ref
+            self._refs = {**self._refs, self._free_name(ref.name): ref}
 
     @property
     def refs(self) -> Mapping[str, ContextRef]:
-        """All of them by name; the mapping grows."""
+        """All of them by name, as of now: what is attached later is in the next mapping."""
         return self._refs
 
     def attach(self, ref: ContextRef) -> str:
         """One more for the run that works here and those below it; its name. The same again keeps its name."""
-        for name, known in self._refs.items():
-            if known.sha256 == ref.sha256:
-                return name
-        name = self._free_name(ref.name)
         scope = SCOPE.get()
-        self._tree.refs[ref.sha256] = ref
-        scope.contexts |= {ref.sha256}
-        self._tree.observer.emit(ev.ContextAdded(context=ref), scope)
-        self._refs[name] = ref
+        with self._lock:  # tools of one step work side by side
+            for name, known in self._refs.items():
+                if known.sha256 == ref.sha256:
+                    return name
+            name = self._free_name(ref.name)
+            self._tree.refs[ref.sha256] = ref
+            scope.contexts |= {ref.sha256}
+            self._tree.observer.emit(ev.ContextAdded(context=ref), scope)
+            self._refs = {**self._refs, name: ref}
         return name
 
     def named(self, name: str) -> ContextRef:

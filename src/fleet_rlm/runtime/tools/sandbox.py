@@ -7,13 +7,13 @@ session. It counts as a live sandbox from its first use to the end of the turn, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError
 
-from fleet_rlm.errors import FleetError, InvalidInput, NotFound, SandboxLost
+from fleet_rlm.errors import FleetError, InvalidInput, NotFound, SandboxError, SandboxLost
 from fleet_rlm.integrations.daytona.continuity import SessionSandbox, SessionSandboxes
 from fleet_rlm.integrations.daytona.filesystem import Entry
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
@@ -71,16 +71,16 @@ class SandboxTools:
 
     def list_files(self, path: str = ".") -> str:
         """List the files of your sandbox's workspace, or of a folder in it."""
-        with self._lock:
-            found = self._sandbox().files.tree(path, depth=2, limit=LISTED + 1)
+        with self._using() as box:
+            found = box.files.tree(path, depth=2, limit=LISTED + 1)
         lines = [_line(entry) for entry in found[:LISTED] if not entry.path.startswith(".fleet")]
         more = [f"... more than {LISTED}: list a folder"] if len(found) > LISTED else []
         return "\n".join([*lines, *more]) or "(no files)"
 
     def read_file(self, path: str, first_line: int = 1, last_line: int = 200) -> str:
         """Read lines of a text file of your sandbox's workspace."""
-        with self._lock:
-            data = self._sandbox().files.read(path, limit=READ_BYTES)
+        with self._using() as box:
+            data = box.files.read(path, limit=READ_BYTES)
         if b"\0" in data[:8192]:
             raise InvalidInput(f"{path} is no text ({len(data):,} bytes)", hint="read it with run_python")
         lines = data.decode("utf-8", "replace").splitlines()
@@ -94,15 +94,14 @@ class SandboxTools:
         """Write a text file into your sandbox's workspace; what was there is replaced."""
         if len(text) > WRITE_CHARS:
             raise InvalidInput(f"{len(text):,} characters are too many for one file", hint="write it with run_python")
-        with self._lock:
-            entry = self._sandbox().files.write(path, text.encode("utf-8", "replace"))
+        with self._using() as box:
+            entry = box.files.write(path, text.encode("utf-8", "replace"))
         return f"{entry.path}: {entry.size:,} bytes"
 
     def close(self) -> None:
         """Keep Python's variables for the next turn, end it, and give up the place. The sandbox's files stay."""
         with self._lock:
             box, python = self._box, self._python
-            self._box = self._python = None
             try:
                 if box is not None and python is not None and not self._scope.stop.done:
                     box.checkpoint()
@@ -111,15 +110,13 @@ class SandboxTools:
                 warning = ev.Warning(code="variables_lost", message=self._tree.observer.clean(message))
                 self._tree.observer.emit(warning, self._scope)
             finally:
-                if box is not None:
-                    box.close()
-                self._held.close()
+                self._drop()
 
     def _run(self, code: str, seconds: int) -> str:
         if not 1 <= seconds <= MOST_CODE_S:
             raise InvalidInput(f"seconds must be from 1 to {MOST_CODE_S}, not {seconds}")
-        with self._lock:
-            python = self._interpreter()
+        with self._using() as box:
+            python = self._interpreter(box)
             clock = threading.Timer(seconds, python.interrupt)
             clock.daemon = True
             clock.start()
@@ -133,26 +130,45 @@ class SandboxTools:
                 return f"[Error] SyntaxError: {error}"
             except CodeInterpreterError as error:
                 self._scope.stop.check()
-                self._python = None
                 raise _lost(error) from None
             finally:
                 clock.cancel()
         return cut(str(result), RESULT_CHARS) if result is not None else "(no output)"
 
-    def _sandbox(self) -> SessionSandbox:
-        """The session's sandbox: the one that it has, or a new one."""
-        self._scope.stop.check()
-        if self._box is None:
-            self._held.enter_context(self._tree.scheduler.sandbox_place(self._scope))
-            owned = SessionSandboxes(self._tree.sandboxes)
+    @contextmanager
+    def _using(self) -> Generator[SessionSandbox]:
+        """The session's sandbox, for one tool at a time; one that failed is looked up or made anew the next time."""
+        with self._lock:
+            self._scope.stop.check()
             try:
-                self._box = owned.resume(self._tree.sid)
-            except NotFound:
-                self._box = owned.create(self._tree.sid)
+                yield self._sandbox()
+            except (SandboxError, CodeInterpreterError):
+                self._drop()
+                raise
+
+    def _drop(self) -> None:
+        """Give up the sandbox and its place; Python's variables go with it, since its last checkpoint."""
+        box, self._box, self._python = self._box, None, None
+        try:
+            if box is not None:
+                box.close()
+        finally:
+            self._held.close()
+
+    def _sandbox(self) -> SessionSandbox:
+        """The session's sandbox: the one that it has, or a new one. Its place is kept only when it is there."""
+        if self._box is None:
+            with ExitStack() as taken:
+                taken.enter_context(self._tree.scheduler.sandbox_place(self._scope))
+                owned = SessionSandboxes(self._tree.sandboxes)
+                try:
+                    self._box = owned.resume(self._tree.sid)
+                except NotFound:
+                    self._box = owned.create(self._tree.sid)
+                self._held = taken.pop_all()
         return self._box
 
-    def _interpreter(self) -> DaytonaInterpreter:
-        box = self._sandbox()
+    def _interpreter(self, box: SessionSandbox) -> DaytonaInterpreter:
         if self._python is None:
             recorder = CellRecorder(self._tree.observer, self._scope, shown_chars=RESULT_CHARS)
             self._python, _ = box.open(listener=recorder)
