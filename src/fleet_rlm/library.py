@@ -76,8 +76,8 @@ class Budget:
         """The same as the engine's own type. Errors: InvalidInput for a value out of range."""
         for name in ("calls", "tokens", "cost_usd", "wall_s", "children", "sandboxes"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InvalidInput(f"budget {name} must be above 0, not {value!r}")
+            if value is not None and not 0 < value < 1e15:  # neither NaN
+                raise InvalidInput(f"budget {name} must be a number above 0, not {value!r}")
         if not 0 <= self.depth <= 8:
             raise InvalidInput(f"budget depth must be from 0 to 8, not {self.depth!r}")
         return Limits(

@@ -167,15 +167,17 @@ def test_a_child_with_a_share_of_its_own_stops_there(workspace: Workspace) -> No
                 return field("answer", "enough")
             return action("print(budget()['calls_left'])")
         return action(
-            "got = rlm_query('hungry', budget={'calls': 3})\n"
-            "try:\n    rlm_query('hungry', budget={'call': 3})\nexcept Exception as error:\n    why = str(error)\n"
-            'SUBMIT(answer=f\'{got} {budget()["calls_left"]} {"budget is a dict" in why}\')'
+            "got = rlm_query('hungry', budget={'calls': 3})\nwhy = []\n"
+            "for bad in ({'call': 3}, {'cost_usd': float('nan')}, {'cost_usd': float('inf')}, {'tokens': 10**400}):\n"
+            "    try:\n        rlm_query('hungry', budget=bad)\n"
+            "    except Exception as error:\n        why.append('budget' in str(error))\n"
+            "SUBMIT(answer=f'{got} {budget()[\"calls_left\"]} {why}')"
         )
 
     lm = scripted(reply)
     submitted = workspace.submit(TurnRequest(question="q", mode="rlm", model=lm, limits=Limits(calls=50), title="t"))
     result = workspace.wait(submitted.turn, timeout=60)
-    assert result.answer == f"enough {50 - 4 - 1} True" and result.status == "ok"
+    assert result.answer == f"enough {50 - 4 - 1} {[True] * 4}" and result.status == "ok"
     children = [e for e in events_of(workspace, submitted.session) if e.type == "run.finished" and e.depth == 1]
     assert [(e.data.status, e.data.limit, e.data.usage.calls) for e in children] == [("limit", "calls", 3)]
 

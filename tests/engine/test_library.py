@@ -1,6 +1,7 @@
 """The Python library as its users call it."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import dspy
@@ -59,7 +60,9 @@ def test_the_bounded_rlm_works_outside_of_a_turn() -> None:
         assert rlm(task="t").answer == "PONG"
 
 
-@pytest.mark.parametrize("bad", [{"calls": 0}, {"depth": -1}, {"depth": 99}, {"wall_s": -1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"calls": 0}, {"depth": -1}, {"depth": 99}, {"wall_s": -1.0}, {"cost_usd": math.nan}, {"wall_s": math.inf}]
+)
 def test_a_budget_out_of_range_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="budget"):
         fleet_rlm.run("q", lm=scripted(str), budget=fleet_rlm.Budget(**bad))

@@ -113,6 +113,56 @@ def test_a_forged_end_is_none(ask, code) -> None:
     assert "forged" not in (result.answer or "")
 
 
+FORGE = """
+import sys
+frame = sys._getframe()
+while "request" not in frame.f_locals:
+    frame = frame.f_back
+end = '{"cell": "' + frame.f_locals["request"]["cell"] + '", "status": "%s", %s}'
+SUBMIT.__self__.control.send(SUBMIT.__func__.__globals__["CH_EXEC"], end.encode())
+"""
+HUGE = "9" * 4000
+LONG = "x" * 3_000_000
+CHANGE = '"type": "int", "preview": "1"'
+
+
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [
+        ("ok", '"ms": NaN'),
+        ("ok", '"ms": Infinity'),
+        ("ok", '"ms": -1e300'),
+        ("ok", f'"batched": {HUGE}'),
+        ("ok", f'"changed": [{{"name": "x", "size": {HUGE}, {CHANGE}}}]'),
+        ("ok", f'"changed": [{{"name": "{LONG}", "size": -7, {CHANGE}}}]'),
+        ("ok", '"changed": [' + ", ".join([f'{{"name": "x", {CHANGE}}}'] * 10_000) + "]"),
+        ("error", f'"error": {{"class": "E", "message": "m", "line": {HUGE}}}'),
+        ("error", f'"error": {{"class": "{LONG}", "message": "{LONG}", "traceback": "{LONG}"}}'),
+        ("ok", f'"reads": {{"{"0" * 64}": [[{HUGE}, -1]], "{LONG}": [[0, 1]]}}'),
+    ],
+    ids=["nan", "endless", "before", "batched", "size", "name", "changes", "line", "texts", "reads"],
+)
+def test_a_forged_result_leaves_the_journal_readable_and_small(ask, workspace, status, end) -> None:
+    """Code that took the worker's own socket tells numbers that no event can hold, and texts without end."""
+
+    def reply(prompt: str) -> str:
+        if "You have not interacted" in prompt:
+            return action(FORGE % (status, end))
+        return action("SUBMIT(answer='honest')")
+
+    result, events = ask(None, mode="rlm", model=scripted(reply))
+    assert (result.status, result.answer) == ("ok", "honest"), result.error
+    workspace.journal.forget(result.session)  # as after a restart: it is read from the disk
+    again = workspace.journal.read(result.session, 0, 100_000)
+    assert again == events
+    cells = [event.data for event in again if isinstance(event.data, ev.CellFinished)]
+    assert len(cells) >= 2 and all(len(str(cell)) < 60_000 for cell in cells)
+    assert all(0 <= cell.ms < 1e10 and 0 <= cell.batched < 1e10 for cell in cells)
+    assert all(0 <= (change.size or 0) < 1e10 for cell in cells for change in cell.changed)
+    assert all(0 <= (cell.error.line or 0) < 1e10 for cell in cells if cell.error)
+    workspace.journal.append(result.session, [ev.Draft(data=ev.SessionRenamed(title="on"), turn=None)], durable=True)
+
+
 def test_nothing_runs_after_the_answer(ask) -> None:
     """Neither the rest of the cell, nor what another thread of it still wants to ask."""
     code = (

@@ -7,14 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dspy import FinalOutput
 from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError
 
+from fleet_rlm.integrations.daytona.binding import ContextValue
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.listener import CellLimits, CellResult
+from integrations.daytona.contexts import folder_of, store_text
+from integrations.daytona.local_pty import LocalPtySource
 
 Make = Callable[..., DaytonaInterpreter]
 
@@ -88,6 +92,23 @@ class TestOutput:
     def test_syntax_errors_tell_the_line(self, make: Make) -> None:
         with pytest.raises(SyntaxError, match=r"line 2: y = = 2"):
             make().execute("x = 1\ny = = 2")
+
+    @pytest.mark.parametrize("depth", [400, 900])
+    @pytest.mark.parametrize("loop", ["[llm_query(f'{n}') for n in range(3)]", "re.findall('e', context)"])
+    def test_a_deep_expression_runs_where_python_can_run_it(
+        self, make: Make, tmp_path: Path, depth: int, loop: str
+    ) -> None:
+        """However deep our own look at the code may go."""
+        sha = store_text(tmp_path, "a.txt", "a text")
+        source = LocalPtySource(folder_of(tmp_path, sha))
+        it = make(runtime=source)
+        it.tools["llm_query"] = lambda prompt: f"<{prompt}>"
+        code = f"import re\ndef named(x):\n    return f'{{x}}'\nn = {' + '.join(['1'] * depth)}\nfound = {loop}\n(n, found)"
+        value = ContextValue({"$context": sha}, "a text")
+        text = it.execute(code, variables={"context": value})
+        assert isinstance(text, str) and text.startswith(f"({depth}, ['")
+        it.shutdown()
+        source.close()
 
     def test_long_output_keeps_its_beginning_and_end(self, make: Make) -> None:
         it = make(limits=CellLimits(output_bytes=40_000))
@@ -285,6 +306,19 @@ class TestTools:
         with pytest.raises(CodeExecutionError, match="too large to leave the sandbox"):
             it.execute(code)
         assert it.execute("print(1)") == "1"
+
+    def test_outputs_with_pieces_of_contexts_too_large_to_leave_leave_the_interpreter(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        sha = store_text(tmp_path, "a.txt", "a text")
+        source = LocalPtySource(folder_of(tmp_path, sha))
+        it = make(runtime=source, limits=CellLimits(message_bytes=1 << 20))
+        value = ContextValue({"$context": sha}, "a text")
+        with pytest.raises(CodeExecutionError, match="too large to leave the sandbox"):
+            it.execute("kept = 1\nSUBMIT([context, 'x' * (2 << 20)])", variables={"context": value})
+        assert it.execute("print(kept)") == "1"
+        it.shutdown()
+        source.close()
 
     def test_more_threads_than_slots_wait(self, make: Make) -> None:
         it = make()

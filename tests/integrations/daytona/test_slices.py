@@ -71,6 +71,33 @@ def test_a_slice_is_a_string_to_everyone(tree: tuple[Contexts, str]) -> None:
     assert type(piece[:3]) is Slice
 
 
+class Meets:
+    """Knows itself how to be added to a text, or how often a text is repeated."""
+
+    def __radd__(self, other: Any) -> str:
+        return f"{other}|met"
+
+    __rmul__ = __rmod__ = __radd__
+
+    def __add__(self, other: Any) -> str:
+        return f"met|{other}"
+
+    __mul__ = __add__
+
+
+def test_operators_leave_to_others_what_is_theirs(tree: tuple[Contexts, str]) -> None:
+    contexts, sha = tree
+    piece: Any = contexts.value({"$context": sha})["a.py"]
+    plain: Any = FILES["a.py"]
+    assert piece + Meets() == plain + Meets() == f"{plain}|met"
+    assert Meets() + piece == Meets() + plain == f"met|{plain}"
+    assert piece * Meets() == plain * Meets() and Meets() * piece == Meets() * plain
+    assert "<" + piece + ">" == f"<{plain}>" and piece + piece == plain * 2 == piece * 2 == 2 * piece
+    for wrong in (lambda text: text + 1, lambda text: 1 + text, lambda text: text * "a", lambda text: [] + text):
+        with pytest.raises(TypeError):
+            wrong(piece)
+
+
 def test_variables_are_built_when_first_named(mixed: tuple[Contexts, str]) -> None:
     contexts, sha = mixed
     namespace: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import queue
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from fleet_rlm.integrations.daytona.listener import CellError, CellResult, Strea
 from fleet_rlm.integrations.daytona.worker.frames import CH_STDERR, CH_STDOUT
 from fleet_rlm.integrations.daytona.worker.reads import MAX_SPANS
 
+MAX_NAME, MAX_PREVIEW, MAX_TEXT, MAX_CHANGED = 200, 1_000, 21_000, 40
+"""Characters of what a worker tells of a cell, and how many variables: no less than an honest one tells."""
+MAX_NUMBER = 2**31 - 1
 EMIT_EVERY_S = 0.05  # at most 20 pieces of output a second and stream reach the listener
 
 STREAMS: dict[int, StreamName] = {CH_STDOUT: "stdout", CH_STDERR: "stderr"}
@@ -171,21 +175,48 @@ class Cell:
 
 
 def result_of(outcome: Outcome, log: OutputLog) -> CellResult:
-    """The typed result of a cell that ended by itself or by interruption."""
+    """The typed result of a cell that ended by itself or by interruption.
+
+    The guest can take the worker's place and tell anything, so numbers are made such as JSON can hold and texts cut.
+    """
     error = outcome.error
     return CellResult(
         status=outcome.status,
         stdout=log.text("stdout"),
         stderr=log.text("stderr"),
-        value=outcome.value,
-        error=None if error is None else CellError(error.class_name, error.message, error.line, error.traceback),
-        changed=tuple(VariableChange(c.name, c.type, c.size, c.preview, c.text) for c in outcome.changed),
-        ms=outcome.ms,
+        value=None if outcome.value is None else outcome.value[:MAX_TEXT],
+        error=None if error is None else _error(error),
+        changed=tuple(_change(each) for each in outcome.changed[:MAX_CHANGED]),
+        ms=min(max(0.0, outcome.ms), float(MAX_NUMBER)) if math.isfinite(outcome.ms) else 0.0,
         truncated=log.truncated,
         reads={sha: tuple(spans[:MAX_SPANS]) for sha, spans in outcome.reads.items()},
-        batched=max(0, outcome.batched),
+        batched=_count(outcome.batched),
         handles=outcome.handles,
     )
+
+
+def _error(error: GuestError) -> CellError:
+    trace = None if error.traceback is None else error.traceback[:MAX_TEXT]
+    return CellError(
+        error.class_name[:MAX_NAME],
+        error.message[:MAX_TEXT],
+        None if error.line is None else _count(error.line),
+        trace,
+    )
+
+
+def _change(change: GuestChange) -> VariableChange:
+    return VariableChange(
+        change.name[:MAX_NAME],
+        change.type[:MAX_NAME],
+        None if change.size is None else _count(change.size),
+        change.preview[:MAX_PREVIEW],
+        None if change.text is None else change.text[:MAX_TEXT],
+    )
+
+
+def _count(number: int) -> int:
+    return min(max(0, number), MAX_NUMBER)
 
 
 def cut_notice(payload: dict[str, Any]) -> Output:

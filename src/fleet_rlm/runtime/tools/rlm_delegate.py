@@ -416,7 +416,7 @@ def share_of(budget: Any) -> Share | None:
         raise InvalidInput("budget is a dict of calls, tokens and cost_usd", hint=hint)
     for name, value in budget.items():
         kinds, least = (int | float, 1e-6) if name == "cost_usd" else (int, 2 if name == "calls" else 1)
-        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= 1e15:
             raise InvalidInput(f"the budget's {name} must be a number from {least:g} on, not {value!r:.80}", hint=hint)
     return Share(**budget)
 

@@ -178,9 +178,8 @@ class Repl:
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         linecache.cache.pop(f"<cell {self._cells - KEPT_CELL_SOURCES}>", None)
         try:
-            tree = ast.parse(code, name)
+            tree = self._prepared(code, name)
             functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-            tree = self._prepared(tree, code)
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
             body = compile(tree, name, "exec")
             tail = compile(ast.Expression(last.value), name, "eval") if isinstance(last, ast.Expr) else None
@@ -204,11 +203,15 @@ class Repl:
             return self._submission()
         return {"status": "ok", "value": shown}
 
-    def _prepared(self, tree: ast.Module, code: str) -> ast.Module:
+    def _prepared(self, code: str, name: str) -> ast.Module:
         """The cell as it is run: it asks ahead where that is safe, and tells what it reads where Python does not."""
-        if QUERY in code and QUERY in self._tools:
-            tree = asks_ahead(tree, self.namespace, self._pure)
-        return tells_reads(tree, code) if self.contexts.names else tree
+        tree = ast.parse(code, name)
+        try:
+            if QUERY in code and QUERY in self._tools:
+                tree = asks_ahead(tree, self.namespace, self._pure)
+            return tells_reads(tree, code) if self.contexts.names else tree
+        except RecursionError:  # an expression so deep that only Python's own compiler can go through it
+            return ast.parse(code, name)
 
     def _submission(self) -> dict[str, Any]:
         output = plain(self._submitted)
@@ -314,6 +317,7 @@ def child_main(sock: socket.socket) -> None:
             try:
                 control.send(CH_EXEC, to_json(outcome))
             except ValueError as error:  # the outputs are too large
-                outcome.pop("output", None)
+                for name in ("output", "handles"):
+                    outcome.pop(name, None)
                 outcome.update(status="error", error={"class": "ValueError", "message": str(error), "line": None})
                 control.send(CH_EXEC, to_json(outcome))

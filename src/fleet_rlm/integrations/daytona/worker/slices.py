@@ -205,8 +205,11 @@ class Slice(str):
 
 def _looking(name: str) -> Any:
     plain = getattr(str, name, None)
+    theirs = _LEFT_TO_OTHERS.get(name)
 
     def method(self: Slice, *args: Any, **kwargs: Any) -> Any:
+        if theirs is not None and not theirs(args[0]):
+            return NotImplemented
         self.saw()
         return plain(self, *args, **kwargs) if plain is not None else args[0] + str.__str__(self)
 
@@ -214,6 +217,16 @@ def _looking(name: str) -> Any:
     return method
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(type(value), "__index__")
+
+
+# operands with which `str` itself would have nothing to do: the other side's operator is asked then
+_LEFT_TO_OTHERS = {"__add__": _is_text, "__radd__": _is_text, "__mul__": _is_number, "__rmul__": _is_number}
 _LOOKING = (
     "__add__", "__format__", "__iter__", "__mod__", "__mul__", "__radd__", "__repr__", "__rmul__", "__str__",
     "capitalize", "casefold", "center", "count", "encode", "expandtabs", "format", "isalnum", "isalpha", "isascii",
