@@ -63,6 +63,26 @@ def test_a_loop_of_sub_calls_goes_side_by_side(workspace: Workspace) -> None:
     assert cell.batched == 12 and result.usage.calls == 13
 
 
+def test_a_loop_comes_as_far_as_the_limit_lets_it(workspace: Workspace) -> None:
+    """Calls ahead of it that are refused do not end the run before the loop has used the answers that it got."""
+    code = "for i in range(12):\n    print(llm_query(f'item {i}'))"
+
+    def reply(prompt: str) -> str:
+        if "extract the final outputs" in prompt:
+            return field("answer", "cut short")
+        if "[[ ## variables_info ## ]]" in prompt:
+            return action(code)
+        return "got " + re.search(r"item (\d+)", prompt)[1]
+
+    result = ask(workspace, mode="rlm", model=scripted(reply, delay_s=0.1), limits=Limits(calls=9))
+    assert (result.status, result.limit) == ("limit", "calls")
+    events = events_of(workspace, result.session)
+    printed = "".join(e.data.text for e in events if e.type == "cell.output").split("\n")
+    came = len(printed) - 1
+    assert printed == [*(f"got {i}" for i in range(came)), ""]
+    assert 5 <= came <= 7, "the root's call and a held back one are not the loop's; of the last, any may be admitted"
+
+
 def test_a_failed_item_of_a_batch_is_a_failure(workspace: Workspace) -> None:
     code = (
         "got = llm_query_batched(['a', '', 'c'])\n"

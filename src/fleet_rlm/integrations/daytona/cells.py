@@ -60,12 +60,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A guest's call of a host tool."""
+    """A guest's call of a host tool. `ahead`: it is asked before the code itself asks it, and may be refused."""
 
     id: int
     name: str
     args: list[Any]
     kwargs: dict[str, Any]
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

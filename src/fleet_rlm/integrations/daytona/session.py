@@ -265,6 +265,9 @@ class Session:
         except Exception as error:  # noqa: BLE001 - whatever a host tool raises becomes the guest's exception
             self._reply(call.id, error=(type(error).__name__, str(error)[:MAX_ERROR_CHARS]))
         except BaseException as error:  # noqa: BLE001 - ends the session and goes to the caller of execute
+            if call.ahead:  # the code has not come so far: it meets this itself, when and if it asks
+                self._send(CH_CALL, to_json({"id": call.id, "refused": True}))
+                return
             cell.events.put(Raised(error))
             self.end(f"a host tool raised {type(error).__name__}")
 

@@ -5,23 +5,28 @@ prompt that was asked ahead for this place: if they are the same, it gets that a
 if not, it asks as scalar code does and nothing more is asked ahead. So every value is an answer to exactly the prompt
 that scalar code would have sent, in the same order, whatever the loop does. What is recognised statically (prompts
 made by pure expressions of things that the loop does not touch, calls that are made in every round) only decides
-whether asking ahead is worth it, and that making a prompt twice has no effect.
+whether asking ahead is worth it; that making a prompt twice has no effect is looked at in the values too (twice.py).
+At first two are asked, and twice as many with each answer that the loop takes: one that ends early has asked little.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .calls import Control, Waiting, tool_value
 from .slices import Contexts
+from .twice import TWICE, Purity, Twice, guarded, is_pure_function
 
 QUERY = "llm_query"
 AHEAD = "__fleet_ahead__"
-WINDOW = 64  # prompts of one loop in flight
+WINDOW = 64  # prompts of one loop in flight, at most
+FIRST_WINDOW = 2
+MOST_STEPS = 4
 
 _BACKWARDS = reversed([])
 _REITERABLE = (list, tuple, dict, set, frozenset, range, str, type({}.keys()), type({}.values()), type({}.items()))
@@ -34,13 +39,14 @@ _COPIED = tuple(
 class Ahead:
     """The prompts of one loop, and their answers. `items` is what the loop goes over."""
 
-    def __init__(self, source: AheadSource, items: Any, prompts: Callable[[Any], Iterator[Any]]) -> None:
+    def __init__(self, source: AheadSource, items: Any, prompts: Callable[[Any, Twice], Iterator[Any]]) -> None:
         self.items = items
         self._source = source
         self._waiting: deque[tuple[str, Waiting]] = deque()
         self._begun = 0
+        self._window = FIRST_WINDOW
         twin = twin_of(items)
-        self._prompts: Iterator[Any] | None = None if twin is None else prompts(twin)
+        self._prompts: Iterator[Any] | None = None if twin is None else prompts(twin, Twice())
 
     def __call__(self, function: Callable[..., Any], prompt: Any) -> Any:
         """What `function(prompt)` gives at this place of the loop."""
@@ -53,11 +59,15 @@ class Ahead:
         if not isinstance(prompt, str) or prompt != asked:
             self._stop()
             return function(prompt)
-        self._fill()
-        return self._source.value(waiting)
+        reply = waiting.get()
+        self._window = min(WINDOW, 2 * self._window)
+        if reply.get("refused"):  # it was not made, and says nothing of what happens when the loop itself asks
+            self._prompts = None
+            return function(prompt)
+        return self._source.value(reply)
 
     def _fill(self) -> None:
-        while self._prompts is not None and len(self._waiting) < WINDOW:
+        while self._prompts is not None and len(self._waiting) < self._window:
             try:
                 prompt = next(self._prompts, None)
                 waiting = self._source.ask(prompt) if isinstance(prompt, str) else None
@@ -85,55 +95,47 @@ class AheadSource:
         self.tool = tool
         self.count = 0
 
-    def __call__(self, items: Any, prompts: Callable[[Any], Iterator[Any]]) -> Ahead:
+    def __call__(self, items: Any, prompts: Callable[[Any, Twice], Iterator[Any]]) -> Ahead:
         return Ahead(self, items, prompts)
 
     def ask(self, prompt: str) -> Waiting | None:
-        return self._control.begin(QUERY, (prompt,), {}, wait=False)
+        return self._control.begin(QUERY, (prompt,), {}, ahead=True)
 
-    def value(self, waiting: Waiting) -> Any:
-        return tool_value(QUERY, waiting.get(), self._contexts, "")
+    def value(self, reply: dict[str, Any]) -> Any:
+        return tool_value(QUERY, reply, self._contexts, "")
 
 
-def twin_of(items: Any) -> Iterable[Any] | None:
-    """Something that gives the same items and leaves these alone; None where nobody can tell without taking them."""
+def twin_of(items: Any, twins: dict[int, Any] | None = None) -> Iterable[Any] | None:
+    """Something that gives the same items and leaves these alone; None where nobody can tell without taking them.
+
+    `twins`: those of iterators that were met before, by id. What is the same in two places is the same there too.
+    """
     kind = type(items)
+    twins = {} if twins is None else twins
     if kind in _REITERABLE:
         return items
+    if id(items) not in twins:
+        twins[id(items)] = _twin_of_iterator(items, twins)
+    return twins[id(items)]
+
+
+def _twin_of_iterator(items: Any, twins: dict[int, Any]) -> Iterable[Any] | None:
+    kind = type(items)
     if kind in _COPIED:
         return copy.copy(items)
     if kind in (enumerate, zip):
         made = items.__reduce__()
         inner = made[1] if kind is zip else made[1][:1]
-        twins = [twin_of(each) for each in inner]
-        if len(made) != 2 or any(twin is None for twin in twins):
+        found = [twin_of(each, twins) for each in inner]
+        if len(made) != 2 or any(twin is None for twin in found):
             return None
-        return zip(*twins) if kind is zip else enumerate(twins[0], made[1][1])  # type: ignore[arg-type]  # noqa: B905
+        return zip(*found) if kind is zip else enumerate(found[0], made[1][1])  # type: ignore[arg-type]  # noqa: B905
     return None
 
 
-PURE_FUNCTIONS = frozenset(
-    (
-        "str", "len", "int", "float", "bool", "repr", "ascii", "round", "min", "max", "sum", "sorted", "abs",
-        "list", "tuple", "dict", "set", "range", "enumerate", "zip", "chr", "ord", "isinstance", "any", "all",
-        "format",
-    )
-)  # fmt: skip
-PURE_METHODS = frozenset(
-    (
-        "format", "join", "strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "casefold",
-        "replace", "split", "rsplit", "splitlines", "get", "items", "keys", "values", "startswith", "endswith",
-        "find", "rfind", "index", "count", "partition", "rpartition", "zfill", "ljust", "rjust", "center",
-        "expandtabs", "removeprefix", "removesuffix", "dumps", "isoformat", "strftime",
-    )
-)  # fmt: skip
-_PURE_NODES = (
-    ast.Constant, ast.Name, ast.JoinedStr, ast.FormattedValue, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare,
-    ast.IfExp, ast.Subscript, ast.Slice, ast.Attribute, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred,
-    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.Call, ast.keyword,
-    ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context,
-)  # fmt: skip
 _SUSPENDS = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)  # what cannot move into a lambda
+_LEAVES = (ast.Await, ast.Yield, ast.YieldFrom)  # after it the next round may not come
+_ENDERS = frozenset(("SUBMIT", "exit", "quit", "_exit", "abort", "kill"))
 _SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign)
 _ALWAYS = (
     ast.Call, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.JoinedStr,
@@ -141,34 +143,13 @@ _ALWAYS = (
 )  # fmt: skip
 
 
-class Purity:
-    """What of a cell may be evaluated twice."""
-
-    def __init__(self, stored: set[str], functions: set[str]) -> None:
-        """`stored`: names that are not the builtins they look like; `functions`: the guest's own pure functions."""
-        self._functions = (PURE_FUNCTIONS - stored) | functions
-
-    def holds(self, node: ast.AST) -> bool:
-        for each in ast.walk(node):
-            if not isinstance(each, _PURE_NODES):
-                return False
-            if isinstance(each, ast.comprehension) and each.is_async:
-                return False
-            if isinstance(each, ast.Call) and not self.callee(each.func):
-                return False
-        return True
-
-    def callee(self, function: ast.expr) -> bool:
-        if isinstance(function, ast.Name):
-            return function.id in self._functions
-        return isinstance(function, ast.Attribute) and function.attr in PURE_METHODS
-
-
 class LoopRewriter(ast.NodeTransformer):
     """Lets loops and comprehensions that can ask ahead do so. One per cell."""
 
-    def __init__(self, purity: Purity) -> None:
+    def __init__(self, purity: Purity, enders: set[str]) -> None:
+        """`enders`: names of functions that end the cell."""
         self._purity = purity
+        self._enders = enders
         self._loops = 0
 
     def visit_For(self, node: ast.For) -> Any:
@@ -189,12 +170,14 @@ class LoopRewriter(ast.NodeTransformer):
             return None
         if not _plain_target(node.target) or not _is_always_reached(node.body, call):
             return None
+        if ends_early(node.body, self._enders):
+            return None
         given, prompt = _inlined(node.body, call, self._purity)
         touched = Touched(self._purity, call, given)
         if not touched.all_of(node.body) or not self._independent(prompt, node.target, touched):
             return None
         name = self._name()
-        prompts = ast.GeneratorExp(prompt, [ast.comprehension(copy.deepcopy(node.target), _arg(), [], 0)])
+        prompts = ast.GeneratorExp(guarded(prompt), [ast.comprehension(copy.deepcopy(node.target), _arg(), [], 0)])
         made = ast.Assign([ast.Name(name, ast.Store())], _make(node.iter, prompts))
         _ask_through(call, name)
         node.iter = ast.Attribute(ast.Name(name, ast.Load()), "items", ast.Load())
@@ -208,6 +191,8 @@ class LoopRewriter(ast.NodeTransformer):
         source = node.generators[0]
         if source.is_async or not _plain_target(source.target) or any(isinstance(n, _SUSPENDS) for n in ast.walk(node)):
             return None
+        if ends_early([*parts, *source.ifs], self._enders):
+            return None
         prompt = _prompt_of(call)
         touched = Touched(self._purity, call, {})
         if not any(_reaches(part, call) for part in parts) or not all(self._purity.holds(c) for c in source.ifs):
@@ -217,14 +202,14 @@ class LoopRewriter(ast.NodeTransformer):
         if not self._independent(prompt, source.target, touched, source.ifs):
             return None
         name = self._name()
-        ifs = [copy.deepcopy(each) for each in source.ifs]
+        ifs = [guarded(copy.deepcopy(each)) for each in source.ifs]
         prompts = ast.GeneratorExp(
-            copy.deepcopy(prompt), [ast.comprehension(copy.deepcopy(source.target), _arg(), ifs, 0)]
+            guarded(copy.deepcopy(prompt)), [ast.comprehension(copy.deepcopy(source.target), _arg(), ifs, 0)]
         )
         made = _make(source.iter, prompts)
         _ask_through(call, name)
         source.iter = ast.Attribute(ast.Name(name, ast.Load()), "items", ast.Load())
-        return ast.copy_location(ast.Call(_lambda(name, node), [made], []), node)
+        return ast.copy_location(ast.Call(_lambda([name], node), [made], []), node)
 
     def _independent(
         self, prompt: ast.expr, target: ast.expr, touched: Touched, conditions: Iterable[ast.expr] = ()
@@ -315,6 +300,33 @@ def only_query(nodes: Iterable[ast.AST]) -> ast.Call | None:
     return None if any(isinstance(each, ast.Starred) for each in calls[0].args) else calls[0]
 
 
+def ends_early(nodes: Iterable[ast.AST], enders: set[str]) -> bool:
+    """Whether something in there ends the cell, or may leave the loop for good."""
+    for each in (each for node in nodes for each in ast.walk(node)):
+        if isinstance(each, _LEAVES):
+            return True
+        if isinstance(each, ast.Call) and _called(each) in enders:
+            return True
+    return False
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def _enders_in(tree: ast.Module, namespace: dict[str, Any]) -> set[str]:
+    """The functions that end the cell, and the guest's that call one of them."""
+    known = {name: made.__code__ for name, made in namespace.items() if type(made) is types.FunctionType}
+    enders = set(_ENDERS).union(name for name, code in known.items() if _ENDERS & {*code.co_names})
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    for _ in functions[:MOST_STEPS]:  # one that calls one that calls one ...
+        more = {node.name for node in functions if node.name not in enders and ends_early(node.body, enders)}
+        if not more:
+            break
+        enders |= more
+    return enders
+
+
 def _prompt_of(call: ast.Call) -> ast.expr:
     return call.args[0] if call.args else call.keywords[0].value
 
@@ -385,13 +397,13 @@ def _arg() -> ast.Name:
     return ast.Name("__fleet_items", ast.Load())
 
 
-def _lambda(name: str, body: ast.expr) -> ast.Lambda:
-    return ast.Lambda(ast.arguments([], [ast.arg(name)], None, [], [], None, []), body)
+def _lambda(names: list[str], body: ast.expr) -> ast.Lambda:
+    return ast.Lambda(ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, []), body)
 
 
 def _make(items: ast.expr, prompts: ast.GeneratorExp) -> ast.Call:
-    """`__fleet_ahead__(ITEMS, lambda __fleet_items: (PROMPT for ... in __fleet_items))`."""
-    return ast.Call(ast.Name(AHEAD, ast.Load()), [items, _lambda("__fleet_items", prompts)], [])
+    """`__fleet_ahead__(ITEMS, lambda __fleet_items, __fleet_twice__: (PROMPT for ... in __fleet_items))`."""
+    return ast.Call(ast.Name(AHEAD, ast.Load()), [items, _lambda(["__fleet_items", TWICE], prompts)], [])
 
 
 def asks_ahead(tree: ast.Module, namespace: dict[str, Any], pure: dict[str, Any]) -> ast.Module:
@@ -411,7 +423,7 @@ def asks_ahead(tree: ast.Module, namespace: dict[str, Any], pure: dict[str, Any]
             continue
         if is_pure_function(node, Purity(taken, set(own))):
             own.add(node.name)
-    made = LoopRewriter(Purity(taken, own)).visit(tree)
+    made = LoopRewriter(Purity(taken, own), _enders_in(tree, namespace)).visit(tree)
     return ast.fix_missing_locations(made)
 
 
@@ -421,11 +433,3 @@ def pure_functions(made: Iterable[ast.FunctionDef], namespace: dict[str, Any]) -
     return {
         node.name: namespace[node.name] for node in made if node.name in namespace and is_pure_function(node, purity)
     }
-
-
-def is_pure_function(node: ast.FunctionDef, purity: Purity) -> bool:
-    """A function whose body is one `return` of a pure expression, after its docstring."""
-    body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-    if node.decorator_list or len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
-        return False
-    return purity.holds(body[0].value)

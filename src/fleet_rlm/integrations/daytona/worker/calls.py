@@ -75,13 +75,17 @@ class Control:
         assert waiting is not None
         return waiting.get()
 
-    def begin(self, name: str, args: Any, kwargs: Any, *, wait: bool = True) -> Waiting | None:
-        """Ask, and go on. Without `wait` None when too many calls are in flight."""
+    def begin(self, name: str, args: Any, kwargs: Any, *, ahead: bool = False) -> Waiting | None:
+        """Ask, and go on. `ahead`: before the code itself asks; None when too many calls are in flight.
+
+        The reply to a call ahead may be `{"refused": true}`: it met what ends a run, and was not made.
+        """
         if os.getpid() != self._pid:
             raise RuntimeError(f"{name}() can only be called from the interpreter's own process, not from a fork")
         number = next(self._ids)
-        payload = to_json({"id": number, "name": name, "args": args, "kwargs": kwargs})
-        if not self._slots.acquire(blocking=wait):
+        asked = {"id": number, "name": name, "args": args, "kwargs": kwargs}
+        payload = to_json({**asked, "ahead": True} if ahead else asked)
+        if not self._slots.acquire(blocking=not ahead):
             return None
         self._calls[number] = waiting = Waiting()
         try:
