@@ -5,11 +5,12 @@ from tests.engine.conftest import events_of
 from tests.engine.test_turns import FREE, ask, check_journal
 from tests.scripted import action, scripted
 
-from fleet_rlm.errors import Conflict, InvalidInput, NotFound
+from fleet_rlm.errors import Conflict, Denied, InvalidInput, NotFound, TooLarge
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted, TurnResult
 from fleet_rlm.runtime.factory import Workspace
+from fleet_rlm.runtime.tools.raised import as_info, from_info
 
 
 def reply(prompt: str) -> str:
@@ -197,3 +198,38 @@ def test_cells_that_ask_otherwise_are_told_and_run_live(workspace: Workspace) ->
     failed = finished(workspace, workspace.replay(first.turn))
     assert (failed.status, failed.error.code) == ("failed", "replay.missing")
     assert len(lm.engine.prompts) == 3
+
+
+def test_what_a_host_function_raised_is_raised_again(workspace: Workspace) -> None:
+    code = (
+        "said = []\n"
+        "for name in ('../up.txt', 'y.txt'):\n"
+        "    try:\n        said.append(save_artifact('x', name)['name'])\n"
+        "    except Exception as error:\n        said.append(f'{type(error).__name__}: {error}')\n"
+        "SUBMIT(answer=' | '.join(said))"
+    )
+    first = ask(workspace, "go", mode="rlm", model=scripted(lambda _: action(code)))
+    assert first.status == "ok" and first.answer is not None
+    assert first.answer.startswith("InvalidInput: ") and "'../up.txt' is no name" in first.answer
+    tools = of_kind(of_turn(workspace, first), ev.ToolFinished)
+    assert [(tool.status, tool.error and tool.error.code) for tool in tools] == [
+        ("failed", "invalid_input"),
+        ("ok", None),
+    ]
+    again = finished(workspace, workspace.replay(first.turn))
+    assert (again.status, again.answer) == ("ok", first.answer)
+    assert first_difference(of_turn(workspace, first), of_turn(workspace, again)) is None
+
+
+class Odd(Exception):
+    """A library's own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidInput("no", hint="do"), TooLarge("much"), Denied("not you"), TypeError("two arguments"), Odd("odd"), KeyError("k")],
+)  # fmt: skip
+def test_an_exception_keeps_its_class_and_its_words_in_the_journal(error: Exception) -> None:
+    again = from_info(as_info(error, str))
+    assert type(again).__name__ == type(error).__name__ and str(again).strip("'\"") == str(error).strip("'\"")
+    assert isinstance(from_info(None), RuntimeError), "a journal from before says nothing"

@@ -25,6 +25,7 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
 from fleet_rlm.runtime.execution.record import RecordedTool
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.raised import as_info, from_info
 
 OPEN_RUNS: Final = frozenset({"delegate", "delegate_batched"})
 OWN: Final = frozenset(
@@ -59,12 +60,13 @@ def observed(
         return _again(tree, scope, started, known, work, attach)
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     value: Any = None
+    raised: ev.ErrorInfo | None = None
     try:
         value, failed = work()
         status = "failed" if failed else "ok"
         return value, failed
-    except Exception:
-        status = "failed"
+    except Exception as error:
+        status, raised = "failed", as_info(error, observer.clean)
         raise
     finally:
         plain = isinstance(value, str)
@@ -74,6 +76,7 @@ def observed(
             status=status,
             ms=round((time.perf_counter() - began) * 1000, 1),
             result=None if status == "cancelled" or (value is None and status == "failed") else observer.text(text),
+            error=raised,
             json=not plain,
         )
         observer.emit(ended, scope)
@@ -100,6 +103,7 @@ def _again(
     work: Callable[[], tuple[Any, bool]],
     attach: Callable[[ev.ContextRef], str] | None,
 ) -> tuple[Any, bool]:
+    """What came of it then: its result, or what it raised."""
     assert tree.replay is not None and known.finished is not None
     if started.name in OWN or (started.name in MEMORY and tree.replay.kind != "resume"):
         with suppress(Exception):  # what it gave then holds, also where it fails now
@@ -109,6 +113,8 @@ def _again(
     text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
     ended = msgspec.structs.replace(known.finished, id=started.id, ms=0.0, replayed=True)
     tree.observer.emit(ended, scope)
+    if known.finished.status == "failed" and known.finished.result is None:
+        raise from_info(known.finished.error)
     return (json.loads(text or "null") if known.finished.json else text), known.finished.status == "failed"
 
 
