@@ -233,3 +233,27 @@ def test_an_exception_keeps_its_class_and_its_words_in_the_journal(error: Except
     again = from_info(as_info(error, str))
     assert type(again).__name__ == type(error).__name__ and str(again).strip("'\"") == str(error).strip("'\"")
     assert isinstance(from_info(None), RuntimeError), "a journal from before says nothing"
+
+
+def test_children_below_a_run_that_is_not_run_again_still_count(workspace: Workspace) -> None:
+    broken = [True]
+
+    def family(prompt: str) -> str:
+        task = prompt.split("Your task:")[-1]
+        if "leaf" in task:
+            return action("SUBMIT(answer='1')")
+        if "branch" in task:
+            return action("SUBMIT(answer=str(len(rlm_query_batched(['leaf a', 'leaf b']))))")
+        if "You have not interacted" in prompt:
+            return action("got = rlm_query_batched(['branch a', 'branch b'])\nprint(got)")
+        if broken:
+            raise ValueError("no answer")
+        return action("SUBMIT(answer=str(budget()['children_left']))")
+
+    first = ask(workspace, "go", mode="rlm", model=scripted(family), limits=ev.Limits(children=20, depth=3))
+    assert (first.status, first.runs) == ("failed", 7), first
+    broken.clear()
+    again = finished(workspace, workspace.resume(first.turn, lm=scripted(family)))
+    assert (again.status, again.answer) == ("ok", "14"), "six children of twenty, four of them below the two"
+    told = [event for event in of_turn(workspace, again) if event.type == "run.started"]
+    assert len(told) == 3, "the two and the root"

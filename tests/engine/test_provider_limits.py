@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.fake_provider import FakeProvider, fake_provider
+from tests.engine.test_approvals import until
 from tests.engine.test_turns import check_journal, task_of
 from tests.scripted import action, scripted
 
@@ -91,6 +92,30 @@ def test_identical_calls_in_flight_are_made_once(workspace: Workspace) -> None:
     assert len(shared) == 49 and all((c.prompt_tokens, c.cost_usd) == (0, 0.0) for c in shared)
     assert made in {call.id for call in calls_of(workspace, result) if not call.shared}
     check_journal(events_of(workspace, result.session))
+    assert sum(call.calls for call in calls_of(workspace, result)) == 2, "as the events say it"
+    again = workspace.wait(workspace.replay(result.turn).turn, timeout=60)
+    replayed = [call for call in calls_of(workspace, again) if call.shared]
+    (same,) = {call.shared for call in replayed}
+    assert len(replayed) == 49 and same in {call.id for call in calls_of(workspace, again) if not call.shared}
+    assert again.usage.calls == sum(call.calls for call in calls_of(workspace, again)) == 2
+
+
+def test_a_call_that_is_stopped_while_it_waits_for_another_was_not_sent(workspace: Workspace) -> None:
+    with fake_provider(delay_s=30.0) as provider:
+        root = scripted(lambda prompt: action("llm_query_batched(['the same'] * 2)"))
+        request = TurnRequest(question="q", mode="rlm", model=root, sub_model=provider.lm(), limits=Limits())
+        submitted = workspace.submit(request)
+
+        def one_waits() -> bool:
+            started = [e.data for e in events_of(workspace, submitted.session) if e.type == "call.started"]
+            return sum(call.shared is not None for call in started) == 1
+
+        until(one_waits, 30)
+        workspace.cancel(submitted.turn)
+        result = workspace.wait(submitted.turn, timeout=60)
+    calls = calls_of(workspace, result)
+    assert sorted(call.calls for call in calls if call.status == "cancelled") == [0, 1]
+    assert sum(call.calls for call in calls) == result.usage.calls
 
 
 def test_a_call_that_asks_for_chance_is_never_shared(workspace: Workspace) -> None:

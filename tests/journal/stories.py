@@ -98,6 +98,10 @@ def a_turn_with_everything() -> list[Draft]:
         at(ev.MemoryChanged(block="persona", before=None, after="terse", who="agent"), "run_a"),
         at(ev.MemoryChanged(block="notes", before=None, after="x", who="person")),
         at(ev.MemoryChanged(block="notes", before="x", after=None, who="undo")),
+        Draft(asked("cal_3", shared="cal_2"), *child),
+        Draft(ev.CallFinished(id="cal_3", status="ok", ms=1, tries=0, cost_usd=0.0, shared="cal_2"), *child),
+        Draft(asked("cal_4"), *child),
+        Draft(ev.CallFinished(id="cal_4", status="ok", ms=9, tries=3, prompt_tokens=5, cost_usd=0.25), *child),
         Draft(ev.SandboxRequested(id="sbx_2", provider="local"), *child),
         Draft(ev.SandboxLost(id="sbx_2", reason="gone"), *child),
     ]
@@ -124,6 +128,11 @@ def a_turn_with_everything() -> list[Draft]:
         at(ev.Error(code="limit", message="calls are used up", retryable=False)),
         at(end),
     ]
+
+
+def asked(id: str, shared: str | None = None) -> ev.CallStarted:
+    prompt = ev.Text(head="p", bytes=1)
+    return ev.CallStarted(id=id, role="sub", model="m", request="r", prompt=prompt, shared=shared)
 
 
 def span(start: int, end: int) -> ev.ReadSpan:
@@ -159,8 +168,10 @@ def two_turns() -> list[Draft]:
 
 
 def interrupted() -> list[Draft]:
-    """A crash in the middle of a cell, closed at the next start."""
-    drafts = [Draft(ev.SessionCreated(title="s")), *story()[:17]]
+    """A crash in the middle of a cell with a call that was sent and one that waits for its answer, then closed."""
+    child = ("trn_1", "run_b", "run_a", 1)
+    calls = [Draft(asked("cal_3"), *child), Draft(asked("cal_4", shared="cal_3"), *child)]
+    drafts = [Draft(ev.SessionCreated(title="s")), *story()[:17], *calls]
     return drafts + closing_drafts([event for event in as_events(drafts) if event.turn])
 
 

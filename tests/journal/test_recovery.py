@@ -132,6 +132,28 @@ def test_what_was_spent_is_kept_and_a_call_in_flight_makes_the_cost_unknown() ->
     assert all(d.data.usage.cost_usd is None for d in ends if isinstance(d.data, ev.RunFinished | ev.TurnFinished))
 
 
+def test_a_call_that_waited_for_another_was_not_sent_unless_that_one_ended_without() -> None:
+    drafts = story()
+    upto = next(n for n, draft in enumerate(drafts) if draft.data.type == "cell.output") + 1
+
+    def asked(id: str, shared: str | None = None) -> Draft:
+        data = ev.CallStarted(id=id, role="sub", model="m", request="r", prompt=TEXT, shared=shared)
+        return Draft(data, turn="trn_1", run="run_b", parent="run_a", depth=1)
+
+    waiting = [asked("cal_8"), asked("cal_9", "cal_8")]
+    ends = closing_drafts(as_events([*drafts[:upto], *waiting]))
+    assert isinstance(ends[-1].data, ev.TurnFinished) and ends[-1].data.usage.calls == 2 + 1
+    calls = {d.data.id: d.data for d in ends if isinstance(d.data, ev.CallFinished)}
+    assert (calls["cal_9"].calls, calls["cal_9"].cost_usd, calls["cal_9"].shared) == (0, 0.0, "cal_8")
+    assert (calls["cal_8"].calls, calls["cal_8"].cost_usd) == (1, None)
+    off = msgspec.structs.replace(waiting[0], data=ev.CallFinished(id="cal_8", status="cancelled", ms=1))
+    ends = closing_drafts(as_events([*drafts[:upto], *waiting, off]))
+    (call,) = [d.data for d in ends if isinstance(d.data, ev.CallFinished)]
+    assert (call.id, call.calls, call.shared, call.cost_usd) == ("cal_9", 1, None, None)
+    whole = [*drafts[:upto], *waiting, off, *ends]
+    assert sum(d.data.calls for d in whole if isinstance(d.data, ev.CallFinished)) == ends[-1].data.usage.calls == 4
+
+
 def resumed_story() -> list[Draft]:
     """A turn that goes on from another: its first call (0.25) comes from the journal, the second (0.5) was sent."""
     drafts = story()

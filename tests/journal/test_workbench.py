@@ -47,7 +47,7 @@ def test_the_view_in_words() -> None:
     )
     assert bench.runs["run_a"].children == ["run_b"] and bench.runs["run_b"].depth == 1
     child = bench.runs["run_b"]
-    kinds = ["iteration", "call", "cell", "cell", "artifact", "approval", "approval"]
+    kinds = ["iteration", "call", "cell", "cell", "artifact", "approval", "approval", "call", "call"]
     assert [step.kind for step in child.steps] == kinds
     assert [(s.start, s.end) for s in child.reads["ab" * 32]] == [(0, 3), (4, 9)]
     assert (child.waiting, bench.approvals["apr_1"].answer, bench.approvals["apr_2"].status) == (

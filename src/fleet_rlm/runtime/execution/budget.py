@@ -287,6 +287,13 @@ class TreeBudget:
             for cost in paid:
                 self._all.spent.add(cost)
 
+    def count_children(self, opened: int) -> None:
+        """So many child runs were opened in an earlier turn, below a run that is not worked off again."""
+        with self._changed:
+            self._children += opened
+            warnings = self._new_warnings()
+        self._warn(warnings)
+
     def credit(self, lease: Lease, cost: Cost, *, calls: int = 1, counted: bool) -> None:
         """Charge a run with calls whose answers came from a journal; `counted`: `carry` counted them for the tree."""
         with self._changed:

@@ -370,7 +370,10 @@ class CellFinished(Data):
 
 
 class CallStarted(Data):
-    """One language-model request. `request` is the hash of everything that determines the answer."""
+    """One language-model request. `request` is the hash of everything that determines the answer.
+
+    `shared` names the call in flight whose answer this one waits for; none is sent for it, unless that one is stopped.
+    """
 
     type = "call.started"
     id: str
@@ -378,14 +381,15 @@ class CallStarted(Data):
     model: str
     request: str
     prompt: Text
+    shared: str | None = None
 
 
 class CallFinished(Data):
     """`queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache.
 
     `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose
-    answer this one got, so that none was sent; `replayed` calls got theirs from the journal. `record` is the answer as
-    data, for a replay; `response` as a person reads it.
+    answer this one got, so that none was sent and it cost nothing; `replayed` calls got theirs from the journal.
+    `record` is the answer as data, for a replay; `response` as a person reads it.
     """
 
     type = "call.finished"
@@ -404,6 +408,11 @@ class CallFinished(Data):
     response: Text | None = None
     record: Text | None = None
     error: ErrorInfo | None = None
+
+    @property
+    def calls(self) -> int:
+        """What it counts as: the requests that were sent, none for one that got the answer of another."""
+        return 0 if self.shared is not None else self.tries
 
 
 class ToolStarted(Data):

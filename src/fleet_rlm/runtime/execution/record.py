@@ -145,13 +145,18 @@ class _Reader:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._of_run: dict[str, RecordedCall] = {}
         self._edits: Sequence[ev.TurnEdit] = ()
+        self._called_off: set[str] = set()
 
     def read(self, events: Iterable[ev.Event]) -> Record:
         for event in events:
             self._take(event)
         # Sent, and no end of it in the journal: spent, at a price that nobody knows.
-        self._record.paid += [Cost() for _ in self._open]
+        self._record.paid += [Cost() for call in self._open.values() if self._was_sent(call)]
         return self._record
+
+    def _was_sent(self, call: RecordedCall) -> bool:
+        """Not while it waited for another's answer, as far as that one did not end without."""
+        return call.started.shared is None or call.started.shared in self._called_off
 
     def _take(self, event: ev.Event) -> None:
         run = self._runs.get(event.run or "")
@@ -211,12 +216,14 @@ class _Reader:
             self._open[data.id] = self._of_run[run.id] = call
             return
         call = self._open.pop(data.id, None)
-        if call is not None and data.status != "cancelled":
+        if data.status == "cancelled":
+            self._called_off.add(data.id)
+        elif call is not None:
             call.finished = data
-        if not data.replayed and data.shared is None:
+        if not data.replayed and data.calls:
             micro = None if data.cost_usd is None else round(data.cost_usd * 1e6)
             paid = Cost(data.prompt_tokens, data.completion_tokens, data.cached_tokens, micro_usd=micro)
-            self._record.paid += [paid, *([Cost(micro_usd=0)] * (data.tries - 1))]
+            self._record.paid += [paid, *([Cost(micro_usd=0)] * (data.calls - 1))]
 
     def _cell(self, run: RecordedRun, data: ev.CellStarted | ev.CellFinished) -> None:
         if isinstance(data, ev.CellStarted):

@@ -48,6 +48,8 @@ class _Turn:
     """What of `usage` came from the journal of the turn that this one goes on from; None: from none."""
     run_usage: dict[str, ev.Usage] = field(default_factory=dict[str, ev.Usage])
     parents: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    called_off: set[str] = field(default_factory=set[str])
+    """Calls that ended without an answer: who waited for it sent its own."""
     runs: int = 0
     deepest: int = 0
     first_ts: int = 0
@@ -76,6 +78,10 @@ def closing_drafts(events: Iterable[ev.Event]) -> list[ev.Draft]:
         last = event
     if last is None or turn.finished:
         return []
+    calls = [(entry, _end_data(turn, entry)) for entry in turn.opened.values() if entry.event.type == "call.started"]
+    for entry, end in calls:  # spent, at a price that nobody knows
+        if isinstance(end, ev.CallFinished):
+            _count(turn, entry.event.run, end)
     drafts = [draft for entry in reversed(turn.opened.values()) if (draft := _end(turn, entry)) is not None]
     return [*drafts, _turn_end(turn, last)]
 
@@ -100,6 +106,7 @@ def _take(turn: _Turn, event: ev.Event) -> None:
             turn.before = ev.Usage(cost_usd=0.0)
         case ev.CallFinished() as data:
             _count(turn, event.run, data)
+            turn.called_off |= {data.id} if data.status == "cancelled" else set()
         case ev.MessageDelta() | ev.ReasoningDelta() as data:
             _append(turn, key, data.text)
         case ev.CellOutput() as data:
@@ -133,7 +140,7 @@ def _count(turn: _Turn, run: str | None, data: ev.CallFinished) -> None:
 def _plus(usage: ev.Usage, data: ev.CallFinished) -> ev.Usage:
     unknown = usage.cost_usd is None or data.cost_usd is None
     return ev.Usage(
-        calls=usage.calls + 1,
+        calls=usage.calls + data.calls,
         prompt_tokens=usage.prompt_tokens + data.prompt_tokens,
         completion_tokens=usage.completion_tokens + data.completion_tokens,
         cached_tokens=usage.cached_tokens + data.cached_tokens,
@@ -159,8 +166,17 @@ def _end_data(turn: _Turn, entry: _Open) -> ev.EventData | None:
         case ev.CellStarted() as data:
             return ev.CellFinished(id=data.id, status="lost", ms=ms, output_chars=entry.chars, shown=0)
         case ev.CallStarted() as data:
-            # Whether the provider charged for it cannot be known: cost stays unknown.
-            return ev.CallFinished(id=data.id, status="cancelled", ms=ms, error=INTERRUPTED)
+            # Whether the provider charged for it cannot be known: cost stays unknown. Not so of what was not sent.
+            sent = data.shared is None or data.shared in turn.called_off
+            return ev.CallFinished(
+                id=data.id,
+                status="cancelled",
+                ms=ms,
+                tries=1 if sent else 0,
+                shared=None if sent else data.shared,
+                cost_usd=None if sent else 0.0,
+                error=INTERRUPTED,
+            )
         case ev.ToolStarted() as data:
             return ev.ToolFinished(id=data.id, status="cancelled", ms=ms, error=INTERRUPTED)
         case ev.MessageStarted() as data:
@@ -178,29 +194,11 @@ def _end_data(turn: _Turn, entry: _Open) -> ev.EventData | None:
 def _run_usage(turn: _Turn, entry: _Open) -> ev.Usage:
     run = entry.event.run or ""
     usage = turn.run_usage.get(run, ev.Usage(cost_usd=0.0))
-    cost = None if _has_open_call(turn, run) else usage.cost_usd
-    return msgspec.structs.replace(usage, cost_usd=cost, wall_s=(turn.last_ts - entry.event.ts) / 1000)
-
-
-def _has_open_call(turn: _Turn, run: str) -> bool:
-    """A call of this run or below it was in flight: its cost is unknown for good."""
-    for (kind, _), entry in turn.opened.items():
-        if kind != "call":
-            continue
-        at: str | None = entry.event.run
-        seen: set[str] = set()
-        while at is not None and at not in seen:
-            if at == run:
-                return True
-            seen.add(at)
-            at = turn.parents.get(at)
-    return False
+    return msgspec.structs.replace(usage, wall_s=(turn.last_ts - entry.event.ts) / 1000)
 
 
 def _turn_end(turn: _Turn, last: ev.Event) -> ev.Draft:
-    open_call = any(kind == "call" for kind, _ in turn.opened)
-    cost, wall = None if open_call else turn.usage.cost_usd, (turn.last_ts - turn.first_ts) / 1000
-    usage = msgspec.structs.replace(turn.usage, cost_usd=cost, wall_s=wall)
+    usage = msgspec.structs.replace(turn.usage, wall_s=(turn.last_ts - turn.first_ts) / 1000)
     data = ev.TurnFinished(
         status="interrupted",
         answer=None,

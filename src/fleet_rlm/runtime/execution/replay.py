@@ -162,8 +162,11 @@ class Replay:
         return run
 
     def kept(self, run: RecordedRun) -> list[ev.EventData]:
-        """What of a run that is not run again stays in view: what it read; in another session its artifacts too."""
-        runs = [run, *self._record.below(run.path)]
+        """What stays of a run that is not run again: its children, as a number; in view what it read, and in another
+        session its artifacts too."""
+        below = self._record.below(run.path)
+        self._budget.count_children(len(below))
+        runs = [run, *below]
         read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
         made = [data for each in runs for data in each.kept if isinstance(data, ev.ArtifactPublished)]
         return [*read, *(made if self.kind != "resume" else ())]

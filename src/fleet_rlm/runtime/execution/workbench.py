@@ -230,7 +230,9 @@ def _cell_done(s: Workbench, _e: ev.Event, d: ev.CellFinished) -> None:
 
 @_on(ev.CallStarted)
 def _call(s: Workbench, e: ev.Event, d: ev.CallStarted) -> None:
-    s.calls[d.id] = CallView(id=d.id, run=e.run or "", role=d.role, model=d.model, request=d.request, prompt=d.prompt)
+    s.calls[d.id] = CallView(
+        id=d.id, run=e.run or "", role=d.role, model=d.model, request=d.request, prompt=d.prompt, shared=d.shared
+    )
     _step(s, e, "call", d.id)
 
 
@@ -250,7 +252,7 @@ def _call_done(s: Workbench, e: ev.Event, d: ev.CallFinished) -> None:
 def _add(used: ev.Usage, more: ev.CallFinished) -> ev.Usage:
     known = used.cost_usd if used.calls else 0.0
     return ev.Usage(
-        calls=used.calls + 1,
+        calls=used.calls + more.calls,
         prompt_tokens=used.prompt_tokens + more.prompt_tokens,
         completion_tokens=used.completion_tokens + more.completion_tokens,
         cached_tokens=used.cached_tokens + more.cached_tokens,

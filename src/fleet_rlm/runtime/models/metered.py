@@ -171,7 +171,7 @@ class MeteredLM(dspy.BaseLM):
 
     def _landed(self, asked: Request, flight: Flight) -> bool:
         """Wait for the other's answer; False when it was called off. Errors: TreeStopped."""
-        self._tell_started(asked)
+        self._tell_started(asked, shared=flight.call)
         waited = time.perf_counter()
         asked.scope.stop.race(flight.landed)
         asked.queued_s += time.perf_counter() - waited
@@ -289,7 +289,7 @@ class MeteredLM(dspy.BaseLM):
             tokens = used.prompt_tokens, used.completion_tokens
             throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
 
-    def _tell_started(self, asked: Request) -> None:
+    def _tell_started(self, asked: Request, *, shared: str | None = None) -> None:
         if asked.told:
             return
         asked.told = True
@@ -300,6 +300,7 @@ class MeteredLM(dspy.BaseLM):
                 model=self.name,
                 request=asked.request,
                 prompt=self._observer.text(asked.text),
+                shared=shared,
             ),
             asked.scope,
         )
@@ -322,7 +323,7 @@ class MeteredLM(dspy.BaseLM):
                 status=status,
                 ms=round((time.perf_counter() - asked.began) * 1000, 3),
                 queued_ms=round(asked.queued_s * 1000, 3),
-                tries=max(1, asked.tries),
+                tries=asked.tries,
                 prompt_tokens=cost.prompt_tokens,
                 completion_tokens=cost.completion_tokens,
                 cached_tokens=cost.cached_tokens,

@@ -103,6 +103,7 @@ class CallReplay:
     def __init__(self, replay: Replay, observer: TurnObserver) -> None:
         self._replay = replay
         self._observer = observer
+        self._ids: dict[str, str] = {}
 
     def answer(self, scope: RunScope, asked: Asked) -> Answered | Asked:
         """The recorded outputs of this request, or the request that is to be made: itself, or what a fork made of it.
@@ -123,19 +124,28 @@ class CallReplay:
     def _tell(self, scope: RunScope, asked: Asked, found: RecordedCall, done: ev.CallFinished) -> None:
         micro = None if done.cost_usd is None else round(done.cost_usd * 1e6)
         cost = Cost(done.prompt_tokens, done.completion_tokens, done.cached_tokens, micro_usd=micro)
-        self._replay.credit(scope, cost, calls=0 if done.shared else done.tries)
-        call, request = new_id("cal"), asked.request
-        prompt = self._observer.text(asked.text)
-        self._observer.emit(
-            ev.CallStarted(id=call, role=asked.role, model=asked.model, request=request, prompt=prompt), scope
+        self._replay.credit(scope, cost, calls=done.calls)
+        call, shared = self._named(done.id), None if done.shared is None else self._named(done.shared)
+        started = ev.CallStarted(
+            id=call,
+            role=asked.role,
+            model=asked.model,
+            request=asked.request,
+            prompt=self._observer.text(asked.text),
+            shared=shared,
         )
+        self._observer.emit(started, scope)
         if found.shown:
             self._observer.emit_all(_renamed(found.shown), scope if found.shown_in_run else None)
             texts = [data.text for data in found.shown if isinstance(data, ev.MessageDelta)]
             if texts:
                 self._observer.streamed = "".join(texts)
-        again = msgspec.structs.replace(done, id=call, ms=0.0, queued_ms=0.0, shared=None, replayed=True)
+        again = msgspec.structs.replace(done, id=call, ms=0.0, queued_ms=0.0, shared=shared, replayed=True)
         self._observer.emit(again, scope)
+
+    def _named(self, call: str) -> str:
+        """The id of a recorded call in this turn, also for one that only another names."""
+        return self._ids.setdefault(call, new_id("cal"))
 
     def _outcome(self, found: RecordedCall) -> list[Any]:
         done = found.finished

@@ -231,15 +231,16 @@ export interface EventDataByType {
     truncated?: boolean;
     batched?: number;
   };
-  /** One language-model request. `request` is the hash of everything that determines the answer. */
+  /** One language-model request. `request` is the hash of everything that determines the answer. `shared` names the call in flight whose answer this one waits for; none is sent for it, unless that one is stopped. */
   "call.started": {
     id: string;
     role: CallRole;
     model: string;
     request: string;
     prompt: Text;
+    shared?: string | null;
   };
-  /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose answer this one got, so that none was sent; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
+  /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose answer this one got, so that none was sent and it cost nothing; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
   "call.finished": {
     id: string;
     status: "ok" | "failed" | "cancelled";

@@ -11,12 +11,14 @@ function addUsage(
     completion_tokens?: number;
     cached_tokens?: number;
     cost_usd?: number | null;
+    tries?: number;
+    shared?: string | null;
   },
 ) {
   const known = into.calls ? into.cost_usd : 0;
   return {
     ...into,
-    calls: (into.calls ?? 0) + 1,
+    calls: (into.calls ?? 0) + (more.shared ? 0 : (more.tries ?? 1)),
     prompt_tokens: (into.prompt_tokens ?? 0) + (more.prompt_tokens ?? 0),
     completion_tokens: (into.completion_tokens ?? 0) + (more.completion_tokens ?? 0),
     cached_tokens: (into.cached_tokens ?? 0) + (more.cached_tokens ?? 0),
@@ -273,7 +275,7 @@ const handlers: Handlers = {
       cached_tokens: 0,
       cost_usd: null,
       cached: false,
-      shared: null,
+      shared: data.shared ?? null,
       replayed: false,
       queued_ms: 0,
       response: null,
