@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from opened import Store
 
 from fleet_rlm.errors import Conflict, InternalError, NotFound, StorageError
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Draft, Event
+from fleet_rlm.runtime.execution.ids import new_id
 
 
 def delta(text: str) -> Draft:
@@ -352,3 +354,33 @@ def test_a_full_disk_loses_and_disorders_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, str(tmp_path / "home"), str(HERE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and done.stdout.startswith("ok"), done.stderr
+
+
+def test_events_that_are_looked_up_by_type_are_found_by_an_index(store: Store) -> None:
+    """However long the session is, and however many there are: nothing else is read for an artifact."""
+    asked: list[tuple[str, object]] = []
+
+    def hear(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    sid = store.sessions.create("s").sid
+    published = ev.ArtifactPublished(
+        id=new_id("art"), name="a.md", version=1, sha256="0" * 64, bytes=1, kind="text/markdown"
+    )
+    store.journal.append(sid, [delta("x")] * 50 + [Draft(published, turn="trn_1")], durable=True)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", hear)
+    try:
+        assert store.database.run(store.journal.aartifact(published.id)) == published
+        assert store.journal.artifacts(sid) == [published]
+        assert [event.data for event in store.journal.of_type(sid, "artifact.published")] == [published]
+        with pytest.raises(NotFound):
+            store.database.run(store.journal.aartifact(new_id("art")))
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", hear)
+    lookups = [(statement, parameters) for statement, parameters in asked if statement.startswith("SELECT")]
+    assert len(lookups) == 4
+    with sqlite3.connect(store.home / "fleet.db") as connection:
+        for statement, parameters in lookups:
+            plan = str(connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())  # type: ignore[arg-type]
+            assert "USING INDEX ix_events_type (type=?" in plan, plan
+    connection.close()

@@ -14,8 +14,8 @@ from opened import Store
 from sqlalchemy import create_engine
 
 from fleet_rlm.errors import StorageError
-from fleet_rlm.integrations.database.migrate import FOLDER
-from fleet_rlm.integrations.database.schema import HEAD_REVISION, metadata
+from fleet_rlm.integrations.database.migrate import FOLDER, upgrade
+from fleet_rlm.integrations.database.schema import HEAD_REVISION, IS_SOUGHT, metadata
 
 
 def test_a_migrated_database_is_the_schema(store: Store) -> None:
@@ -29,6 +29,24 @@ def test_the_head_is_the_newest_revision() -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD_REVISION]
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'fleet.db'}")
+    with engine.begin() as connection:
+        upgrade(connection, "0001")
+        values = {"sid": "ses_1", "epoch": "e", "title": "kept", "created_ms": 1, "updated_ms": 2, "head": 0}
+        connection.execute(metadata.tables["sessions"].insert().values(**values))
+    engine.dispose()
+    store = Store(tmp_path)
+    assert store.sessions.get("ses_1").title == "kept"
+    store.close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'fleet.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        made = connection.exec_driver_sql("select sql from sqlite_master where name = 'ix_events_type'").scalar_one()
+    engine.dispose()
+    assert str(IS_SOUGHT) in made, "word for word, or no query is answered from it"
 
 
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

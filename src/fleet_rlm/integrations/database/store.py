@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import OperationalError
@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as SQLAlchemyTimeout
 from fleet_rlm.errors import NotFound
 from fleet_rlm.integrations.database.engine import Database, storage_error
 from fleet_rlm.integrations.database.prepared import Prepared
-from fleet_rlm.integrations.database.schema import events, session_contexts, sessions, turns
+from fleet_rlm.integrations.database.schema import IS_SOUGHT, SOUGHT, events, session_contexts, sessions, turns
 from fleet_rlm.runtime.execution.events import (
     ContextAdded,
     ContextRef,
@@ -198,19 +198,15 @@ class JournalStore:
         async with self.database.read() as connection:
             return [Stored(*row) for row in await connection.execute(query)]
 
-    async def of_type(self, sid: str, type_: str) -> list[Stored]:
-        """A session's events of one type, in order."""
-        query = select(events.c.seq, events.c.type, events.c.turn, events.c.raw).where(
-            events.c.sid == sid, events.c.type == type_
-        )
+    async def of_type(self, sid: str, type_: str) -> list[str]:
+        """The JSON of a session's events of one type, in order."""
+        query = _of_type(type_).where(events.c.sid == sid).order_by(events.c.seq)
         async with self.database.read() as connection:
-            return [Stored(*row) for row in await connection.execute(query.order_by(events.c.seq))]
+            return list((await connection.execute(query)).scalars())
 
     async def artifact(self, id: str) -> str | None:
         """The JSON of the event that published an artifact; a fork's copy is as good as the first."""
-        query = select(events.c.raw).where(
-            events.c.type == "artifact.published", events.c.raw.contains(f'"id":"{id}"', autoescape=True)
-        )
+        query = _of_type("artifact.published").where(events.c.raw.contains(f'"id":"{id}"', autoescape=True))
         async with self.database.read() as connection:
             return (await connection.execute(query.limit(1))).scalar_one_or_none()
 
@@ -219,12 +215,6 @@ class JournalStore:
         query = select(events.c.raw).where(events.c.turn == turn, events.c.type == type_)
         async with self.database.read() as connection:
             return (await connection.execute(query.order_by(events.c.seq.desc()).limit(1))).scalar_one_or_none()
-
-    async def by_type(self, sid: str, type_: str) -> list[str]:
-        """The JSON of a session's events of one type, in order."""
-        query = select(events.c.raw).where(events.c.sid == sid, events.c.type == type_).order_by(events.c.seq)
-        async with self.database.read() as connection:
-            return list((await connection.execute(query)).scalars())
 
     async def count(self, sid: str) -> int:
         """How many events the session has; equal to its head, since there are no gaps."""
@@ -245,6 +235,11 @@ def _own_cost(data: TurnFinished) -> float | None:
     if whole is None or before is None:
         return whole
     return None if before.cost_usd is None else max(0.0, whole - before.cost_usd)
+
+
+def _of_type(type_: str) -> Select[str]:
+    query = select(events.c.raw).where(events.c.type == type_)
+    return query.where(IS_SOUGHT) if type_ in SOUGHT else query
 
 
 def _row(event: Event, raw: str) -> dict[str, Any]:

@@ -347,7 +347,7 @@ class Journal:
 
     def of_type(self, sid: str, type_: str) -> list[Event]:
         """A session's committed events of one type, in order; for rare types such as "memory.changed"."""
-        return [decode_event(raw) for raw in self._database.run(self._store.by_type(sid, type_))]
+        return [decode_event(raw) for raw in self._database.run(self._store.of_type(sid, type_))]
 
     async def alatest(self, turn: str, type_: str) -> Event | None:
         """A turn's newest event of a type, such as "budget.updated"; None when there is none."""
@@ -356,8 +356,7 @@ class Journal:
 
     def artifacts(self, sid: str) -> list[ArtifactPublished]:
         """The committed artifacts of a session, in order."""
-        rows = self._database.run(self._store.of_type(sid, ArtifactPublished.type))
-        return [cast("ArtifactPublished", decode_event(row.raw).data) for row in rows]
+        return [cast("ArtifactPublished", event.data) for event in self.of_type(sid, ArtifactPublished.type)]
 
     async def aartifact(self, id: str) -> ArtifactPublished:
         """An artifact by its id. Errors: NotFound."""
@@ -368,7 +367,7 @@ class Journal:
 
     async def aof_type(self, sid: str, type_: str) -> list[Event]:
         """The committed events of one type of a session, in order."""
-        return [decode_event(row.raw) for row in await self._database.arun(self._store.of_type(sid, type_))]
+        return [decode_event(raw) for raw in await self._database.arun(self._store.of_type(sid, type_))]
 
     def head(self, sid: str) -> Head:
         """Epoch and newest committed seq. Errors: NotFound."""
