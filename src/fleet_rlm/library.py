@@ -6,6 +6,8 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -236,7 +238,7 @@ async def arun(
     """`run` for asynchronous code: the event loop goes on meanwhile. A cancelled await cancels the task."""
     workspace = await asyncio.to_thread(_workspace, home)
     request = await asyncio.to_thread(_request, workspace, question, context, mode, lm, sub_lm, budget, None)
-    submitted = await asyncio.to_thread(workspace.submit, replace(request, present=on_approval is not None))
+    submitted = await _submitted(workspace, replace(request, present=on_approval is not None))
     try:
         with answering(workspace, submitted, _answerer(on_approval)):
             return await asyncio.to_thread(_result, workspace, submitted.session, submitted.turn)
@@ -265,11 +267,13 @@ async def stream(
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
     def hear(events: Sequence[Event]) -> None:
-        loop.call_soon_threadsafe(_put_all, queue, events)
+        with suppress(RuntimeError):  # the loop has ended while this listener left
+            loop.call_soon_threadsafe(_put_all, queue, events)
 
     leave = workspace.journal.listen(None, hear)
-    submitted = await asyncio.to_thread(workspace.submit, replace(request, present=on_approval is not None))
+    submitted: Submitted | None = None
     try:
+        submitted = await _submitted(workspace, replace(request, present=on_approval is not None))
         with answering(workspace, submitted, _answerer(on_approval)):
             while True:
                 event = await queue.get()
@@ -280,7 +284,31 @@ async def stream(
                     return
     finally:
         leave()
-        workspace.cancel(submitted.turn)
+        if submitted is not None:
+            workspace.cancel(submitted.turn)
+
+
+async def _submitted(workspace: Workspace, request: TurnRequest) -> Submitted:
+    """Submit in a thread. When the await is cancelled, so is the turn, also one that is accepted only after that."""
+    accepted: Future[Submitted] = Future()  # of the thread and not of the loop, which may end before it
+
+    def submit() -> Submitted:
+        try:
+            accepted.set_result(workspace.submit(request))
+        except BaseException as error:
+            accepted.set_exception(error)
+            raise
+        return accepted.result()
+
+    def cancel(done: Future[Submitted]) -> None:
+        if done.exception() is None:
+            workspace.cancel(done.result().turn)
+
+    try:
+        return await asyncio.to_thread(submit)
+    except asyncio.CancelledError:
+        accepted.add_done_callback(cancel)
+        raise
 
 
 def _answerer(on_approval: OnApproval | None) -> Answerer | None:

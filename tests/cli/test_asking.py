@@ -96,6 +96,8 @@ def test_the_person_at_the_terminal_is_asked_in_place_of_the_tree(fleet_home) ->
     assert lines[-4:] == ["? May the tool x be used?", "|   1  \ufffd[2Jfine", "1  allow once", "2  deny"]
     terminal.types("3\n")
     assert "'3' is not a choice" in terminal.shows("answer (1-2): ")
+    terminal.types("0000000011\n")
+    assert "'0000000011' is not a choice" in terminal.shows("answer (1-2): ")
     terminal.types("2\n")
     terminal.shows("a long task")
     assert terminal.ends() == (0, "got 'deny'\n")

@@ -109,6 +109,41 @@ def test_what_was_published_is_saved_and_what_was_read_is_told(fleet_home, tmp_p
     assert "sha256" in listed["artifacts"][0]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_turn(fleet_home, tmp_path, capfd) -> None:
+    asked: list[object] = []
+
+    def script(workspace: ScriptedWorkspace) -> dict:
+        asked.append(workspace)
+        return {}
+
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InvalidInput, match="cannot write artifacts to .*file") as raised:
+            play(script, fleet_home, artifacts=folder)
+        assert "--artifacts" in (raised.value.hint or "")
+    assert asked == [], "nothing was paid for"
+
+
+@pytest.mark.parametrize(("ending", "status"), [({}, 1), ({"status": "limit", "limit": "calls"}, 3)])
+def test_an_artifact_that_cannot_be_saved_is_one_line(ending, status, fleet_home, tmp_path, capfd) -> None:
+    """The answer is there, what else was published is saved, and the status says that something is missing."""
+    blobs, folder = BlobStore(tmp_path), tmp_path / "out"
+
+    def script(workspace: ScriptedWorkspace) -> dict:
+        workspace.blobs = blobs
+        (folder / "a.txt").mkdir()
+        kept = blobs.put(b"text").removeprefix("blob_")
+        made = [("a.txt", kept), ("lost.txt", "0" * 64), ("b.txt", kept)]
+        return {"artifacts": [Artifact(f"art_{n}", n, 1, sha, 4, "text/plain") for n, sha in made], **ending}
+
+    assert play(script, fleet_home, artifacts=folder) == status
+    shown = capfd.readouterr()
+    assert shown.out == "forty-two\n" and (folder / "b.txt").read_bytes() == b"text"
+    assert [line for line in shown.err.splitlines() if line.startswith("error:")] == [
+        f"error: cannot save the artifact a.txt in {folder}: Is a directory"
+    ]
+
+
 def test_json_is_one_object_of_the_contract(fleet_home, capfd) -> None:
     assert play(lambda _: {"status": "limit", "limit": "calls"}, fleet_home, as_object=True) == 3
     shown = json.loads(capfd.readouterr().out)

@@ -2,6 +2,9 @@
 
 import asyncio
 import math
+import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import dspy
@@ -100,6 +103,56 @@ def test_arun_lets_the_event_loop_go_on() -> None:
         return [result.answer for result in results]
 
     assert asyncio.run(both()) == ["x", "x"]
+
+
+class SlowName(str):
+    """The name of a model, which takes until `go`: as long is a submit on its way."""
+
+    __slots__ = ("asked", "go")
+
+    def __str__(self) -> str:
+        self.asked.set()
+        assert self.go.wait(60)
+        return str.__str__(self)
+
+
+@pytest.mark.parametrize("door", ["arun", "stream"])
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the cancel"])
+def test_a_cancel_while_it_is_submitted_leaves_no_turn_running(tmp_path: Path, door: str, late: bool) -> None:
+    lm = scripted(lambda _: field("answer", "x"), delay_s=20)
+    name = SlowName("test/scripted")
+    name.asked, name.go = threading.Event(), threading.Event()
+    lm.model = name
+
+    async def work() -> None:
+        if door == "arun":
+            await fleet_rlm.arun("q", mode="direct", lm=lm, home=tmp_path)
+        async for _ in fleet_rlm.stream("q", mode="direct", lm=lm, home=tmp_path):
+            pass
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.to_thread(name.asked.wait, 60)
+        task.cancel()
+        if not late:
+            name.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        name.go.set()
+
+    asyncio.run(cancelled())
+    deadline = time.monotonic() + 15
+    while (found := statuses(tmp_path)) != ["cancelled"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def statuses(home: Path) -> list[str]:
+    connection = sqlite3.connect(home / "fleet.db")
+    try:
+        return [status for (status,) in connection.execute("select status from turns")]
+    finally:
+        connection.close()
 
 
 def test_a_result_shows_itself_in_a_notebook_and_its_text_is_only_text() -> None:

@@ -93,7 +93,7 @@ def _chosen(line: str, asked: ApprovalRequested) -> str:
     from fleet_rlm.runtime.execution.approvals import checked_answer  # loaded with the engine by now
 
     text = line.strip()
-    if text not in asked.choices and text.isdecimal() and 1 <= int(text[:9]) <= len(asked.choices):
+    if text not in asked.choices and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= len(asked.choices):
         return asked.choices[int(text) - 1]
     return checked_answer(text, asked.choices)
 

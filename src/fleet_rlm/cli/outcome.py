@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from fleet_rlm.cli.failures import CANCELLED, LIMIT, report_info
 from fleet_rlm.cli.plain import clock, count, printable
-from fleet_rlm.errors import InvalidInput
+from fleet_rlm.errors import FleetError, InvalidInput
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,18 +95,34 @@ def _read(result: TurnResult) -> str:
     return f"{shown} % of the {'context' if len(result.coverage) == 1 else 'contexts'} read"
 
 
-def save_artifacts(result: TurnResult, blobs: BlobStore, folder: Path) -> list[Path]:
-    """Write what the turn published into a folder, of each name the newest version. Errors: InvalidInput."""
-    newest = {artifact.name: artifact for artifact in result.artifacts}
-    written: list[Path] = []
+def artifact_folder(folder: Path | None) -> Path | None:
+    """The folder of `--artifacts`, made before anything is paid for. Errors: InvalidInput."""
+    if folder is None:
+        return None
+    folder = folder.expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, artifact in newest.items():
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write artifacts to {folder}: {error.strerror or error}", hint="name another folder for --artifacts"
+        ) from None
+
+
+def save_artifacts(result: TurnResult, blobs: BlobStore, folder: Path) -> tuple[list[Path], str | None]:
+    """Write what the turn published into a folder, of each name the newest version: what was written, and a fault."""
+    newest = {artifact.name: artifact for artifact in result.artifacts}
+    written: list[Path] = []
+    fault: str | None = None
+    for name, artifact in newest.items():
+        try:
             (folder / name).write_bytes(blobs.read(f"blob_{artifact.sha256}"))
             written.append(folder / name)
-    except OSError as error:
-        raise InvalidInput(f"cannot write artifacts to {folder}: {error.strerror or error}") from None
-    return written
+        except (OSError, FleetError) as error:
+            said = error.strerror or str(error) if isinstance(error, OSError) else error.message
+            fault = fault or f"cannot save the artifact {name} in {folder}: {said}"
+    return written, fault
 
 
 def conclude(result: TurnResult) -> int:

@@ -13,6 +13,7 @@ import typer
 
 from fleet_rlm.cli.asking import rules, someone_there
 from fleet_rlm.cli.inputs import add_contexts, check_names, check_question
+from fleet_rlm.cli.plain import one_line
 from fleet_rlm.cli.shown import (
     EventsOption,
     JsonOption,
@@ -120,24 +121,28 @@ def _check_resume(others: dict[str, object]) -> None:
 
 def answer(workspace: Workspace, ask: Ask, output: Output) -> int:
     """Run the turn, show it as `output` says, and return the exit status. Errors: FleetError before it starts."""
+    from fleet_rlm.cli.outcome import artifact_folder
     from fleet_rlm.cli.watch import event_sink
 
+    folder = artifact_folder(output.artifacts)
     with event_sink(output.events) as sink:
         contexts = add_contexts(workspace.contexts, ask.names)
         # Only then what is heavy: reading and importing would share one core anyway, and bad input is told at once.
         seen = see(workspace, output, sink, lambda: _submit(workspace, ask, contexts), whole=ask.session is None)
-    return _end(workspace, seen, output)
+    return _end(workspace, seen, output, folder)
 
 
 def go_on(workspace: Workspace, turn: str, ask: Ask, changes: dict[str, Any], output: Output) -> int:
     """Resume a turn, with those of its limits changed that are not None. Errors: FleetError before it starts."""
+    from fleet_rlm.cli.outcome import artifact_folder
     from fleet_rlm.cli.watch import event_sink
     from fleet_rlm.runtime.again import changed_limits
 
+    folder = artifact_folder(output.artifacts)
     limits = changed_limits(workspace, turn, {name: value for name, value in changes.items() if value is not None})
     with event_sink(output.events) as sink:
         seen = see(workspace, output, sink, lambda: workspace.resume(turn, limits, lm=ask.model, sub_lm=ask.sub_model))
-    return _end(workspace, seen, output)
+    return _end(workspace, seen, output, folder)
 
 
 def _submit(workspace: Workspace, ask: Ask, contexts: tuple[ContextRef, ...]) -> Submitted:
@@ -157,12 +162,16 @@ def _submit(workspace: Workspace, ask: Ask, contexts: tuple[ContextRef, ...]) ->
     )
 
 
-def _end(workspace: Workspace, seen: Seen, output: Output) -> int:
+def _end(workspace: Workspace, seen: Seen, output: Output, folder: Path | None) -> int:
     from fleet_rlm.cli.outcome import conclude, save_artifacts
 
     tell(seen, output)
-    if output.artifacts is not None:
-        for path in save_artifacts(seen.result, workspace.blobs, output.artifacts):
-            if not output.quiet:
-                print(f"saved {path}", file=sys.stderr)
-    return events_status(seen, conclude(seen.result))
+    written, fault = save_artifacts(seen.result, workspace.blobs, folder) if folder is not None else ([], None)
+    if not output.quiet:
+        for path in written:
+            print(f"saved {path}", file=sys.stderr)
+    status = events_status(seen, conclude(seen.result))
+    if fault is None:
+        return status
+    print(f"error: {one_line(fault, 500)}", file=sys.stderr)
+    return status or 1
