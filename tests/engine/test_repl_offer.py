@@ -198,6 +198,19 @@ def test_a_repaired_cell_says_so_to_the_model(workspace: Workspace) -> None:
     assert "hello\n(Your code did not compile" in lm.engine.prompts[-1]
 
 
+def test_a_model_that_repeats_itself_is_told_how_to_end(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        repeats = "The same code showed the same as before" in prompt
+        return action("SUBMIT(answer='4711')" if repeats else "print('the code is 4711')")
+
+    lm = scripted(reply)
+    result = ask(workspace, mode="rlm", model=lm)
+    assert result.answer == "4711"
+    first, second, third = lm.engine.prompts
+    assert "as before" not in first and "as before" not in second
+    assert "run SUBMIT(answer=...)." in third
+
+
 @pytest.mark.parametrize(
     ("mode", "chars", "shown"),
     [("auto", 40_000, 5_000), ("auto", 100, 10_000), ("always", 100, 5_000), ("never", 40_000, 10_000)],

@@ -85,6 +85,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
         self._facade: tuple[Any, ...] | None = None
+        self._before: tuple[str, Any] | None = None  # the last cell's code and what it showed
         view = StepsInView(None if hooks is None else hooks.steps_shortened)
         self.generate_action = ActionPredict(self._action_signature, hooks, view)
         self.extract = ExtractPredict(self.extract.signature, view)
@@ -135,7 +136,18 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         return ("\nAlso available:\n" + "\n".join(ours) if ours else "") + others
 
     def _execute_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
-        """As DSPy does; code that does not compile is mended first, where that can be done without the model."""
+        """As DSPy does, with our notes for the model: of a repair, and of a cell that changed nothing."""
+        shown = self._run_code(repl, code, input_args)
+        before, self._before = self._before, (code.strip(), shown)
+        return _noted(shown, self._again_note()) if self._before == before else shown
+
+    def _again_note(self) -> str:
+        """Weak models write the same cell until their iterations are used up, with the answer before their eyes."""
+        call = f"SUBMIT({', '.join(f'{name}=...' for name in self.signature.output_fields)})"
+        return f"(The same code showed the same as before. Once you have what the task asks for, run {call}.)"
+
+    def _run_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
+        """Code that does not compile is mended first, where that can be done without the model."""
         if self._facade is not None and "dspy" in code:
             facade, self._facade = self._facade, None
             super()._setup_facade(*facade)
@@ -151,10 +163,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         if repair is None:
             return f"[Error] {fault}"
         result = super()._execute_code(repl, repair.code, input_args)
-        note = f"(Your code did not compile: {fault}. It was run after a repair: {repair.done}.)"
-        if result is None or isinstance(result, str):
-            return f"{result}\n{note}" if result else note
-        return result
+        return _noted(result, f"(Your code did not compile: {fault}. It was run after a repair: {repair.done}.)")
 
     def _build_variables(self, **input_args: Any) -> list[REPLVariable]:
         """As DSPy does, but a context shows its own type and true length instead of its preview's."""
@@ -170,6 +179,8 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         self, repl: Any, variables: list[REPLVariable], history: REPLHistory, iteration: int, *rest: Any
     ) -> Any:
         self._seen = (variables, history)
+        if iteration == 0:
+            self._before = None
         if self._hooks is None:
             return super()._execute_iteration(repl, variables, history, iteration, *rest)
         self._hooks.iteration_started(iteration + 1, self.max_iters)
@@ -226,6 +237,13 @@ class ExtractPredict(dspy.Predict):
     def forward(self, **inputs: Any) -> dspy.Prediction:
         history = inputs.pop("repl_history")
         return self._view.ask(lambda seen: super(ExtractPredict, self).forward(**inputs, repl_history=seen), history)
+
+
+def _noted(shown: Any, note: str) -> Any:
+    """What a cell showed, with a note below; a submission stays as it is."""
+    if shown is None or isinstance(shown, str):
+        return f"{shown}\n{note}" if shown else note
+    return shown
 
 
 def _with_our_words(signature: Any, *, sub_calls: bool) -> Any:
