@@ -14,6 +14,7 @@ from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.factory import Workspace
 
 SUBMIT = re.compile("You have not interacted")
+STEP = "_ = left.pop()\nprint('more' if left else 'at the end')"
 
 
 def asked_once(code: str, sub: str = "an answer"):
@@ -209,6 +210,26 @@ def test_a_model_that_repeats_itself_is_told_how_to_end(workspace: Workspace) ->
     first, second, third = lm.engine.prompts
     assert "as before" not in first and "as before" not in second
     assert "run SUBMIT(answer=...)." in third
+
+
+def test_a_model_that_does_not_stop_repeating_itself_is_asked_for_its_answer(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        return action("print('the code is 4711')") if "`code`" in prompt else field("answer", "4711")
+
+    lm = scripted(reply)
+    result = ask(workspace, mode="rlm", model=lm)
+    assert (result.status, result.answer) == ("ok", "4711")
+    assert len(lm.engine.prompts) == 4, "three cells and the answer, not all iterations"
+
+
+def test_a_cell_that_goes_on_each_time_may_be_run_again(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        if "You have not interacted" in prompt:
+            return action("left = list(range(6))")
+        return action("SUBMIT(answer='through')" if "at the end" in prompt else STEP)
+
+    result = ask(workspace, mode="rlm", model=scripted(reply))
+    assert (result.status, result.answer) == ("ok", "through")
 
 
 @pytest.mark.parametrize(

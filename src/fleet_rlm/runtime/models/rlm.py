@@ -24,6 +24,7 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
 from fleet_rlm.runtime.models.repair import Repair, by_rule
+from fleet_rlm.runtime.models.repeats import Repeats, repeat_note
 from fleet_rlm.runtime.models.repl_history import Shortened, StepsInView
 
 _INITIAL = ("_initial_execution_instructions", "_initial_sub_agent_rules", "_initial_interpreter_rules")
@@ -85,7 +86,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
         self._facade: tuple[Any, ...] | None = None
-        self._before: tuple[str, Any] | None = None  # the last cell's code and what it showed
+        self._repeats = Repeats()
         view = StepsInView(None if hooks is None else hooks.steps_shortened)
         self.generate_action = ActionPredict(self._action_signature, hooks, view)
         self.extract = ExtractPredict(self.extract.signature, view)
@@ -136,15 +137,14 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         return ("\nAlso available:\n" + "\n".join(ours) if ours else "") + others
 
     def _execute_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
-        """As DSPy does, with our notes for the model: of a repair, and of a cell that changed nothing."""
+        """As DSPy does, with our notes for the model: of a repair, and of a cell that it ran before to no effect."""
         shown = self._run_code(repl, code, input_args)
-        before, self._before = self._before, (code.strip(), shown)
-        return _noted(shown, self._again_note()) if self._before == before else shown
-
-    def _again_note(self) -> str:
-        """Weak models write the same cell until their iterations are used up, with the answer before their eyes."""
-        call = f"SUBMIT({', '.join(f'{name}=...' for name in self.signature.output_fields)})"
-        return f"(The same code showed the same as before. Once you have what the task asks for, run {call}.)"
+        cell = repl.last_cell if isinstance(repl, DaytonaInterpreter) else None
+        if cell is None or cell.status != "ok":
+            self._repeats.begin()
+            return shown
+        again = self._repeats.add(code, shown, cell.changed) > 1
+        return _noted(shown, repeat_note(self.signature.output_fields)) if again else shown
 
     def _run_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
         """Code that does not compile is mended first, where that can be done without the model."""
@@ -180,7 +180,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
     ) -> Any:
         self._seen = (variables, history)
         if iteration == 0:
-            self._before = None
+            self._repeats.begin()
         if self._hooks is None:
             return super()._execute_iteration(repl, variables, history, iteration, *rest)
         self._hooks.iteration_started(iteration + 1, self.max_iters)
@@ -190,7 +190,16 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
             self._hooks.iteration_finished(iteration + 1)
         if isinstance(result, REPLHistory):
             self._seen = (variables, result)
+            if self._repeats.stuck:
+                return self._answer_of_repeats(variables, result)
         return result
+
+    def _answer_of_repeats(self, variables: list[REPLVariable], history: REPLHistory) -> dspy.Prediction:
+        """What the steps have shown, in one call: a whole answer, since no limit cut the run short."""
+        found = self.extract(variables_info=[variable.format() for variable in variables], repl_history=history)
+        outputs = {name: getattr(found, name) for name in self.signature.output_fields}
+        steps = [entry.model_dump() for entry in history]
+        return dspy.Prediction(trajectory=steps, final_reasoning="its steps repeated themselves", **outputs)
 
 
 class ActionPredict(dspy.Predict):
