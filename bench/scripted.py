@@ -75,6 +75,13 @@ def one_cell(code: str) -> Callable[[str], str]:
 
 
 def cells(code: str, number: int) -> Callable[[str], str]:
-    """A model that runs `code` so many times, then submits. One at a time: it counts its calls."""
-    done = iter(range(number))
-    return lambda _prompt: action("SUBMIT(answer='done')" if next(done, None) is None else code)
+    """A model that runs `code` so many times, then submits. One at a time: it counts its calls.
+
+    No two cells are the same text: a run whose model repeats itself is ended."""
+    steps = iter(range(number))
+
+    def reply(_prompt: str) -> str:
+        step = next(steps, None)
+        return action("SUBMIT(answer='done')" if step is None else f"{code}  # {step}")
+
+    return reply

@@ -222,6 +222,21 @@ def test_a_model_that_does_not_stop_repeating_itself_is_asked_for_its_answer(wor
     assert len(lm.engine.prompts) == 4, "three cells and the answer, not all iterations"
 
 
+def test_an_error_that_stays_the_same_ends_the_run_with_a_partial_answer(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        return action("print(undefined)") if "`code`" in prompt else field("answer", "unknown")
+
+    lm = scripted(reply)
+    result = ask(workspace, mode="rlm", model=lm)
+    assert (result.status, result.limit, len(lm.engine.prompts)) == ("limit", "iterations", 4)
+    assert result.answer and result.answer.endswith("unknown")
+
+
+def test_what_small_models_take_for_granted_is_imported(workspace: Workspace) -> None:
+    code = "SUBMIT(answer=json.dumps(re.findall('[0-9]+', 'gate 4711')) + str(math.floor(1.5)))"
+    assert ask(workspace, mode="rlm", model=asked_once(code)).answer == '["4711"]1'
+
+
 def test_a_cell_that_goes_on_each_time_may_be_run_again(workspace: Workspace) -> None:
     def reply(prompt: str) -> str:
         if "You have not interacted" in prompt:

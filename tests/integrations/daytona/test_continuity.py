@@ -27,7 +27,7 @@ def session(sandboxes: SessionSandboxes) -> Iterator[str]:
 
 
 CELL = """
-import json, math as m
+import csv, math as m
 numbers = [1, {"a": (2, 3)}]
 
 def scaled(x, by=2):
@@ -50,7 +50,7 @@ def test_variables_continue_over_a_pause(sandboxes: SessionSandboxes, session: s
     it.execute(CELL, {"question": "q"})
     it.execute("open('note.txt', 'w').write('kept')")
     told = sandboxes.pause(box)
-    assert set(told.kept) == {"json", "m", "numbers", "scaled", "Point", "point", "_private", "question"}
+    assert set(told.kept) == {"csv", "m", "numbers", "scaled", "Point", "point", "_private", "question"}
     assert [(lost.name, "generator" in lost.reason) for lost in told.lost] == [("bad", True)]
     assert [info.state for info in sandboxes._runtime.list({"fleet.session": session})] == ["stopped"]
 

@@ -104,8 +104,9 @@ GUEST_OFFERS = tuple(offer for offer in OFFERS if offer.side == "guest")
 
 ENVIRONMENT = (
     "Code runs as Python in an isolated sandbox without network, in one persistent session: variables, imports and "
-    "functions stay. You see what a cell prints and the value of its last expression. Context variables are "
-    "strings (or lists and dictionaries of strings) whose pieces know their place: piece.path, piece.line."
+    "functions stay (`re`, `json` and `math` are imported). You see what a cell prints and the value of its last "
+    "expression. Context variables are strings (or lists and dictionaries of strings) whose pieces know their place: "
+    "piece.path, piece.line."
 )
 
 

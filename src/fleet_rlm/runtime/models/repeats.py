@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fleet_rlm.integrations.daytona.listener import CellResult
+
 ENOUGH = 3
 """So many times the same, and the model will not find out of it."""
+_OF_THE_CODE = {
+    "NameError",
+    "UnboundLocalError",
+    "AttributeError",
+    "TypeError",
+    "KeyError",
+    "IndexError",
+    "SyntaxError",
+}
+"""Errors that come again with the same code; others may come from outside of it."""
 
 
 class Repeats:
@@ -18,16 +30,22 @@ class Repeats:
     def __init__(self) -> None:
         self._before: object = None
         self._times = 0
+        self.failing = False
 
     def begin(self) -> None:
         """A new run begins."""
-        self._before, self._times = None, 0
+        self._before, self._times, self.failing = None, 0, False
 
-    def add(self, code: str, shown: object, changed: object) -> int:
-        """How many times in a row this cell has been run by now, this time included."""
-        cell = (code.strip(), shown, changed)
+    def add(self, code: str, shown: object, result: CellResult) -> int:
+        """How many times in a row this cell has been run to no effect, this time included; 0 when it may well have one
+        the next time, as after an error of something outside of the code."""
+        error = result.error
+        if result.status not in ("ok", "error") or (error is not None and error.class_name not in _OF_THE_CODE):
+            self.begin()
+            return 0
+        cell = (code.strip(), shown, result.changed)
         self._times = self._times + 1 if cell == self._before else 1
-        self._before = cell
+        self._before, self.failing = cell, error is not None
         return self._times
 
     @property

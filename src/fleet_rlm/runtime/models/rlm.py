@@ -34,7 +34,8 @@ _signatures_lock = threading.Lock()
 _MAX_SUB_CALLS = re.compile(r"You have max \d+ sub-LLM calls\. ")
 _CODE_BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
 
-
+FORCED = "Extract forced final output"
+"""DSPy's own mark of an answer that a run gave because its iterations were used up."""
 DSPY_SUB_CALL_LINES = (
     "- `llm_query(prompt)` - query a sub-LLM (~500K char capacity) for semantic analysis\n",
     "- `llm_query_batched(prompts)` - query multiple prompts concurrently (much faster for multiple queries)\n",
@@ -140,10 +141,9 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         """As DSPy does, with our notes for the model: of a repair, and of a cell that it ran before to no effect."""
         shown = self._run_code(repl, code, input_args)
         cell = repl.last_cell if isinstance(repl, DaytonaInterpreter) else None
-        if cell is None or cell.status != "ok":
-            self._repeats.begin()
+        if cell is None:
             return shown
-        again = self._repeats.add(code, shown, cell.changed) > 1
+        again = self._repeats.add(code, shown, cell) > 1
         return _noted(shown, repeat_note(self.signature.output_fields)) if again else shown
 
     def _run_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
@@ -195,11 +195,11 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         return result
 
     def _answer_of_repeats(self, variables: list[REPLVariable], history: REPLHistory) -> dspy.Prediction:
-        """What the steps have shown, in one call: a whole answer, since no limit cut the run short."""
+        """What the steps have shown, in one call: a whole answer, unless all that they showed was one error."""
         found = self.extract(variables_info=[variable.format() for variable in variables], repl_history=history)
         outputs = {name: getattr(found, name) for name in self.signature.output_fields}
-        steps = [entry.model_dump() for entry in history]
-        return dspy.Prediction(trajectory=steps, final_reasoning="its steps repeated themselves", **outputs)
+        why = FORCED if self._repeats.failing else "its steps repeated themselves"
+        return dspy.Prediction(trajectory=[entry.model_dump() for entry in history], final_reasoning=why, **outputs)
 
 
 class ActionPredict(dspy.Predict):

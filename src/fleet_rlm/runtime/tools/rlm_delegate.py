@@ -37,7 +37,7 @@ from fleet_rlm.runtime.models.builders import (
     task_signature,
     works_in_variables,
 )
-from fleet_rlm.runtime.models.rlm import BoundedRLM
+from fleet_rlm.runtime.models.rlm import FORCED, BoundedRLM
 from fleet_rlm.runtime.tools.interpreters import InterpreterFactory
 from fleet_rlm.runtime.tools.repl_functions import ReplFunctions
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
@@ -203,7 +203,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     except FleetError as error:
         scope.stop.check()  # nor is a sandbox that was taken away while it started
         return Outcome("failed", error=_info(tree, error))
-    if prediction.final_reasoning == "Extract forced final output":
+    if prediction.final_reasoning == FORCED:
         tree.budget.note_exhausted("iterations")
         return Outcome("limit", value=prediction.answer, limit="iterations")
     return Outcome("ok", value=prediction.answer, passed=_passed(tree, scope, recorder, prediction.answer))

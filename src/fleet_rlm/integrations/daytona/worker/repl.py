@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import keyword
 import linecache
+import math
+import re
 import signal
 import socket
 import sys
@@ -68,6 +71,10 @@ class Repl:
             "chunks": helpers.chunks,
             "grep": helpers.grep,
             "context_info": helpers.context_info,
+            # Small models use these without an import, and cannot read from a NameError what it asks of them.
+            "json": json,
+            "math": math,
+            "re": re,
         }
         self._own: dict[str, Any] = {
             "SUBMIT": self.submit,
