@@ -13,6 +13,8 @@ import termios
 import threading
 import traceback
 from collections.abc import Mapping
+from io import TextIOWrapper
+from typing import cast
 
 from . import kernel, landlock
 from .plan import Plan, Rung, Start
@@ -63,7 +65,7 @@ def _become(start: Start, scripts: Mapping[str, Script], plan: Plan, tell: int) 
     script = scripts.get(start.script or "")
     if script is not None:
         os.close(tell)
-        return _run_script(script, start.env)
+        return _run_script(script, start)
     argv = start.argv or _login_shell()
     os.execvpe(argv[0], argv, start.env)  # noqa: S606  it is the purpose
 
@@ -93,21 +95,28 @@ def own_modules() -> tuple[str, ...]:
     return tuple(name for name in sys.modules if name.partition(".")[0] == package)
 
 
-def _run_script(script: Script, env: dict[str, str]) -> int:
+def reseed() -> None:
+    """Give numpy's global generator, if it is loaded, a seed of its own: `random` takes one after a fork, it does
+    not. A fork that does this copies the pages of all the code that it takes, so it is done ahead where it can be."""
+    if "numpy.random" in sys.modules:
+        importlib.import_module("numpy.random").seed()
+
+
+def _run_script(script: Script, start: Start) -> int:
     """Run a warm script as `__main__` in this fork; gives its exit code."""
+    env = start.env
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["<warm>"]
     # The interpreter started before this environment was known: packages of a snapshot come in here.
     sys.path[:0] = [folder for folder in env.get("PYTHONPATH", "").split(":") if folder and folder not in sys.path]
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    # The streams of the warm process, unused until now, are on these descriptors; UTF-8 by its -X utf8.
+    cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=os.isatty(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in any Python process
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    if "numpy.random" in sys.modules:  # `random` seeds itself after a fork, numpy does not
-        importlib.import_module("numpy.random").seed()
+    if not start.first:  # the first one has the seed that the warm process drew for this jail
+        reseed()
     for name in own_modules():
         sys.modules.pop(name, None)
     result = _exit_code(script)

@@ -73,7 +73,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Start:
-    """One process to start in a jail. `stdio` are the received fds for 0, 1, 2 (None: /dev/null) and any after."""
+    """One process to start in a jail. `stdio` are the received fds for 0, 1, 2 (None: /dev/null) and any after.
+    `first`: no warm script has been started in this jail before."""
 
     argv: list[str] | None
     script: str | None
@@ -81,3 +82,4 @@ class Start:
     cwd: str
     tty: bool
     stdio: list[int | None] = field(default_factory=list[int | None])
+    first: bool = True

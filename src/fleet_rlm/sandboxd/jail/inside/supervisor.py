@@ -50,13 +50,12 @@ class Supervisor:
         self._working: dict[int, int] = {}  # pid of a slow file operation -> request
         self._started: set[int] = set()  # live processes that the server asked for; orphans are not
         self._poll = select.poll()
+        self._scripts_started = 0
 
     def run(self) -> None:
         """Serve until the server or the warm process is gone; never returns."""
         wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1}:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a keeper has a handler for it
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _nothing)
         for fd in (self._control.fileno(), self._life, wake):
@@ -120,7 +119,9 @@ class Supervisor:
             cwd=self._files.locate(message["cwd"]),
             tty=message["tty"],
             stdio=stdio,
+            first=self._scripts_started == 0,
         )
+        self._scripts_started += start.script is not None
         pid, report = children.launch(start, self._scripts, self._plan, self._mark)
         self._starting[report] = (request, pid)
         self._started.add(pid)

@@ -36,6 +36,7 @@ def main(control_fd: int) -> None:
     loaded = _load(_STANDARD) + _load(system.preload)
     scripts = prepare(system.scripts)
     _find_out_ahead()
+    _plain_signals()
     # Ended children vanish by themselves; a jail whose fork in between has ended is a child of this process.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -46,6 +47,7 @@ def main(control_fd: int) -> None:
     wire.send(control, {"ready": True, "loaded": loaded, "scripts": sorted(scripts)})
     while (received := wire.receive(control)) is not None:
         message, fds = received
+        children.reseed()
         _fork(system, scripts, Plan.read(message), fds[0], life)
         os.close(fds[0])
 
@@ -108,6 +110,13 @@ def _find_out_ahead() -> None:
     """What every jail would work out for itself, at the price of its own copies."""
     seccomp.program(namespaces=True, own_id=True)
     children.own_modules()
+
+
+def _plain_signals() -> None:
+    """What the server's own parent had ignored is not ignored in a jail; a broken pipe is an error, not an end."""
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def _raise_open_files() -> None:
