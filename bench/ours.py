@@ -20,7 +20,8 @@ from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 
 WAIT_S = 300.0
-READY_S = 10.0
+READY_S = 20.0
+QUIET_S = 0.8
 
 
 class Ours:
@@ -55,11 +56,13 @@ class Ours:
         return self.workspace.sandboxes
 
     def settle(self) -> None:
-        """Wait until it is quiet, as between two questions of a person: the next sandbox is ready by then."""
+        """Wait until it is quiet, as between two questions of a person: what waits for the next is ready by then."""
         until = time.monotonic() + READY_S
-        while self.sandboxes.idle == 0 and time.monotonic() < until:
+        idle, since = -1, time.monotonic()
+        while (idle < 1 or time.monotonic() < since + QUIET_S) and time.monotonic() < until:
+            if idle != self.sandboxes.idle:
+                idle, since = self.sandboxes.idle, time.monotonic()
             time.sleep(0.02)
-        time.sleep(0.1)
 
     def submit(self, lm: dspy.BaseLM, *, sub_lm: dspy.BaseLM | None = None) -> str:
         """Begin a turn in mode rlm; its id."""

@@ -95,12 +95,12 @@ class TestPool:
 
     def test_a_started_sandbox_waits_and_takes_the_labels_of_its_user(self, pooled: SandboxRuntime) -> None:
         pooled.delete(pooled.create(SandboxSpec()))
-        assert wait_for(lambda: len(self.idle(pooled)) == 1)
+        assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
         waiting = self.idle(pooled)[0]
         with DaytonaInterpreter(runtime=pooled, labels={"test": "pool"}) as it:
             assert it.execute("print(6 * 7)") == "42"
             assert wait_for(lambda: [info.id for info in pooled.list({"test": "pool"})] == [waiting])
-            assert wait_for(lambda: len(self.idle(pooled)) == 1 and self.idle(pooled) != [waiting])
+            assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1 and self.idle(pooled) != [waiting])
         assert wait_for(lambda: pooled.list({"test": "pool"}) == [])
 
     def test_a_local_server_has_the_next_one_ready_when_it_is_quiet(self, runtime: SandboxRuntime) -> None:
@@ -111,7 +111,7 @@ class TestPool:
             waiting = self.idle(pooled)[0]
             assert waiting not in [handle.id for handle in first]
             assert pooled.create(SandboxSpec()).id == waiting
-            assert wait_for(lambda: len(self.idle(pooled)) == 1)
+            assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
         finally:
             pooled.close()
         assert wait_for(lambda: self.idle(runtime) == [])
@@ -121,7 +121,7 @@ class TestPool:
         pooled.delete(pooled.create(mounted))
         assert self.idle(pooled) == []
         pooled.delete(pooled.create(mounted))
-        assert wait_for(lambda: len(self.idle(pooled)) == 1)
+        assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
         waiting = self.idle(pooled)[0]
         other = pooled.create(SandboxSpec(mounts=(VolumeMountSpec("test-pool", "/pool", "b"),)))
         assert other.id != waiting
@@ -131,7 +131,7 @@ class TestPool:
         self, runtime: SandboxRuntime, pooled: SandboxRuntime
     ) -> None:
         pooled.delete(pooled.create(SandboxSpec()))
-        assert wait_for(lambda: len(self.idle(pooled)) == 1)
+        assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
         waiting = self.idle(pooled)[0]
         runtime.delete_labelled({"fleet.pool": "idle"})
         handle = pooled.create(SandboxSpec(labels={"test": "after death"}))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fleet_rlm.errors import NoIsolation, SandboxError, SandboxUnavailable
-from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, DaytonaSettings
+from fleet_rlm.integrations.daytona.settings import DaytonaSettings, local_pool
 from fleet_rlm.integrations.daytona.worker import worker_source
 
 START_S = 60.0
@@ -86,8 +86,9 @@ class _Process:
             raise _DataInUse
         if told.error:
             raise _start_error(told)
+        pool = local_pool(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         return DaytonaSettings(
-            told.api_key, told.api_url, "local", "local", told.isolation, LOCAL_POOL, read_only_mounts=True
+            told.api_key, told.api_url, "local", "local", told.isolation, pool, read_only_mounts=True
         )
 
     @property

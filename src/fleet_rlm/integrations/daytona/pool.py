@@ -2,7 +2,8 @@
 
 Kept by what they mount and by their network policy, because both are fixed at creation. Sandboxes without
 mounts are kept from the beginning; those with mounts only after somebody asked for the same a second time within a
-while, which is what the children of a run do that share its contexts.
+while, which is what the children of a run do that share its contexts. Where runs ask for many at once, and do so again,
+as many are kept for a while: a person's next question mostly needs what the last ones did.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from fleet_rlm.integrations.daytona.settings import PoolSizes
 from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec
 
 IDLE_LABELS: Mapping[str, str] = {"fleet.pool": "idle"}
-AGAIN_S = 120.0  # a second demand for the same mounts within this time is a habit
+AT_ONCE = 2  # so many of a habit are made at the same time: nobody waits for them
 LONGEST_IDLE_S = 300.0
 PAUSE_S = 15.0  # after a failed creation
 MAX_HABITS = 64
+MAX_BURSTS = 32
 CLOSE_S = 10.0
 
 
@@ -34,6 +36,18 @@ class _Shelf:
     idle: deque[tuple[float, SandboxHandle]] = field(default_factory=deque[tuple[float, SandboxHandle]])
     coming: int = 0
     asked: float = 0.0
+    usual: int = 0  # how many are kept without a habit of many
+    now: int = 0  # how many were asked for since it was quiet
+    bursts: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]](maxlen=MAX_BURSTS))
+
+    def learn(self, sizes: PoolSizes) -> None:
+        """It is quiet again: what was asked for at least twice lately is what will be asked for."""
+        at = time.monotonic()
+        if self.now:
+            self.bursts.append((at, self.now))
+        self.now = 0
+        lately = sorted(size for when, size in self.bursts if at - when < sizes.habit_s)
+        self.size = max(self.usual, min(sizes.burst, lately[-2]) if len(lately) > 1 else 0)
 
 
 class Pool:
@@ -53,7 +67,7 @@ class Pool:
         self._shelves: dict[Hashable, _Shelf] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
-        self._quiet: dict[int, asyncio.TimerHandle] = {}  # by shelf: when it is filled
+        self._quiet: asyncio.TimerHandle | None = None  # when it will have been quiet for long enough
         self._closed = False
 
     @property
@@ -71,9 +85,11 @@ class Pool:
             return None
         shelf = self._shelf(spec)
         now = time.monotonic()
-        if spec.mounts and now - shelf.asked < AGAIN_S and shelf.asked:
-            shelf.size = self._sizes.mounted
+        if spec.mounts and now - shelf.asked < self._sizes.habit_s and shelf.asked:
+            shelf.usual = self._sizes.mounted
+            shelf.size = max(shelf.size, shelf.usual)
         shelf.asked = now
+        shelf.now += 1
         found: SandboxHandle | None = None
         while shelf.idle and found is None:
             made, handle = shelf.idle.popleft()
@@ -81,14 +97,24 @@ class Pool:
                 found = handle
             else:
                 self._delete(handle)
-        self._fill_when_quiet(shelf)
+        if self._sizes.quiet_s:
+            self.busy()
+        else:
+            self._fill(shelf)
         return found
+
+    def busy(self) -> None:
+        """Sandboxes are being asked for, started or ended: what is made ahead waits until that is over."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+        if self._sizes.quiet_s and not self._closed:
+            self._quiet = asyncio.get_running_loop().call_later(self._sizes.quiet_s, self._now_quiet)
 
     async def close(self) -> None:
         """Delete what waits; make no more. What is being made is waited for: one that nobody knows would be left."""
         self._closed = True
-        for timer in self._quiet.values():
-            timer.cancel()
+        if self._quiet is not None:
+            self._quiet.cancel()
         for shelf in self._shelves.values():
             while shelf.idle:
                 self._delete(shelf.idle.popleft()[1])
@@ -101,7 +127,7 @@ class Pool:
         if shelf is None:
             self._forget_habits()
             size = 0 if spec.mounts else self._sizes.bare
-            shelf = self._shelves[key] = _Shelf(size, replace(spec, labels=dict(IDLE_LABELS)))
+            shelf = self._shelves[key] = _Shelf(size, replace(spec, labels=dict(IDLE_LABELS)), usual=size)
         return shelf
 
     def _forget_habits(self) -> None:
@@ -112,24 +138,26 @@ class Pool:
             for _, handle in self._shelves.pop(key).idle:
                 self._delete(handle)
 
-    def _fill_when_quiet(self, shelf: _Shelf) -> None:
-        if not self._sizes.quiet_s:
+    def _now_quiet(self) -> None:
+        self._quiet = None
+        for shelf in self._shelves.values():
+            shelf.learn(self._sizes)
+            if shelf.size > shelf.usual:
+                asyncio.get_running_loop().call_later(self._sizes.habit_s, self._unlearn, shelf)
             self._fill(shelf)
-            return
-        waiting = self._quiet.pop(id(shelf), None)
-        if waiting is not None:
-            waiting.cancel()
-        if not self._closed:
-            self._quiet[id(shelf)] = asyncio.get_running_loop().call_later(self._sizes.quiet_s, self._now_quiet, shelf)
 
-    def _now_quiet(self, shelf: _Shelf) -> None:
-        self._quiet.pop(id(shelf), None)
-        self._fill(shelf)
+    def _unlearn(self, shelf: _Shelf) -> None:
+        """A habit that has ended leaves nothing waiting."""
+        if not shelf.now:
+            shelf.learn(self._sizes)
+        while len(shelf.idle) > max(shelf.size, shelf.usual):
+            self._delete(shelf.idle.popleft()[1])
 
     def _fill(self, shelf: _Shelf) -> None:
         if self._closed or time.monotonic() < self._not_before:
             return
-        for _ in range(shelf.size - len(shelf.idle) - shelf.coming):
+        missing = shelf.size - len(shelf.idle) - shelf.coming
+        for _ in range(min(missing, AT_ONCE - shelf.coming) if self._sizes.quiet_s else missing):
             shelf.coming += 1
             task = asyncio.get_running_loop().create_task(self._add(shelf))
             self._tasks.add(task)
@@ -148,9 +176,12 @@ class Pool:
             return
         shelf.idle.append((time.monotonic(), handle))
         asyncio.get_running_loop().call_later(LONGEST_IDLE_S, self._expire, shelf)
+        if self._quiet is None and self._sizes.quiet_s:
+            self._fill(shelf)
 
     def _expire(self, shelf: _Shelf) -> None:
         """Let go of what waited too long; habits end, the shelf without mounts is filled again on demand."""
         while shelf.idle and time.monotonic() - shelf.idle[0][0] >= LONGEST_IDLE_S:
             self._delete(shelf.idle.popleft()[1])
-            shelf.size = shelf.size if not shelf.spec.mounts else 0
+            if shelf.spec.mounts:
+                shelf.size = shelf.usual = 0

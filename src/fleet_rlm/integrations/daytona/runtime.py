@@ -16,6 +16,7 @@ from fleet_rlm.integrations.daytona.creation import CREATE_LABEL, Maker, state_o
 from fleet_rlm.integrations.daytona.fallback import FallbackTransport, Passage
 from fleet_rlm.integrations.daytona.owner import DEPLOYMENT_LABEL, deployment, is_orphan
 from fleet_rlm.integrations.daytona.pool import IDLE_LABELS, Pool
+from fleet_rlm.integrations.daytona.prepared import PreparedTerminal
 from fleet_rlm.integrations.daytona.pty import PtyTransport
 from fleet_rlm.integrations.daytona.retry import retried
 from fleet_rlm.integrations.daytona.session_command import SessionTransport
@@ -28,7 +29,7 @@ from fleet_rlm.integrations.daytona.source import (
     SandboxSpec,
 )
 from fleet_rlm.integrations.daytona.staging import Stager, digest_of
-from fleet_rlm.integrations.daytona.transport import Transport
+from fleet_rlm.integrations.daytona.transport import Transport, TransportError
 
 if TYPE_CHECKING:
     from daytona import AsyncSandbox
@@ -72,6 +73,7 @@ class SandboxRuntime:
         self._lasting: set[str] = set()  # these outlive us, stopped
         self._maker = Maker(lambda: self.client, self._sweep_soon)
         self._pool: Pool | None = None
+        self._prepared: dict[str, PreparedTerminal] = {}
         self._passage = Passage()
         self._deletes: set[asyncio.Task[None]] = set()
         self._delete_slots = asyncio.Semaphore(PARALLEL_DELETES)
@@ -95,7 +97,7 @@ class SandboxRuntime:
                 thread.loop.call_soon_threadsafe(_load_sdk)
                 self._chosen = self._given if isinstance(self._given, DaytonaSettings) else self._given()
                 self._client = DaytonaClient(self._chosen)
-                self._pool = Pool(self._chosen.pool, self._make, self.runs, self.delete)
+                self._pool = Pool(self._chosen.pool, self._make_ready, self.runs, self.delete)
                 if self._chosen.provider == "daytona":
                     thread.loop.call_soon_threadsafe(self._in_background, self._sweep_orphans)
             return self._chosen
@@ -203,13 +205,28 @@ class SandboxRuntime:
         assert self._pool is not None
         handle = await self._pool.take(spec) if spec.poolable else None
         if handle is None:
-            return await self._make(spec)
+            handle = await self._make(spec)
+            self._pool.busy()
+            return handle
         self._in_background(lambda: self._relabel(handle.id, spec.labels))
         return handle
 
     async def _make(self, spec: SandboxSpec) -> SandboxHandle:
         sandbox = await self._maker.make(spec)
         return self.adopt(sandbox, lasting=not spec.ephemeral)
+
+    async def _make_ready(self, spec: SandboxSpec) -> SandboxHandle:
+        """A sandbox for the pool; here, where it costs memory only, with Python started in it."""
+        handle = await self._make(spec)
+        if self.settings.provider == "local":
+            terminal = PreparedTerminal(self._new_terminal(handle))
+            try:
+                await terminal.prepare()
+            except TransportError:  # whoever gets the sandbox opens one and hears the reason
+                await terminal.close()
+            else:
+                self._prepared[handle.id] = terminal
+        return handle
 
     def adopt(self, sandbox: AsyncSandbox, *, lasting: bool = False) -> SandboxHandle:
         """Answer for a sandbox from now on; a lasting one is stopped at the end, not deleted (on the loop)."""
@@ -235,6 +252,9 @@ class SandboxRuntime:
         """Whether a sandbox is started (on the loop)."""
         from daytona import DaytonaError
 
+        prepared = self._prepared.get(handle.id)
+        if prepared is not None:
+            return prepared.ready
         try:
             return state_of(await self.client.sdk().get(handle.id)) == "started"
         except (DaytonaError, OSError):
@@ -246,7 +266,11 @@ class SandboxRuntime:
         return {sha: self._marks[sha] for sha in shas if sha in self._marks}
 
     def terminal(self, handle: SandboxHandle) -> Transport:
-        """A terminal in a sandbox, not yet opened; by what passes to this server, or what the settings demand."""
+        """A terminal in a sandbox; by what passes to this server, or what the settings demand."""
+        prepared = self._prepared.pop(handle.id, None)
+        return prepared if prepared is not None and prepared.ready else self._new_terminal(handle)
+
+    def _new_terminal(self, handle: SandboxHandle) -> Transport:
         choice = self.settings.transport
         if choice == "session":
             return SessionTransport(self.sandbox(handle))
@@ -300,6 +324,11 @@ class SandboxRuntime:
 
         sandbox = self._sandboxes.pop(id, None)
         self._lasting.discard(id)
+        prepared = self._prepared.pop(id, None)
+        if prepared is not None:
+            await prepared.close()
+        if self._pool is not None:
+            self._pool.busy()
         if sandbox is None:
             return
         async with self._delete_slots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 CLOUD_API_URL = "https://app.daytona.io/api"
@@ -15,17 +15,27 @@ TransportChoice = Literal["auto", "terminal", "session"]
 class PoolSizes:
     """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use.
 
-    They are made when nobody has asked for a sandbox for `quiet_s` seconds.
+    They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `burst`: so many at most
+    are kept after as many were asked for at once twice within `habit_s` seconds, and for as long.
     """
 
     bare: int = 0
     mounted: int = 0
     quiet_s: float = 0.0
+    burst: int = 0
+    habit_s: float = 120.0
 
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
 # Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
-LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3)
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, burst=32)
+IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
+IDLE_SHARE = 32  # sandboxes that wait take this part of the machine's memory at most
+
+
+def local_pool(memory: int) -> PoolSizes:
+    """What a machine with so many bytes of memory can keep waiting."""
+    return replace(LOCAL_POOL, burst=min(LOCAL_POOL.burst, memory // IDLE_SHARE // IDLE_SANDBOX_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""What the pool keeps ready: few by default, many where many were wanted at once, and not for longer than that lasts."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from fleet_rlm.integrations.daytona.pool import Pool
+from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, PoolSizes, local_pool
+from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec, VolumeMountSpec
+
+SIZES = PoolSizes(bare=1, quiet_s=0.05, burst=6, habit_s=60.0)
+BARE = SandboxSpec()
+MOUNTED = SandboxSpec(mounts=(VolumeMountSpec("data", "/data"),))
+
+
+class Place:
+    """Makes handles in place of sandboxes, and counts."""
+
+    def __init__(self, sizes: PoolSizes) -> None:
+        self._numbers = itertools.count()
+        self.deleted: list[str] = []
+        self.making = self.most_at_once = 0
+        self.pool = Pool(sizes, self.make, self.alive, lambda handle: self.deleted.append(handle.id))
+
+    async def make(self, spec: SandboxSpec) -> SandboxHandle:
+        self.making += 1
+        self.most_at_once = max(self.most_at_once, self.making)
+        await asyncio.sleep(0.001)
+        self.making -= 1
+        return SandboxHandle(f"sbx_{next(self._numbers)}", "http://localhost")
+
+    async def alive(self, handle: SandboxHandle) -> bool:
+        return handle.id not in self.deleted
+
+    async def burst(self, number: int, spec: SandboxSpec = BARE) -> int:
+        """Ask for so many at once; how many were ready."""
+        taken = await asyncio.gather(*(self.pool.take(spec) for _ in range(number)))
+        return sum(handle is not None for handle in taken)
+
+    async def idle_is(self, number: int) -> bool:
+        for _ in range(400):
+            if self.pool.idle == number:
+                await asyncio.sleep(0.1)
+                return self.pool.idle == number
+            await asyncio.sleep(0.01)
+        return False
+
+
+def run(test: Callable[[Place], Coroutine[Any, Any, None]], sizes: PoolSizes = SIZES) -> None:
+    async def whole() -> None:
+        place = Place(sizes)
+        try:
+            await test(place)
+        finally:
+            await place.pool.close()
+        assert place.pool.idle == 0
+
+    asyncio.run(whole())
+
+
+def test_once_is_no_habit() -> None:
+    async def test(place: Place) -> None:
+        assert await place.burst(4) == 0
+        assert await place.idle_is(1)
+
+    run(test)
+
+
+@pytest.mark.parametrize("spec", [BARE, MOUNTED])
+def test_many_at_once_and_again_are_kept_ready(spec: SandboxSpec) -> None:
+    async def test(place: Place) -> None:
+        await place.burst(4, spec)
+        assert await place.idle_is(0 if spec.mounts else 1)
+        await place.burst(5, spec)
+        assert await place.idle_is(4), "as many as both times"
+        assert await place.burst(5, spec) == 4
+        assert await place.idle_is(5)
+        assert place.most_at_once <= 2
+
+    run(test)
+
+
+def test_no_more_than_the_bound() -> None:
+    async def test(place: Place) -> None:
+        for _ in range(2):
+            await place.burst(20)
+            await asyncio.sleep(0.2)
+        assert await place.idle_is(6)
+
+    run(test)
+
+
+def test_a_habit_ends() -> None:
+    async def test(place: Place) -> None:
+        await place.burst(4)
+        await asyncio.sleep(0.1)
+        await place.burst(4)
+        assert await place.idle_is(4)
+        assert await place.idle_is(1)
+        assert len(place.deleted) == 3
+
+    run(test, PoolSizes(bare=1, quiet_s=0.02, burst=6, habit_s=1.0))
+
+
+def test_nothing_is_made_while_others_are_at_work() -> None:
+    async def test(place: Place) -> None:
+        await place.burst(3)
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            place.pool.busy()
+        assert place.pool.idle == 0
+        assert await place.idle_is(1)
+
+    run(test)
+
+
+def test_a_small_machine_keeps_few() -> None:
+    assert local_pool(1 << 30).burst == 3
+    assert local_pool(64 << 30).burst == LOCAL_POOL.burst
