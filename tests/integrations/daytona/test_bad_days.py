@@ -16,7 +16,7 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.owner import is_orphan, own_labels
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, PoolSizes
-from fleet_rlm.integrations.daytona.source import SandboxSpec, VolumeMountSpec
+from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec, VolumeMountSpec
 from integrations.daytona.flaky_api import FlakyApi
 
 
@@ -115,6 +115,21 @@ class TestPool:
         finally:
             pooled.close()
         assert wait_for(lambda: self.idle(runtime) == [])
+
+    def test_python_has_started_in_what_waits(self, runtime: SandboxRuntime) -> None:
+        pooled = SandboxRuntime(replace(runtime.settings, pool=LOCAL_POOL))
+        try:
+            pooled.delete(pooled.create(SandboxSpec()))
+            assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
+            waiting = pooled.sandbox(SandboxHandle(self.idle(pooled)[0], ""))
+            terminals = pooled.call(waiting.process.list_pty_sessions())
+            with DaytonaInterpreter(runtime=pooled, labels={"test": "prepared"}) as it:
+                assert it.execute("6 * 7") == "42"
+                assert wait_for(lambda: [info.id for info in pooled.list({"test": "prepared"})] == [waiting.id])
+                assert [t.id for t in pooled.call(waiting.process.list_pty_sessions())] == [t.id for t in terminals]
+            assert len(terminals) == 1
+        finally:
+            pooled.close()
 
     def test_mounts_are_pooled_when_they_are_wanted_again(self, pooled: SandboxRuntime) -> None:
         mounted = SandboxSpec(mounts=(VolumeMountSpec("test-pool", "/pool", "a"),))
