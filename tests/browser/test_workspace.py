@@ -1,21 +1,15 @@
 """The whole system as a person meets it: `fleet web`, a real Chromium, the demo program, real sandboxes."""
 
-import json
-import os
 import random
-import re
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.browser.real_page import browse, gapless, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-HERE = Path(__file__).parent
 FACT = "the vault combination of the observatory is 48-15-16-23"
 QUESTION = "What is the vault combination of the observatory?"
 
@@ -51,53 +45,20 @@ def haystack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def serve(home: Path, **environment: str) -> Iterator[str]:
-    """`fleet web` on a free port; gives the address with its one-time key."""
-    env = os.environ | {"FLEET_HOME": str(home)} | environment
-    command = [sys.executable, "-m", "fleet_rlm.cli.main", "web", "--no-open", "--port", "0"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://\S+k=\S+", line):
-                break
-        else:
-            pytest.fail(f"fleet web ended with {process.wait()}")
-        yield found[0]
-        process.terminate()
-        assert process.wait(20) is not None
-
-
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    yield from serve(tmp_path / "home", FLEET_MODEL="demo/search")
+    with served(tmp_path / "home", FLEET_MODEL="demo/search") as workspace:
+        yield workspace.address
 
 
 @pytest.fixture
 def fresh_address(tmp_path: Path) -> Iterator[str]:
-    yield from serve(tmp_path / "home", FLEET_MODEL="")
-
-
-def browse(scenario: str, **given: object) -> dict[str, object]:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "Chromium is missing: install the distribution's package"
-    arguments = json.dumps({"chromium": chromium, **given})
-    done = subprocess.run(
-        ["node", str(HERE / "workspace.mjs"), scenario, arguments], capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    assert "failure" not in seen, seen
-    assert seen["foreign"] == [], "the page asked another host"
-    assert seen["errors"] == []
-    return seen
-
-
-def gapless(events: list[dict[str, object]]) -> None:
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    with served(tmp_path / "home", FLEET_MODEL="") as workspace:
+        yield workspace.address
 
 
 def test_a_fact_in_20_mb_is_found_with_its_place(address: str, haystack: Path) -> None:
-    seen = browse("answer", url=address, file=str(haystack), question=QUESTION, expect="48-15-16-23", runs=9,
+    seen = browse("workspace.mjs", "answer", url=address, file=str(haystack), question=QUESTION, expect="48-15-16-23", runs=9,
                   place="service.log:161804")  # fmt: skip
     assert FACT in seen["answer"] and "service.log:161804" in seen["answer"]
     assert "not an AI model" in seen["answer"] and "no AI model" in seen["demo"]
@@ -108,20 +69,22 @@ def test_a_fact_in_20_mb_is_found_with_its_place(address: str, haystack: Path) -
 
 
 def test_a_turn_goes_on_without_its_tab(address: str, haystack: Path) -> None:
-    seen = browse("reopen", url=address, file=str(haystack), question=QUESTION, expect="48-15-16-23")
+    seen = browse("workspace.mjs", "reopen", url=address, file=str(haystack), question=QUESTION, expect="48-15-16-23")
     assert seen["answers"] == 1 and seen["runs"] >= seen["midway"]
     gapless(seen["events"])
     assert [event["type"] for event in seen["events"]].count("turn.finished") == 1
 
 
 def test_stop_ends_the_turn_and_its_processes(address: str, haystack: Path) -> None:
-    seen = browse("stop", url=address, file=str(haystack), question=QUESTION)
+    seen = browse("workspace.mjs", "stop", url=address, file=str(haystack), question=QUESTION)
     assert [event["status"] for event in seen["events"] if event["type"] == "turn.finished"] == ["cancelled"]
     gapless(seen["events"])
 
 
 def test_the_first_question_is_kept_while_the_model_is_chosen(fresh_address: str, haystack: Path) -> None:
     began = time.monotonic()
-    seen = browse("firstRun", url=fresh_address, file=str(haystack), question=QUESTION, expect="48-15-16-23")
+    seen = browse(
+        "workspace.mjs", "firstRun", url=fresh_address, file=str(haystack), question=QUESTION, expect="48-15-16-23"
+    )
     assert FACT in seen["answer"]
     assert time.monotonic() - began < 200

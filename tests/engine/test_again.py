@@ -53,6 +53,7 @@ def test_a_replay_makes_no_call_and_gives_the_same_events(workspace: Workspace) 
     assert all(call.replayed for call in of_kind(of_turn(workspace, again), ev.CallFinished))
     check_journal(events_of(workspace, again.session))
     assert again.session != first.session, "a replay must not stand among the turns of a conversation"
+    assert workspace.sessions.get(again.session).title == "Replay: go", "a list of sessions tells them apart"
     assert not workspace.sessions.get(again.session).cost_usd, "it cost nothing"
     of_it = finished(workspace, workspace.replay(again.turn))
     assert first_difference(of_turn(workspace, first), of_turn(workspace, of_it)) is None

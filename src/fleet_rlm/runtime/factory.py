@@ -190,7 +190,8 @@ class Workspace:
                 raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
             past = self._past(sid, request.origin) if row.turns else []
             turn = new_id("trn")
-            seq = self._accept(sid, turn, request, models, first=row.turns == 0 and request.session is not None)
+            first = row.turns == 0 and request.session is not None and request.origin is None
+            seq = self._accept(sid, turn, request, models, first=first)
             self._executor.submit(turn, sid, lambda cancel: runner.run(sid, turn, request, models, past, cancel, plan))
         return Submitted(sid, turn, seq)
 

@@ -17,9 +17,10 @@ function Divider({ it, copy }: { it: IterationView; copy: string | null }) {
         Iteration {it.n} of {it.limit}
       </span>
       <span className="h-px flex-1 bg-line" />
-      {it.model_ms !== null && (
+      {/* Nobody measured an iteration that a dead process left. */}
+      {(it.model_ms ?? 0) + (it.sandbox_ms ?? 0) > 0 && (
         <span>
-          model {duration(it.model_ms)} · sandbox {duration(it.sandbox_ms ?? 0)}
+          model {duration(it.model_ms ?? 0)} · sandbox {duration(it.sandbox_ms ?? 0)}
         </span>
       )}
       {copy !== null && <CopyButton text={copy} label="Copy all cells as Python" />}
@@ -70,7 +71,9 @@ export function CellsTab({ bench, turn, run }: RunProps) {
       <p className="text-sm text-muted">
         {run.status === "running"
           ? "The first cell appears when the model has written it."
-          : "No code was run in this run."}
+          : run.replayed
+            ? "Taken whole from the journal of an earlier turn: no code was run."
+            : "No code was run in this run."}
       </p>
     );
   }

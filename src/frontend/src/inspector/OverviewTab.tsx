@@ -1,3 +1,4 @@
+import { clsx } from "clsx";
 import { ContextChips } from "@/conversation/ContextChips";
 import { useSelection } from "@/shell/selection";
 import { runName } from "@/tree/TreeRow";
@@ -9,6 +10,7 @@ import { Facts, Section } from "./Section";
 export function OverviewTab({ bench, turn, run }: RunProps) {
   const [, select] = useSelection();
   const parent = bench.runs[run.parent ?? ""];
+  const stopped = run.status === "cancelled";
   const box = bench.sandboxes[run.sandbox ?? ""];
   const rows: [string, React.ReactNode][] = [
     ["Model", run.model],
@@ -39,9 +41,13 @@ export function OverviewTab({ bench, turn, run }: RunProps) {
   return (
     <>
       {run.error && (
-        <div role="alert" className="mb-3 rounded-md bg-err-soft p-2.5 text-sm">
-          <p className="font-medium">{run.error.message}</p>
-          {run.error.hint && <p>{run.error.hint}</p>}
+        <div
+          role={stopped ? "note" : "alert"}
+          className={clsx("mb-3 rounded-md p-2.5 text-sm", stopped ? "bg-sunken" : "bg-err-soft")}
+        >
+          <p className="font-medium first-letter:uppercase">{run.error.message}</p>
+          {/* What a stopped run advises is for the code that asked for it. */}
+          {run.error.hint && !stopped && <p>{run.error.hint}</p>}
         </div>
       )}
       <Section title="Task">

@@ -46,6 +46,7 @@ export function RunDetail(props: RunProps) {
   const facts = [
     KIND[run.kind],
     statusWord(run.waiting ? "waiting" : run.status),
+    run.replayed ? "from the journal" : null,
     duration((run.finished_ts ?? Math.max(now, run.started_ts)) - run.started_ts),
     run.iteration ? `iteration ${run.iteration}/${run.max_iterations ?? "?"}` : null,
     box?.sandbox ? `sandbox ${box.sandbox.slice(0, 9).replace(/-$/, "")}` : null,

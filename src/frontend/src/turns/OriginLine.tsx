@@ -29,8 +29,11 @@ export default function OriginLine({ bench, turn }: { bench: Workbench; turn: Tu
   const { origin } = turn;
   if (!origin) return null;
   const [Icon, words] = LOOK[origin.kind];
+  // The head of the session says it already, for the turn that the session was made for.
+  const said = bench.forked_from?.turn === origin.turn && bench.forked_from.session === origin.session;
   const n = bench.turn_order.indexOf(origin.turn) + 1;
   const taken = replayedCalls(bench, turn);
+  if (said && taken === 0) return null;
   const link = "text-accent underline underline-offset-2";
   return (
     <p
@@ -39,8 +42,8 @@ export default function OriginLine({ bench, turn }: { bench: Workbench; turn: Tu
     >
       <Icon size={13} aria-hidden="true" />
       <span>
-        {words}{" "}
-        {n > 0 ? (
+        {!said && `${words} `}
+        {said ? null : n > 0 ? (
           <button
             type="button"
             className={link}
@@ -55,7 +58,7 @@ export default function OriginLine({ bench, turn }: { bench: Workbench; turn: Tu
             another session
           </Link>
         )}
-        {taken > 0 && `, ${plural(taken, "call")} taken from the journal`}
+        {taken > 0 && `${said ? "" : ", "}${plural(taken, "call")} taken from the journal`}
       </span>
     </p>
   );
