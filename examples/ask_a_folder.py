@@ -1,4 +1,4 @@
-"""Ask a question over a folder: `python ask_a_folder.py FOLDER "question"`.
+"""Ask a question over a folder: `python ask_a_folder.py [FOLDER ["question"]]`; without any, about these examples.
 
 Without FLEET_MODEL the demo program answers.
 """
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fleet_rlm
 
-folder, question = Path(sys.argv[1]), sys.argv[2]
+given = dict(enumerate(sys.argv))
+folder = Path(given.get(1, Path(__file__).parent))
+question = given.get(2, "Which example shows a limit and a partial answer?")
 result = fleet_rlm.run(question, context=folder, lm=os.environ.get("FLEET_MODEL", "demo/search"))
 print(result.answer)
 for citation in result.citations:

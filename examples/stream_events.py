@@ -1,4 +1,7 @@
-"""Follow a task while it runs: the same events as on the socket. `python stream_events.py FILE "question"`."""
+"""Follow a task while it runs: the same events as on the socket.
+
+`python stream_events.py [FILE ["question"]]`; without any, about this file.
+"""
 
 import asyncio
 import sys
@@ -8,8 +11,9 @@ import fleet_rlm
 
 
 async def main() -> None:
-    events = fleet_rlm.stream(sys.argv[2], context=Path(sys.argv[1]), mode="rlm", lm="demo/search")
-    async for event in events:
+    given = dict(enumerate(sys.argv))
+    file, question = Path(given.get(1, __file__)), given.get(2, "Which events are printed?")
+    async for event in fleet_rlm.stream(question, context=file, mode="rlm", lm="demo/search"):
         if event.type in ("run.started", "cell.finished", "turn.finished"):
             print(f"{event.seq:4} {'  ' * event.depth}{event.type}")
 
