@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -240,11 +241,20 @@ def wait_for(stream, word: bytes) -> None:
         seen += piece
 
 
+def handles(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Wait until the process has a handler for this signal, as the kernel says."""
+    deadline = time.monotonic() + 30
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) >> (number - 1) & 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_and_prints_what_was_reached(number, fleet_home) -> None:
     process = start(fleet_home)
     wait_for(process.stderr.fileno(), b"READY")
-    time.sleep(0.2)  # the handler is set right after the turn was submitted, READY comes from within wait()
+    handles(process, signal.SIGTERM)  # set right after the turn was submitted; READY comes from within wait()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130

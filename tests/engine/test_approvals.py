@@ -232,10 +232,10 @@ def test_wall_time_stands_still_while_a_person_is_waited_for() -> None:
 
 
 def test_the_hard_deadline_waits_with_the_person_and_comes_after() -> None:
-    turn = Asking(ev.Limits(wall_s=0.4))
+    turn = Asking(ev.Limits(wall_s=1.5))
     turn.budget.start_clock()
     answer = turn.ask()
-    time.sleep(0.8)
+    time.sleep(2.0)
     assert not turn.budget.stopped.done()
     turn.answer("here")
     assert answer.result(10) == "here"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -96,6 +97,18 @@ def until(true: Callable[[], object], what: str, patience_s: float = PATIENCE_S)
     while not true():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.05)
+
+
+def open_questions(home: Path) -> set[str]:
+    """What is on the disk of questions that nobody has answered, read beside the process that writes them."""
+    connection = sqlite3.connect(f"file:{home / 'fleet.db'}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("select raw from events where type like 'approval.%' order by seq").fetchall()
+    finally:
+        connection.close()
+    told = [json.loads(raw) for (raw,) in rows]
+    over = {event["data"]["id"] for event in told if event["type"] == "approval.resolved"}
+    return {event["data"]["id"] for event in told} - over
 
 
 @contextmanager
@@ -213,7 +226,7 @@ def test_a_raised_limit_outlives_the_crash_and_only_the_open_question_is_asked_a
         asks = settings(model, at_limit="ask")
         with running(home, model, "go", settings=asks, **given) as victim:
             until(lambda: len(model.prompts) >= 5, "the raised limit lets it go on")
-            time.sleep(1)  # it meets the raised limit, and asks
+            until(lambda: open_questions(home), "it meets the raised limit, and asks")
             victim.kill()
         made = len(model.prompts)
         with opened(home, model, at_limit="ask") as workspace:

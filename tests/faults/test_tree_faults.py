@@ -51,7 +51,8 @@ def test_recursion_by_agents_of_its_own_making(ask) -> None:
 
     result, events = ask(None, mode="rlm", model=scripted(reply), limits=ev.Limits(calls=25, depth=3))
     assert result.status in ("ok", "limit", "failed")
-    assert result.usage.calls <= 25 and result.max_depth_reached <= 3
+    assert result.usage.calls <= 25 and 1 <= result.max_depth_reached <= 3
+    assert runs(events) > 1, "there were such agents"
 
 
 @pytest.mark.parametrize(

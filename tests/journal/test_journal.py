@@ -252,6 +252,18 @@ def writer(home: Path) -> tuple[subprocess.Popen[str], str]:
     return process, sid
 
 
+def written(home: Path, least: int) -> None:
+    """Wait until so many events are on the disk."""
+    connection = sqlite3.connect(f"file:{home / 'fleet.db'}?mode=ro", uri=True)
+    try:
+        deadline = time.monotonic() + 60
+        while connection.execute("select count(*) from events").fetchone()[0] < least:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        connection.close()
+
+
 def end(process: subprocess.Popen[str]) -> None:
     """kill -9."""
     assert process.stdout is not None
@@ -264,12 +276,12 @@ def test_kill_9_leaves_a_readable_gapless_journal(tmp_path: Path) -> None:
     home = tmp_path / "home"
     process, sid = writer(home)
     try:
-        time.sleep(1.0)
+        written(home, 1_000)
     finally:
         end(process)
     store = Store(home)
     read = store.journal.read(sid, limit=1_000_000)
-    assert len(read) > 20 and [event.seq for event in read] == list(range(1, len(read) + 1))
+    assert len(read) >= 1_000 and [event.seq for event in read] == list(range(1, len(read) + 1))
     assert store.sessions.get(sid).head == len(read)
     # and it goes on
     (event,) = store.journal.append(sid, [delta("after")], durable=True)
