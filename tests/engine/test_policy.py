@@ -127,6 +127,32 @@ def test_money_is_asked_for_step_by_step() -> None:
     turn.scope.lease.reserve(final=True).settle(Cost(micro_usd=1))  # the last word needs no leave
 
 
+def test_what_was_allowed_before_a_resume_is_allowed_as_far_as_it_went() -> None:
+    turn = Gate(Policy(ask_cost_usd=1.0))
+    said = [(f"This turn has cost ${cost}. May it go on?", ONCE) for cost in ("1.2000", "2.3000")]
+    turn.gate = PolicyGate(turn.gate.policy, turn.approvals, turn.budget, lambda: turn.scope, allowed_costs=said)
+    turn.budget.carry([Cost(micro_usd=2_900_000)])
+    turn.gate.cost()
+    assert not turn.asked, "two dollars thirty were allowed, and one more"
+    turn.budget.carry([Cost(micro_usd=500_000)])
+    more = turn.asking(turn.gate.cost)
+    until(lambda: bool(turn.asked))
+    assert "$3.4000" in turn.asked[0].question
+    turn.answer(ONCE)
+    until(lambda: bool(more))
+    always = PolicyGate(
+        turn.gate.policy, turn.approvals, turn.budget, lambda: turn.scope, allowed_costs=[(said[0][0], ALWAYS)]
+    )
+    always.cost()
+    denied = PolicyGate(
+        turn.gate.policy, turn.approvals, turn.budget, lambda: turn.scope, allowed_costs=[(said[0][0], DENY)]
+    )
+    outcome = turn.asking(denied.cost)
+    until(lambda: len(turn.asked) == 2)
+    turn.answer(ONCE)
+    until(lambda: bool(outcome))
+
+
 def test_one_answer_about_money_is_for_all_that_wait_for_it() -> None:
     turn = Gate(Policy(ask_cost_usd=1.0))
     turn.scope.lease.reserve().settle(Cost(micro_usd=1_500_000))

@@ -41,11 +41,15 @@ def settings(model: BrokenModel, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running(home: Path, model: BrokenModel, question: str, **given: Any) -> Generator[Victim]:
+def running(home: Path, model: BrokenModel | None, question: str, **given: Any) -> Generator[Victim]:
     """A process that works on a question. Its words: the ids of its session and turn."""
-    told = {"home": str(home), "settings": settings(model), "question": question, "mode": "rlm", "limits": {}, **given}
+    chosen = {} if model is None else settings(model)
+    told = {"home": str(home), "settings": chosen, "question": question, "mode": "rlm", "limits": {}, **given}
     program = Path(__file__).with_name("turn_process.py")
-    process = subprocess.Popen([sys.executable, str(program), json.dumps(told)], stdout=subprocess.PIPE, text=True)
+    environ = os.environ | {"PYTHONPATH": str(program.parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, str(program), json.dumps(told)], stdout=subprocess.PIPE, text=True, env=environ
+    )
     try:
         yield Victim(process)
     finally:

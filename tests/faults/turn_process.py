@@ -1,6 +1,6 @@
 """A process of its own that works one turn off, to be killed in the middle. Started by test_crash_and_resume.py.
 
-Its one argument is JSON: home, settings (overrides), question, mode, limits, answers ({part of a question: answer}; a
+Its one argument is JSON: native (the address of a server whose model calls tools, else the settings' model), home, settings (overrides), question, mode, limits, answers ({part of a question: answer}; a
 person's answers, given as soon as they are asked for), change (limits to set once `change_after` calls are finished).
 """
 
@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.engine.sse_model import SseModel
 
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
@@ -23,7 +25,8 @@ def main(given: dict[str, Any]) -> None:
     settings = load_settings(home=Path(given["home"]), environ={}, overrides=given["settings"])
     with open_workspace(settings) as workspace:
         limits = ev.Limits(**given["limits"])
-        request = TurnRequest(question=given["question"], mode=given["mode"], limits=limits)
+        native = SseModel(lambda _: [], address=given["native"]).lm() if "native" in given else None
+        request = TurnRequest(question=given["question"], mode=given["mode"], limits=limits, model=native)
         submitted = workspace.submit(request)
         print(submitted.session, submitted.turn, flush=True)
         while workspace.active_turn(submitted.session) is not None:

@@ -15,8 +15,9 @@ at or below a depth), the metered model (each further amount of money).
 from __future__ import annotations
 
 import fnmatch
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
@@ -80,14 +81,33 @@ class Policy:
         return limits
 
 
+def _cost_question(spent: float | None) -> str:
+    known = "an unknown amount" if spent is None else f"${spent:.4f}"
+    return f"This turn has cost {known}. May it go on?"
+
+
+_COST: Final = re.compile(r"\$(\d+\.\d+)")
+
+
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class PolicyGate:
-    """The policy over one turn. Thread-safe; `scope` says which run is asking."""
+    """The policy over one turn. Thread-safe; `scope` says which run is asking.
 
-    def __init__(self, policy: Policy, approvals: Approvals, budget: TreeBudget, scope: Callable[[], RunScope]) -> None:
+    `allowed_costs`: what a person answered about the money of this turn before it was resumed.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        approvals: Approvals,
+        budget: TreeBudget,
+        scope: Callable[[], RunScope],
+        *,
+        allowed_costs: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.policy = policy
         self._approvals = approvals
         self._budget = budget
@@ -96,6 +116,8 @@ class PolicyGate:
         self._decided: dict[tuple[str, str], bool] = {}
         self._asking: dict[tuple[str, str], Future[None]] = {}
         self._paid_up_to = policy.ask_cost_usd
+        for question, answer in allowed_costs:
+            self._allow_cost(question, answer)
 
     def tool(self, name: str, detail: str | None = None, *, ask: bool = False) -> None:
         """Before a tool of the agent is used; `detail` is what a person may read first. Errors: Denied.
@@ -126,14 +148,25 @@ class PolicyGate:
         spent = self._budget.usage().cost_usd
         if spent is not None and spent < up_to:
             return
-        known = "an unknown amount" if spent is None else f"${spent:.4f}"
-        if not self._allowed("cost", str(up_to), f"This turn has cost {known}. May it go on?", None):
+        if not self._allowed("cost", str(up_to), _cost_question(spent), None):
             self._budget.note_exhausted("cost")
             raise TreeStopped("limit", "cost")
         with self._lock:
             if self._paid_up_to == up_to:
                 # A price that is not known is asked about once.
                 self._paid_up_to = None if spent is None else spent + step
+
+    def _allow_cost(self, question: str, answer: str) -> None:
+        """An earlier answer goes as far as it would have gone then."""
+        step, found = self.policy.ask_cost_usd, _COST.search(question)
+        if step is None or answer not in (ONCE, ALWAYS):
+            return
+        if answer == ALWAYS:
+            self._decided[ANY_COST] = True
+        elif found is None:
+            self._paid_up_to = None
+        elif self._paid_up_to is not None:
+            self._paid_up_to = max(self._paid_up_to, float(found[1]) + step)
 
     def _require(self, kind: ev.ApprovalKind, what: str, question: str, detail: str | None) -> None:
         if not self._allowed(kind, what, question, detail):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.paths import call_place
 
 PARTIAL_NAME = "answer"
 """The REPL variable whose last value is a run's partial answer when a limit strikes (Algorithm 1)."""
@@ -27,6 +28,7 @@ class CellRecorder:
         self._scope = scope
         self._shown = shown_chars
         self._coverage = coverage
+        self._before = self._most = 0
         self.submitted: Any = None
         """The outputs that ended the run, with handles in place of pieces of contexts; None when there are none."""
         self.isolation: str | None = None
@@ -50,6 +52,7 @@ class CellRecorder:
 
     def cell_started(self, cell: str, code: str) -> None:
         self._scope.cell = cell
+        self._before = self._most
         self._scope.places.next_cell()
         started = ev.CellStarted(id=cell, code=self._observer.text(code), iteration=self._scope.iteration)
         self._observer.emit(started, self._scope)
@@ -70,7 +73,10 @@ class CellRecorder:
         self._observer.emit(self._finished(cell, result), self._scope)
 
     def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
-        return nullcontext()
+        """`call_id` counts the calls that the sandbox's code has made so far; what stands is its place in the cell."""
+        number = int(call_id)
+        self._most = max(self._most, number)
+        return call_place(str(number - self._before))
 
     def _finished(self, cell: str, result: CellResult) -> ev.CellFinished:
         error = result.error

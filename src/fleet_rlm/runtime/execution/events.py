@@ -141,8 +141,8 @@ class CellError(Record):
 class TurnEdit(Record):
     """What a fork changes below its request, at a place that is the same when the turn is run again.
 
-    `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash; `again` = how
-    often the run had sent the same before) gets another `prompt` or another `answer`.
+    `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash, with its place
+    in the cell; `again` = how often the run had sent the same before) gets another `prompt` or another `answer`.
     """
 
     path: str
@@ -373,6 +373,7 @@ class CallStarted(Data):
     """One language-model request. `request` is the hash of everything that determines the answer.
 
     `shared` names the call in flight whose answer this one waits for; none is sent for it, unless that one is stopped.
+    `place` says for which of the calls of its cell it was made, and for which item of a batch.
     """
 
     type = "call.started"
@@ -382,6 +383,7 @@ class CallStarted(Data):
     request: str
     prompt: Text
     shared: str | None = None
+    place: str = ""
 
 
 class CallFinished(Data):

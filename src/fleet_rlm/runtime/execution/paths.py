@@ -23,6 +23,9 @@ DIGEST_CHARS = 8
 PASSING: ContextVar[str] = ContextVar("fleet_passing", default="")
 """A part of the prompt that is written now which says how a run stands (what is left of the budget): it is never the
 same again, so it is no part of what a request is known by."""
+CALL_PLACE: ContextVar[str] = ContextVar("fleet_call_place", default="")
+"""Which of the calls of a cell this thread works for, and which item of a batch: `7.3`. The order in which code asks
+is the same when it runs again, that in which threads get to a provider is not."""
 _tool_place: ContextVar[tuple[str, str] | None] = ContextVar("fleet_tool_place", default=None)
 
 
@@ -95,6 +98,16 @@ def tool_place(path: str, step: int, index: int) -> Generator[str]:
         yield place
     finally:
         _tool_place.reset(token)
+
+
+@contextmanager
+def call_place(place: str) -> Generator[None]:
+    """This thread works for that call of the cell (or that item, see CALL_PLACE)."""
+    token = CALL_PLACE.set(place)
+    try:
+        yield
+    finally:
+        CALL_PLACE.reset(token)
 
 
 def digest(asked: Any) -> str:

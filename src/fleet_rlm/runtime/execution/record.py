@@ -1,6 +1,7 @@
 """What a turn's journal knows: every answer it got, under a key that is the same when the turn is run again.
 
-A key is (run path, what was asked, how often it was asked for there before). `Record.read` builds it from events; a
+A key is (run path, what was asked, how often it was asked for there before). What is asked of a model is known by its
+place in the cell too: several may ask the same at once, and get other answers. `Record.read` builds it from events; a
 turn that itself went on from another is read together with that one, the newer first.
 """
 
@@ -210,7 +211,8 @@ class _Reader:
         if isinstance(data, ev.CallStarted):
             run.stepping = False
             call = RecordedCall(data, run.path, run.stage, edits=self._edits)
-            key = (run.path, data.request, self._occurrence(run.path, data.request))
+            asked = call_key(data.request, data.place)
+            key = (run.path, asked, self._occurrence(run.path, asked))
             self._record.calls[key] = call
             self._record.keys[data.id], self._record.ids[data.id] = key, (run.path, run.stage)
             self._open[data.id] = self._of_run[run.id] = call
@@ -285,6 +287,11 @@ def _append(shown: list[ev.EventData], data: ev.EventData) -> None:
             shown[-1] = kind(id=data.id, text=last.text + data.text)
             return
     shown.append(data)
+
+
+def call_key(request: str, place: str) -> str:
+    """What a model was asked, and where in the cell."""
+    return f"{request}@{place}" if place else request
 
 
 def tool_key(name: str, arguments: ev.Text) -> str:

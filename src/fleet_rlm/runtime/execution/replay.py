@@ -26,7 +26,16 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.leases import Lease
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
-from fleet_rlm.runtime.execution.record import Record, RecordedCall, RecordedRun, RecordedTool, approval_key, tool_key
+from fleet_rlm.runtime.execution.record import (
+    Key,
+    Record,
+    RecordedCall,
+    RecordedRun,
+    RecordedTool,
+    approval_key,
+    call_key,
+    tool_key,
+)
 from fleet_rlm.runtime.execution.spending import Cost, Share
 
 Kind = Literal["resume", "replay", "fork"]
@@ -73,19 +82,24 @@ class Replay:
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         self._replayed = ev.Usage(cost_usd=0.0)
+        self._taken: set[Key] = set()
+        self._answered: set[Key] = set()
+        self._alike: dict[tuple[str, str], list[Key]] = {}
+        for key, call in plan.record.calls.items():
+            self._alike.setdefault((call.path, call.started.request), []).append(key)
         if plan.kind == "resume":
             budget.carry(plan.record.paid)
 
     # -- what a run asks for ------------------------------------------------------------------------------------
 
-    def call(self, scope: RunScope, request: str) -> RecordedCall | str | None:
+    def call(self, scope: RunScope, request: str, place: str = "") -> RecordedCall | str | None:
         """The recorded call for this request; the text that is to be sent in its place; None when it is to be made.
 
         Errors: TreeStopped when none may be made.
         """
-        again, stage = scope.places.occurrence(request), scope.places.stage
-        found = self._record.calls.get((scope.path, request, again))
-        edit = next((e for e in self._edits if (e.path, e.request, e.again) == (scope.path, request, again)), None)
+        key, stage = self._claimed(scope, request, place), scope.places.stage
+        found = self._record.calls.get(key)
+        edit = next((e for e in self._edits if (e.path, e.request, e.again) == key), None)
         if edit is not None and not (found is not None and edit in found.edits):
             self._quiet = True  # from here on differences are meant
             if edit.answer is not None and found is not None and found.finished is not None:
@@ -95,6 +109,20 @@ class Replay:
             return found
         self._not_found(scope, stage, "a request to the model")
         return None
+
+    def _claimed(self, scope: RunScope, request: str, place: str) -> Key:
+        """The key of what is asked now: that of the same place; else of any that asked the same and is not taken yet.
+
+        The latter is for code that asks in another order than it did, and for journals that tell no places.
+        """
+        asked = call_key(request, place)
+        key = (scope.path, asked, scope.places.occurrence(asked))
+        with self._lock:
+            if key not in self._record.calls or key in self._taken:
+                alike = self._alike.get((scope.path, request), ())
+                key = next((each for each in alike if each not in self._taken), key)
+            self._taken.add(key)
+        return key
 
     def _holds(self, call: RecordedCall) -> bool:
         """Whether the recorded end still counts. A failure after which the run did not go on is tried again."""
@@ -113,11 +141,34 @@ class Replay:
 
     def approval(self, scope: RunScope, kind: str, question: str) -> ev.ApprovalResolved | None:
         """The recorded answer of a person, or None when it is to be asked for. Errors: TreeStopped in a replay."""
-        asked = approval_key(kind, question)
-        found = self._record.approvals.get((scope.path, asked, scope.places.occurrence(asked)))
+        if kind == "cost" and self.kind == "resume":
+            return None  # how far earlier answers go is known from `allowed_costs`
+        found = self.used_answer(scope, kind, question)
         if found is None:
             self._not_found(scope, scope.places.stage, "a question to a person")
         return found
+
+    def used_answer(self, scope: RunScope, kind: str, question: str) -> ev.ApprovalResolved | None:
+        """The next recorded answer to this, of which each counts once.
+
+        Of a "question" the run's own. What the policy asks is asked once for all runs of a turn, by whichever comes
+        first: there another's will do, when the run has none.
+        """
+        asked = approval_key(kind, question)
+        with self._lock:
+            left = [key for key in self._record.approvals if key[1] == asked and key not in self._answered]
+            mine = [key for key in left if key[0] == scope.path]
+            key = next(iter(mine or (left if kind != "question" else ())), None)
+            if key is None:
+                return None
+            self._answered.add(key)
+        return self._record.approvals[key]
+
+    def allowed_costs(self) -> list[tuple[str, str]]:
+        """The questions about money that were answered, with the answers."""
+        start = approval_key("cost", "")
+        known = self._record.approvals.items()
+        return [(key[1][len(start) :], end.answer or "") for key, end in known if key[1].startswith(start)]
 
     def code(self, scope: RunScope, code: str) -> str:
         """The code of the cell that comes next: the model's, or what a fork put in its place."""
@@ -166,6 +217,8 @@ class Replay:
         session its artifacts too."""
         below = self._record.below(run.path)
         self._budget.count_children(len(below))
+        with self._lock:  # what a person allowed in there was used
+            self._answered |= {key for key in self._record.approvals if f"{key[0]}/".startswith(f"{run.path}/")}
         runs = [run, *below]
         read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
         made = [data for each in runs for data in each.kept if isinstance(data, ev.ArtifactPublished)]

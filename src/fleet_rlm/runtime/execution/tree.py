@@ -80,7 +80,9 @@ class TurnTree:
         self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
         self.coverage = Coverage(self.observer, self.refs)
         self.approvals = Approvals(self.budget, self.observer, self.replay, patience_s=self.policy.ask_seconds)
-        self.gate = PolicyGate(self.policy, self.approvals, self.budget, SCOPE.get)
+        resumed = self.replay if self.replay is not None and self.replay.kind == "resume" else None
+        costs = resumed.allowed_costs() if resumed is not None else ()
+        self.gate = PolicyGate(self.policy, self.approvals, self.budget, SCOPE.get, allowed_costs=costs)
         self.budget.before_call = self.gate.cost
         self._questions = LimitQuestions(
             self.budget, self.approvals, lambda name, value: self.set_limits({name: value})

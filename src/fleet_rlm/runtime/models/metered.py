@@ -25,6 +25,7 @@ from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
 from fleet_rlm.runtime.execution.flights import Flight, may_share
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
+from fleet_rlm.runtime.execution.paths import CALL_PLACE
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.billing import cost_of, tokens_of
@@ -301,6 +302,7 @@ class MeteredLM(dspy.BaseLM):
                 request=asked.request,
                 prompt=self._observer.text(asked.text),
                 shared=shared,
+                place="" if asked.drives else CALL_PLACE.get(),
             ),
             asked.scope,
         )

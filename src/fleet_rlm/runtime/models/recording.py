@@ -21,6 +21,7 @@ from fleet_rlm.errors import FleetError
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.paths import CALL_PLACE
 from fleet_rlm.runtime.execution.replay import RecordedCall, Replay
 from fleet_rlm.runtime.execution.spending import Cost
 
@@ -112,7 +113,7 @@ class CallReplay:
         recorded and no call may be made.
         """
         scope.stop.check()
-        found = self._replay.call(scope, asked.request)
+        found = self._replay.call(scope, asked.request, _place_of(asked))
         if isinstance(found, str):
             prompt, messages = with_text(asked.prompt, asked.messages, found)
             return replace(asked, prompt=prompt, messages=messages, edited=True)
@@ -133,6 +134,7 @@ class CallReplay:
             request=asked.request,
             prompt=self._observer.text(asked.text),
             shared=shared,
+            place=_place_of(asked),
         )
         self._observer.emit(started, scope)
         if found.shown:
@@ -155,6 +157,11 @@ class CallReplay:
             raise failure_of(record, done.error)
         response = "" if done.response is None else self._replay.text(done.response)
         return outputs_of(record or "{}", response)
+
+
+def _place_of(asked: Asked) -> str:
+    """Where its cell asks: nothing for a run's own next step, which is alone."""
+    return "" if asked.messages is not None else CALL_PLACE.get()
 
 
 def _renamed(shown: Sequence[ev.EventData]) -> list[ev.EventData]:

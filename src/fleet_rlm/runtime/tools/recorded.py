@@ -127,6 +127,8 @@ def _bring(tree: TurnTree, scope: RunScope, known: RecordedTool, attach: Callabl
         elif isinstance(data, ev.ApprovalRequested | ev.ApprovalResolved):
             id = names.setdefault(data.id, new_id("apr"))
             again = msgspec.structs.replace(data, id=id)
+            if isinstance(again, ev.ApprovalRequested) and tree.replay is not None:
+                tree.replay.used_answer(scope, again.kind, again.question)
             if isinstance(again, ev.ApprovalResolved):
                 again = msgspec.structs.replace(again, replayed=True)
             tree.observer.emit(again, scope)

@@ -14,7 +14,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope
-from fleet_rlm.runtime.execution.paths import PASSING
+from fleet_rlm.runtime.execution.paths import CALL_PLACE, PASSING, call_place
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.repair import Repair
@@ -112,8 +112,13 @@ class TurnRunHooks:
 
         @offered
         def llm_query_batched(prompts: list[str], model: str | None = None) -> list[Any]:
-            lm = pick(model, sub)
-            return self._tree.scheduler.map(lambda prompt: self._ask_or_fail(prompt, lm), _prompts(prompts))
+            lm, place = pick(model, sub), CALL_PLACE.get()
+
+            def one(item: tuple[int, Any]) -> Any:
+                with call_place(f"{place}.{item[0]}"):
+                    return self._ask_or_fail(item[1], lm)
+
+            return self._tree.scheduler.map(one, list(enumerate(_prompts(prompts))))
 
         return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
 

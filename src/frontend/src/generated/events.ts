@@ -82,7 +82,7 @@ export interface CellError {
   line?: number | null;
   traceback?: string;
 }
-/** What a fork changes below its request, at a place that is the same when the turn is run again. `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash; `again` = how often the run had sent the same before) gets another `prompt` or another `answer`. */
+/** What a fork changes below its request, at a place that is the same when the turn is run again. `path` is the run's. Either `cell` (from 1) gets `code`, or the call with this `request` (its hash, with its place in the cell; `again` = how often the run had sent the same before) gets another `prompt` or another `answer`. */
 export interface TurnEdit {
   path: string;
   cell?: number | null;
@@ -231,7 +231,7 @@ export interface EventDataByType {
     truncated?: boolean;
     batched?: number;
   };
-  /** One language-model request. `request` is the hash of everything that determines the answer. `shared` names the call in flight whose answer this one waits for; none is sent for it, unless that one is stopped. */
+  /** One language-model request. `request` is the hash of everything that determines the answer. `shared` names the call in flight whose answer this one waits for; none is sent for it, unless that one is stopped. `place` says for which of the calls of its cell it was made, and for which item of a batch. */
   "call.started": {
     id: string;
     role: CallRole;
@@ -239,6 +239,7 @@ export interface EventDataByType {
     request: string;
     prompt: Text;
     shared?: string | null;
+    place?: string;
   };
   /** `queued_ms` of `ms` were spent waiting for a place; `cached_tokens` of the prompt came from the provider's cache. `tries` requests were sent for it, and each counts. `shared` names the call that was in flight already and whose answer this one got, so that none was sent and it cost nothing; `replayed` calls got theirs from the journal. `record` is the answer as data, for a replay; `response` as a person reads it. */
   "call.finished": {
