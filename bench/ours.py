@@ -55,13 +55,14 @@ class Ours:
         """The shared workspace's sandboxes."""
         return self.workspace.sandboxes
 
-    def settle(self) -> None:
+    def settle(self, workspace: Workspace | None = None) -> None:
         """Wait until it is quiet, as between two questions of a person: what waits for the next is ready by then."""
+        sandboxes = (workspace or self.workspace).sandboxes
         until = time.monotonic() + READY_S
         idle, since = -1, time.monotonic()
         while (idle < 1 or time.monotonic() < since + QUIET_S) and time.monotonic() < until:
-            if idle != self.sandboxes.idle:
-                idle, since = self.sandboxes.idle, time.monotonic()
+            if idle != sandboxes.idle:
+                idle, since = sandboxes.idle, time.monotonic()
             time.sleep(0.02)
 
     def submit(self, lm: dspy.BaseLM, *, sub_lm: dspy.BaseLM | None = None) -> str:

@@ -22,7 +22,7 @@ class Place:
     def __init__(self, sizes: PoolSizes) -> None:
         self._numbers = itertools.count()
         self.deleted: list[str] = []
-        self.making = self.most_at_once = 0
+        self.making = self.most_at_once = self.in_use = 0
         self.pool = Pool(sizes, self.make, self.alive, lambda handle: self.deleted.append(handle.id))
 
     async def make(self, spec: SandboxSpec) -> SandboxHandle:
@@ -36,8 +36,15 @@ class Place:
         return handle.id not in self.deleted
 
     async def burst(self, number: int, spec: SandboxSpec = BARE) -> int:
-        """Ask for so many at once; how many were ready."""
+        """Ask for so many at once, and let them end soon after; how many were ready."""
         taken = await asyncio.gather(*(self.pool.take(spec) for _ in range(number)))
+        ids = [handle.id if handle is not None else f"made {place}" for place, handle in enumerate(taken)]
+        for id in ids:
+            self.pool.given(id)
+        await asyncio.sleep(0.1)
+        self.in_use = self.pool.idle
+        for id in ids:
+            self.pool.ended(id)
         return sum(handle is not None for handle in taken)
 
     async def idle_is(self, number: int) -> bool:
@@ -61,21 +68,12 @@ def run(test: Callable[[Place], Coroutine[Any, Any, None]], sizes: PoolSizes = S
     asyncio.run(whole())
 
 
-def test_once_is_no_habit() -> None:
-    async def test(place: Place) -> None:
-        assert await place.burst(4) == 0
-        assert await place.idle_is(1)
-
-    run(test)
-
-
 @pytest.mark.parametrize("spec", [BARE, MOUNTED])
-def test_many_at_once_and_again_are_kept_ready(spec: SandboxSpec) -> None:
+def test_as_many_as_were_wanted_at_once_are_kept_ready(spec: SandboxSpec) -> None:
     async def test(place: Place) -> None:
-        await place.burst(4, spec)
-        assert await place.idle_is(0 if spec.mounts else 1)
-        await place.burst(5, spec)
-        assert await place.idle_is(4), "as many as both times"
+        assert await place.burst(4, spec) == 0
+        assert place.in_use == (0 if spec.mounts else 1), "not while they are used"
+        assert await place.idle_is(4)
         assert await place.burst(5, spec) == 4
         assert await place.idle_is(5)
         assert place.most_at_once <= 2
@@ -83,11 +81,18 @@ def test_many_at_once_and_again_are_kept_ready(spec: SandboxSpec) -> None:
     run(test)
 
 
+def test_one_at_a_time_needs_one() -> None:
+    async def test(place: Place) -> None:
+        for _ in range(3):
+            await place.burst(1)
+        assert await place.idle_is(1)
+
+    run(test)
+
+
 def test_no_more_than_the_bound() -> None:
     async def test(place: Place) -> None:
-        for _ in range(2):
-            await place.burst(20)
-            await asyncio.sleep(0.2)
+        await place.burst(20)
         assert await place.idle_is(6)
 
     run(test)
@@ -95,8 +100,6 @@ def test_no_more_than_the_bound() -> None:
 
 def test_a_habit_ends() -> None:
     async def test(place: Place) -> None:
-        await place.burst(4)
-        await asyncio.sleep(0.1)
         await place.burst(4)
         assert await place.idle_is(4)
         assert await place.idle_is(1)
@@ -107,12 +110,12 @@ def test_a_habit_ends() -> None:
 
 def test_nothing_is_made_while_others_are_at_work() -> None:
     async def test(place: Place) -> None:
-        await place.burst(3)
-        for _ in range(10):
+        await place.pool.take(BARE)
+        for number in range(10):
             await asyncio.sleep(0.02)
-            place.pool.busy()
+            place.pool.given(f"another {number}")
         assert place.pool.idle == 0
-        assert await place.idle_is(1)
+        assert await place.idle_is(1), "the one that is usual"
 
     run(test)
 

@@ -32,7 +32,12 @@ def deployment() -> str:
 
 def own_labels() -> dict[str, str]:
     """The labels that every sandbox of this process carries."""
-    return {DEPLOYMENT_LABEL: deployment(), PROCESS_LABEL: f"{os.getpid()}.{_started(os.getpid()) or 0}"}
+    return dict(_labels_of(os.getpid()))  # by number: a fork is another process
+
+
+@functools.cache
+def _labels_of(pid: int) -> dict[str, str]:
+    return {DEPLOYMENT_LABEL: deployment(), PROCESS_LABEL: f"{pid}.{_started(pid) or 0}"}
 
 
 def is_orphan(labels: Mapping[str, str]) -> bool:

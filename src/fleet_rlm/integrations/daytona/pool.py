@@ -2,8 +2,8 @@
 
 Kept by what they mount and by their network policy, because both are fixed at creation. Sandboxes without
 mounts are kept from the beginning; those with mounts only after somebody asked for the same a second time within a
-while, which is what the children of a run do that share its contexts. Where runs ask for many at once, and do so again,
-as many are kept for a while: a person's next question mostly needs what the last ones did.
+while, which is what the children of a run do that share its contexts. Where runs asked for many at once, as many are
+made for a while whenever nobody uses any: a person's next question mostly needs what the last one did.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class _Shelf:
     bursts: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]](maxlen=MAX_BURSTS))
 
     def learn(self, sizes: PoolSizes) -> None:
-        """It is quiet again: what was asked for at least twice lately is what will be asked for."""
+        """It is quiet again: what was asked for at once lately will be asked for again."""
         at = time.monotonic()
         if self.now:
             self.bursts.append((at, self.now))
         self.now = 0
-        lately = sorted(size for when, size in self.bursts if at - when < sizes.habit_s)
-        self.size = max(self.usual, min(sizes.burst, lately[-2]) if len(lately) > 1 else 0)
+        lately = [size for when, size in self.bursts if at - when < sizes.habit_s]
+        self.size = max(self.usual, min(sizes.burst, max(lately, default=0)))
 
 
 class Pool:
@@ -67,6 +67,7 @@ class Pool:
         self._shelves: dict[Hashable, _Shelf] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
+        self._used: set[str] = set()  # ids of those that somebody has
         self._quiet: asyncio.TimerHandle | None = None  # when it will have been quiet for long enough
         self._closed = False
 
@@ -97,13 +98,25 @@ class Pool:
                 found = handle
             else:
                 self._delete(handle)
+        if found is not None:
+            self._used.add(found.id)
         if self._sizes.quiet_s:
-            self.busy()
+            self._busy()
         else:
             self._fill(shelf)
         return found
 
-    def busy(self) -> None:
+    def given(self, id: str) -> None:
+        """A sandbox was made for somebody."""
+        self._used.add(id)
+        self._busy()
+
+    def ended(self, id: str) -> None:
+        """A sandbox is being deleted."""
+        self._used.discard(id)
+        self._busy()
+
+    def _busy(self) -> None:
         """Sandboxes are being asked for, started or ended: what is made ahead waits until that is over."""
         if self._quiet is not None:
             self._quiet.cancel()
@@ -156,7 +169,8 @@ class Pool:
     def _fill(self, shelf: _Shelf) -> None:
         if self._closed or time.monotonic() < self._not_before:
             return
-        missing = shelf.size - len(shelf.idle) - shelf.coming
+        size = shelf.usual if self._used and self._sizes.quiet_s else shelf.size  # many only where they hold up nobody
+        missing = size - len(shelf.idle) - shelf.coming
         for _ in range(min(missing, AT_ONCE - shelf.coming) if self._sizes.quiet_s else missing):
             shelf.coming += 1
             task = asyncio.get_running_loop().create_task(self._add(shelf))

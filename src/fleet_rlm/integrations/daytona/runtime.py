@@ -206,7 +206,7 @@ class SandboxRuntime:
         handle = await self._pool.take(spec) if spec.poolable else None
         if handle is None:
             handle = await self._make(spec)
-            self._pool.busy()
+            self._pool.given(handle.id)
             return handle
         self._in_background(lambda: self._relabel(handle.id, spec.labels))
         return handle
@@ -328,7 +328,7 @@ class SandboxRuntime:
         if prepared is not None:
             await prepared.close()
         if self._pool is not None:
-            self._pool.busy()
+            self._pool.ended(id)
         if sandbox is None:
             return
         async with self._delete_slots:

@@ -16,7 +16,7 @@ class PoolSizes:
     """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use.
 
     They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `burst`: so many at most
-    are kept after as many were asked for at once twice within `habit_s` seconds, and for as long.
+    are kept for `habit_s` seconds after as many were asked for at once, made while nobody uses a sandbox.
     """
 
     bare: int = 0
