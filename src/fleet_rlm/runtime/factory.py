@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import msgspec
 
 from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
-from fleet_rlm.integrations.database import Database, JournalStore, Sessions
+from fleet_rlm.integrations.database import Database, Head, JournalStore, SessionRow, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
@@ -180,12 +180,16 @@ class Workspace:
         request = _checked(replace(request, limits=limits, present=present))
         runner = self._runner()
         models = runner.bind(request, self.models, self.settings.sub_model)
-        sid = request.session or self.sessions.create(request.title or self._title(request.question)).sid
+        made: SessionRow | None = None
+        if not (sid := request.session or ""):
+            made = self.sessions.create(request.title or self._title(request.question))
+            sid = made.sid
+            self.journal.begin(sid, Head(made.epoch, made.head))
         with self._accept_lock(sid):
             again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
             if again is not None:
                 return Submitted(sid, again.tid, again.accepted_seq)
-            row = self.sessions.get(sid)
+            row = made or self.sessions.get(sid)
             if row.active_turn is not None or self._executor.active(sid) is not None:
                 raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
             past = self._past(sid, request.origin) if row.turns else []

@@ -128,6 +128,12 @@ class Journal:
             raise StorageError("the database did not commit within 30 s") from error
         return events
 
+    def begin(self, sid: str, head: Head) -> None:
+        """A session that was made at this moment stands here: its head need not be read."""
+        log_ = self._log(sid)
+        with log_.lock:
+            log_.position = log_.position or _Position(head.epoch, head.seq)
+
     def _retry(self, log_: _Log, drafts: Sequence[Draft]) -> list[Event]:
         events, done = self._enqueue(log_, drafts, durable=True)
         assert done is not None
