@@ -27,6 +27,7 @@ class Server:
                 env={**os.environ, **(env or {})},
             )
         self.first_line = json.loads(self.process.stdout.readline() or b"{}")
+        self._sdks: list[Daytona] = []
 
     @property
     def key(self) -> str:
@@ -44,7 +45,9 @@ class Server:
         return DaytonaConfig(**{"api_key": self.key, "api_url": self.api, "target": "local", **changes})
 
     def sdk(self, **changes) -> Daytona:
-        return Daytona(self.config(**changes))
+        """A client of this server; `stop` closes it."""
+        self._sdks.append(Daytona(self.config(**changes)))
+        return self._sdks[-1]
 
     def async_sdk(self) -> AsyncDaytona:
         return AsyncDaytona(self.config())
@@ -55,9 +58,20 @@ class Server:
         return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {self.key}", **headers}, timeout=60)
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+        while self._sdks:
+            close_sdk(self._sdks.pop())
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout)
         self.process.stdin.close()
         self.process.stdout.close()
         return code
+
+
+def close_sdk(sdk: Daytona) -> None:
+    """Close the connections of a synchronous client. It has no word of its own for that, and else leaves its sockets
+    to the garbage collector."""
+    sdk._event_dispatcher.disconnect()
+    sdk._http_client.close()
+    for client in (sdk._api_client, sdk._toolbox_api_client):
+        client.rest_client.pool_manager.clear()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from daytona import CreateSandboxFromSnapshotParams, DaytonaError, SandboxState
-from sandboxd_server import Server
+from sandboxd_server import Server, close_sdk
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -170,6 +170,7 @@ def test_degraded_isolation_end_to_end(tmp_path):
             sandbox.update_network_settings(network_allow_list="192.0.2.0/24")
         sandbox.delete()
         client.volume.delete(volume)
+        close_sdk(client)
     finally:
         process.stdin.close()
         process.wait(30)

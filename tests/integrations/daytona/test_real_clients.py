@@ -12,6 +12,7 @@ import pytest
 from daytona import CreateSandboxFromSnapshotParams, Daytona, DaytonaConfig
 
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from sandboxd.sandboxd_server import close_sdk
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "daytona"
 GROUPS = {
@@ -69,6 +70,9 @@ def test_two_hundred_leave_nothing(runtime: SandboxRuntime) -> None:
     daytona = Daytona(DaytonaConfig(api_key=settings.api_key, api_url=settings.api_url, target="local"))
     params = CreateSandboxFromSnapshotParams(language="python", labels={"test": "loop"})
     before = {info.id for info in runtime.list({})}
-    for _ in range(200):
-        daytona.create(params).delete()
+    try:
+        for _ in range(200):
+            daytona.create(params).delete()
+    finally:
+        close_sdk(daytona)
     assert {info.id for info in runtime.list({})} == before
