@@ -7,9 +7,14 @@ const answer = (page) => by(page, "answer").last().innerText();
 const row = (page, words) => by(page, "tree-row").filter({ hasText: words }).first();
 const sessionOf = (page) => new URL(page.url()).pathname.split("/")[2];
 
-async function begin() {
+async function begin(calls) {
   const page = await open(given.url);
   await by(page, "mode").selectOption("rlm");
+  if (calls !== undefined) {
+    await page.getByRole("button", { name: "Limits" }).click();
+    await page.getByRole("dialog").getByRole("spinbutton", { name: "Model calls" }).fill(calls);
+    await page.keyboard.press("Escape");
+  }
   return page;
 }
 
@@ -33,10 +38,7 @@ async function choose(page, words, tab) {
 const scenarios = {
   // The policy asks before the first child; the limit on calls asks before it ends the turn.
   async questions() {
-    const page = await begin();
-    await page.getByRole("button", { name: "Limits" }).click();
-    await page.getByRole("dialog").getByRole("spinbutton", { name: "Model calls" }).fill("4");
-    await page.keyboard.press("Escape");
+    const page = await begin("4");
     await ask(page, given.question);
     const card = by(page, "approval");
     await card.waitFor();
@@ -54,6 +56,24 @@ const scenarios = {
     await by(page, "budget").click();
     seen.budget = await page.getByRole("dialog", { name: "Budget of this turn" }).innerText();
     await shoot(page, "real-budget");
+    seen.events = await events(page);
+  },
+
+  // Nobody is asked at the limit: the turn ends there, and goes on with a higher one from its menu.
+  async raise() {
+    const page = await begin("3");
+    await ask(page, given.question);
+    await ended(page, "limit");
+    await by(page, "turn-menu").click();
+    seen.menu = await page.getByRole("menuitem").allInnerTexts();
+    await page.getByRole("menuitem", { name: "Raise the limit and continue…" }).click();
+    await shoot(page, "real-raise");
+    const form = by(page, "limits-form");
+    seen.proposed = await form.getByRole("spinbutton", { name: "Model calls" }).inputValue();
+    await form.getByRole("spinbutton", { name: "Model calls" }).fill("20");
+    await form.getByRole("button", { name: "Continue" }).click();
+    await ended(page, "ok");
+    seen.answer = await answer(page);
     seen.events = await events(page);
   },
 

@@ -107,6 +107,16 @@ def test_the_policys_question_and_a_limit_are_answered_by_click(tmp_path: Path, 
     assert of_type(seen["events"], "budget.updated")[-1]["limits"]["calls"] == 8
 
 
+def test_a_turn_that_ended_at_its_limit_goes_on_with_a_higher_one(tmp_path: Path, model: SseModel) -> None:
+    with connected(tmp_path, model) as workspace:
+        seen = browse("engine.mjs", "raise", url=workspace.address, question=QUESTION)
+    assert "Resume" not in seen["menu"], "the server would refuse it"
+    assert seen["proposed"] == "6" and seen["answer"] == "children: x0 x1 x2"
+    gapless(seen["events"])
+    assert [event["status"] for event in of_type(seen["events"], "turn.finished")] == ["limit", "ok"]
+    assert of_type(seen["events"], "turn.accepted")[1]["limits"]["calls"] == 20
+
+
 def test_one_run_is_cancelled_and_its_parent_goes_on(tmp_path: Path, model: SseModel, script: Script) -> None:
     script.holding.set()
     with connected(tmp_path, model) as workspace:

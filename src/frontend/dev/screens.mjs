@@ -89,6 +89,41 @@ export const SCREENS = [
     },
   },
   {
+    name: "fork-prompt",
+    path: "/s/ses_renew?tab=prompt",
+    ready: '[data-testid="fork-prompt-open"]',
+    sheet: true,
+    act: async (page) => {
+      await page.getByTestId("fork-prompt-open").first().click();
+      await page.getByTestId("fork-prompt").waitFor();
+    },
+  },
+  {
+    name: "cancel-root",
+    path: "/s/ses_ask",
+    ready: '[data-testid="tree-row"]',
+    sheet: true,
+    act: async (page) => {
+      await page.getByTestId("tree").focus();
+      await page.keyboard.press("Home");
+      await page.keyboard.press("c");
+      await page.getByTestId("cancel-bar").waitFor();
+    },
+  },
+  {
+    name: "compare-taken",
+    path: "/s/ses_renew",
+    ready: '[data-testid="artifact-chips"]',
+    act: async (page) => {
+      await page.getByTestId("turn-menu").last().click();
+      await page.getByRole("menuitem", { name: "Compare with…" }).click();
+      await page.getByTestId("compare-choice").first().click();
+      await page.getByRole("button", { name: /Show all/ }).click();
+      await page.locator('[data-testid="pair"][data-change="same"]').first().getByRole("button").click();
+      await page.getByTestId("pair-details").last().waitFor();
+    },
+  },
+  {
     name: "fork-cell",
     path: "/s/ses_renew",
     ready: '[data-testid="fork-cell"]',

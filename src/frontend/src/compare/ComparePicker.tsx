@@ -30,7 +30,7 @@ function choices(bench: Workbench, turn: string): Choice[] {
   });
   const origin = bench.turns[turn]?.origin;
   if (origin && !bench.turns[origin.turn]) {
-    const words = "The turn it was forked from";
+    const words = `The turn it was ${{ fork: "forked", replay: "replayed", resume: "resumed" }[origin.kind]} from`;
     out.unshift({ id: origin.turn, words, note: "another session", status: null });
   }
   return out;

@@ -52,7 +52,8 @@ function Connection() {
   );
 }
 
-function TurnNumbers() {
+/** `few`: on a phone there is room for what is more urgent only. */
+function TurnNumbers({ few }: { few: boolean }) {
   const bench = useWorkspace((state) => state.bench);
   const [{ turn: chosen }] = useSelection();
   const turn = pickTurn(bench, chosen);
@@ -64,7 +65,12 @@ function TurnNumbers() {
   const active = activeRuns(bench, turn);
   return (
     <>
-      <span data-testid="run-count" data-total={turn.runs.length} data-active={active}>
+      <span
+        data-testid="run-count"
+        data-total={turn.runs.length}
+        data-active={active}
+        className={few ? "max-sm:hidden" : undefined}
+      >
         {active > 0
           ? `${number(active)} active of ${plural(turn.runs.length, "run")}`
           : plural(turn.runs.length, "run")}
@@ -85,7 +91,7 @@ export function StatusBar() {
       className="flex h-6.5 shrink-0 items-center gap-4 overflow-hidden border-t bg-panel px-3 text-2xs whitespace-nowrap text-muted tabular"
     >
       <Connection />
-      {sid && <TurnNumbers />}
+      {sid && <TurnNumbers few={waiting} />}
       <Suspense>{sid && waiting && <WaitingBadge />}</Suspense>
       <span className="flex-1" />
       {status?.demo && (
