@@ -79,7 +79,8 @@ def many(ours: Ours) -> list[Row]:
         def make() -> Any:
             return ours.interpreter(place)
 
-        make().execute("1")
+        with make() as warm:
+            warm.execute("1")
         first = all_at_once(make, lambda: ours.settle(place))
         again = statistics.median([all_at_once(make, lambda: ours.settle(place)) for _ in range(3)])
     theirs = all_at_once(dspy.LocalInterpreter)
@@ -93,7 +94,8 @@ def memory(ours: Ours) -> list[Row]:
     """Proportional set size (PSS) of the server with 32 idle sandboxes that have run a cell, and without."""
     with ExitStack() as stack:
         place = stack.enter_context(ours.fresh("memory"))
-        ours.interpreter(place).execute("1")
+        with ours.interpreter(place) as warm:
+            warm.execute("1")
         ours.settle(place)
         try:
             before = server_memory_mb()
