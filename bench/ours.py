@@ -42,8 +42,9 @@ class Ours:
     @contextlib.contextmanager
     def fresh(self, name: str, environ: Mapping[str, str] | None = None) -> Generator[Workspace]:
         """Another workspace: its server runs, but nobody has connected to it yet."""
-        with open_workspace(load_settings(home=self.folder / name, environ=environ or {})) as opened:
+        with open_workspace(load_settings(home=self.folder / name, environ=environ or {}), own_process=True) as opened:
             _ = opened.sandbox_settings(), opened.models
+            opened.prepare()
             yield opened
 
     def interpreter(self, workspace: Workspace | None = None, **options: Any) -> DaytonaInterpreter:

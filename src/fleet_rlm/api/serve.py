@@ -22,7 +22,7 @@ def serve(settings: Settings, *, open_browser: bool = True) -> int:
         log_to(settings.make_home())
         port = listening.getsockname()[1]
         access = LocalAccess(settings.home)
-        workspace = open_workspace(settings)
+        workspace = open_workspace(settings, own_process=True)
         app = create_app(lambda: workspace, access=access, hosts=allowed_hosts(port), models_for=_models_for)
         host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{port}"

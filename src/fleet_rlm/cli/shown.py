@@ -62,7 +62,7 @@ def opened(overrides: dict[str, Any]) -> Generator[Workspace]:
     log_to_file(settings.make_home())
     from fleet_rlm.runtime.factory import open_workspace  # after the quick checks: this one takes a second
 
-    with open_workspace(settings) as workspace:
+    with open_workspace(settings, own_process=True) as workspace:
         yield workspace
 
 

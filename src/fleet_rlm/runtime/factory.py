@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import importlib
 import importlib.metadata
 import logging
@@ -75,10 +77,17 @@ class Workspace:
     """Everything one data folder has: sessions, journal, contexts, models, sandboxes, turns."""
 
     def __init__(
-        self, settings: Settings, *, fetcher: Fetcher | None = None, mcp_connect_s: float = MCP_CONNECT_S
+        self,
+        settings: Settings,
+        *,
+        own_process: bool = False,
+        fetcher: Fetcher | None = None,
+        mcp_connect_s: float = MCP_CONNECT_S,
     ) -> None:
-        """`fetcher` None: public addresses only. `mcp_connect_s`: how long an MCP server may take to be there."""
+        """`own_process`: see open_workspace. `fetcher` None: public addresses only. `mcp_connect_s`: how long an MCP
+        server may take to be there."""
         settings.make_home()
+        self._own_process = own_process
         self.settings = settings
         self._fetcher = fetcher
         self._mcp_connect_s = mcp_connect_s
@@ -159,10 +168,15 @@ class Workspace:
     def _warm(self) -> None:
         try:
             _ = self.sandbox_settings()
+            self.sandboxes.call(asyncio.sleep(0))  # its loop has loaded the SDK by then
         except FleetError as error:
             log.warning("sandboxes: %s", error)
         _module("turns")
         self.models.probe_new()
+        if self._own_process:
+            # A full collection would go through all of DSPy and the SDK, which stay anyway, and hold up every thread
+            # for some 150 ms in the middle of a turn.
+            gc.freeze()
 
     # -- turns --------------------------------------------------------------------------------------------------
 
@@ -395,9 +409,12 @@ class Workspace:
         return _module("agent.history").past_turns(self.journal, sid, rows)
 
 
-def open_workspace(settings: Settings | None = None) -> Workspace:
-    """Open the data folder of the settings (default: those of the environment). Errors: InvalidInput, StorageError."""
-    return Workspace(settings or load_settings())
+def open_workspace(settings: Settings | None = None, *, own_process: bool = False) -> Workspace:
+    """Open the data folder of the settings (default: those of the environment). Errors: InvalidInput, StorageError.
+
+    `own_process`: this process does nothing else, so `prepare` may exempt what is loaded from garbage collection.
+    """
+    return Workspace(settings or load_settings(), own_process=own_process)
 
 
 def title_of(question: str) -> str:
