@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from fleet_rlm.integrations.daytona.listener import CellResult
@@ -28,7 +30,9 @@ class CellRecorder:
         self._scope = scope
         self._shown = shown_chars
         self._coverage = coverage
-        self._before = self._most = 0
+        self._before = self._most = self._asking = 0
+        self._running = False
+        self._lock = threading.Lock()
         self.submitted: Any = None
         """The outputs that ended the run, with handles in place of pieces of contexts; None when there are none."""
         self.isolation: str | None = None
@@ -52,7 +56,8 @@ class CellRecorder:
 
     def cell_started(self, cell: str, code: str) -> None:
         self._scope.cell = cell
-        self._before = self._most
+        with self._lock:
+            self._before, self._running = self._most, True
         self._scope.places.next_cell()
         started = ev.CellStarted(id=cell, code=self._observer.text(code), iteration=self._scope.iteration)
         self._observer.emit(started, self._scope)
@@ -61,6 +66,8 @@ class CellRecorder:
         self._observer.emit(ev.CellOutput(id=cell, stream=stream, text=self._observer.clean(text)), self._scope)
 
     def cell_finished(self, cell: str, result: CellResult) -> None:
+        with self._lock:
+            self._running = False
         self._scope.sandbox_ms += result.ms
         self._scope.places.cell_done()
         for change in result.changed:
@@ -72,11 +79,25 @@ class CellRecorder:
                 self._coverage.note(self._scope, sha256, spans)
         self._observer.emit(self._finished(cell, result), self._scope)
 
-    def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def tool_scope(self, cell: str, name: str, call_id: str) -> Generator[None]:
         """`call_id` counts the calls that the sandbox's code has made so far; what stands is its place in the cell."""
         number = int(call_id)
-        self._most = max(self._most, number)
-        return call_place(str(number - self._before))
+        with self._lock:
+            self._most = max(self._most, number)
+            self._asking += 1
+        try:
+            with call_place(str(number - self._before)):
+                yield
+        finally:
+            with self._lock:
+                self._asking -= 1
+
+    @property
+    def computes(self) -> bool:
+        """Whether a cell runs that waits for nothing of the host."""
+        with self._lock:
+            return self._running and not self._asking
 
     def _finished(self, cell: str, result: CellResult) -> ev.CellFinished:
         error = result.error

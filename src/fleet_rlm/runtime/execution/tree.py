@@ -23,6 +23,7 @@ from fleet_rlm.runtime.execution.at_limit import LimitQuestions
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.coverage import Coverage
+from fleet_rlm.runtime.execution.last_moments import LastMoments
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.replay import Replay
 from fleet_rlm.runtime.execution.requests import AtLimit
@@ -69,6 +70,7 @@ class TurnTree:
     artifacts: ArtifactShelf = field(init=False)
     coverage: Coverage = field(init=False)
     _questions: LimitQuestions = field(init=False)
+    _moments: LastMoments = field(init=False)
     gate: PolicyGate = field(init=False)
     _runs: dict[str, RunScope] = field(default_factory=dict[str, RunScope])
     _staged: set[str] = field(default_factory=set[str])
@@ -84,6 +86,7 @@ class TurnTree:
         costs = resumed.allowed_costs() if resumed is not None else ()
         self.gate = PolicyGate(self.policy, self.approvals, self.budget, SCOPE.get, allowed_costs=costs)
         self.budget.before_call = self.gate.cost
+        self._moments = LastMoments(self.budget)
         self._questions = LimitQuestions(
             self.budget, self.approvals, lambda name, value: self.set_limits({name: value})
         )
@@ -151,6 +154,7 @@ class TurnTree:
             self.scheduler.sandboxes.change(limits, lambda: self.budget.set_limits(limits))
         self.observer.budget(self.budget, now=True)
         self._questions.limits_changed()
+        self._moments.look()
         return self.budget.limits
 
     def answer(self, approval: str, text: str | None) -> None:
@@ -164,7 +168,7 @@ class TurnTree:
         scope.stop.check()
         _ = self.sandboxes.settings  # raises where no sandbox can be had, before a model is paid for nothing
         self._stage(scope)
-        return RunInterpreter(
+        made = RunInterpreter(
             scope.stop,
             lambda: self._ended(recorder, on_closed),
             runtime=self.sandboxes,
@@ -173,8 +177,11 @@ class TurnTree:
             listener=recorder,
             restarts=1,  # a lost sandbox costs a run its variables, not the run
         )
+        self._moments.watch(scope, recorder, made)
+        return made
 
     def _ended(self, recorder: CellRecorder, on_closed: Callable[[], None] | None) -> None:
+        self._moments.forget(recorder)
         with self._lock:
             self.isolation = recorder.isolation or self.isolation
             self.provider = recorder.provider or self.provider

@@ -1,0 +1,62 @@
+"""At the soft deadline a cell that computes is interrupted, and its run still says what it found."""
+
+import time
+
+import pytest
+from tests.engine.conftest import events_of
+from tests.engine.test_at_limit import seen
+from tests.engine.test_turns import ask, check_journal, task_of
+from tests.scripted import action, field, scripted
+
+from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.factory import Workspace
+
+SPIN = "import time\nuntil = time.monotonic() + 30\nwhile time.monotonic() < until:\n    pass"
+SLEEP = "import time\ntime.sleep(30)"
+
+
+def slow(prompt: str, code: str = SPIN) -> str:
+    return field("answer", "said at last") if "extract the final outputs" in prompt else action(code)
+
+
+@pytest.mark.parametrize("code", [SPIN, SLEEP])
+def test_a_cell_that_goes_on_for_ever_leaves_its_run_the_last_word(workspace: Workspace, code: str) -> None:
+    model = scripted(lambda prompt: slow(prompt, code))
+    began = time.monotonic()
+    result = ask(workspace, "slow", mode="rlm", model=model, limits=Limits(wall_s=10))
+    assert (result.status, result.limit) == ("limit", "wall") and time.monotonic() - began < 60
+    assert result.answer is not None and "said at last" in result.answer, result
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    (cell,) = [e.data for e in events if e.type == "cell.finished"]
+    assert cell.status == "interrupted", cell
+    assert not [e for e in events if e.type == "sandbox.lost"], "and its sandbox is not killed for it"
+
+
+def test_a_child_is_interrupted_and_its_parent_gets_what_it_says(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        if "child" in task_of(prompt):
+            return slow(prompt)
+        if "extract the final outputs" in prompt:
+            return field("answer", "the child " + ("said at last" if "said at last" in prompt else "said nothing"))
+        return action("got = rlm_query('child')\nprint(got)")
+
+    result = ask(workspace, "go", mode="rlm", model=scripted(reply), limits=Limits(wall_s=10))
+    assert (result.status, result.limit) == ("limit", "wall")
+    assert result.answer is not None and "the child said at last" in result.answer, result
+    check_journal(events_of(workspace, result.session))
+
+
+def test_a_person_is_asked_before_a_cell_is_interrupted(workspace: Workspace) -> None:
+    code = "import time\nfor n in range(60):\n    time.sleep(0.1)\nSUBMIT(answer='in the end')"
+    model = scripted(lambda prompt: action(code))
+    submitted = workspace.submit(
+        TurnRequest(question="q", mode="rlm", model=model, limits=Limits(wall_s=3), at_limit="ask", title="t")
+    )
+    (asked,) = seen(workspace, submitted, "approval.requested")
+    assert "The limit of 3 seconds is reached" in asked.data.question
+    workspace.set_limits(submitted.turn, {"wall_s": 60})
+    result = workspace.wait(submitted.turn, 60)
+    assert (result.status, result.answer) == ("ok", "in the end"), result
+    check_journal(events_of(workspace, submitted.session))
