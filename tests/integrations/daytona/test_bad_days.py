@@ -151,7 +151,7 @@ class TestPool:
         runtime.delete_labelled({"fleet.pool": "idle"})
         handle = pooled.create(SandboxSpec(labels={"test": "after death"}))
         assert handle.id != waiting
-        assert [info.state for info in runtime.list({"test": "after death"})] == ["started"]
+        assert wait_for(lambda: [info.state for info in runtime.list({"test": "after death"})] == ["started"])
 
     def test_nothing_waits_after_the_end(self, runtime: SandboxRuntime) -> None:
         pooled = SandboxRuntime(replace(runtime.settings, pool=PoolSizes(bare=2)))

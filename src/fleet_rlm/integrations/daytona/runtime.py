@@ -42,6 +42,7 @@ PROBE_S = 10.0
 STAGE_S = 30 * 60.0
 PARALLEL_DELETES = 16
 TURN_LABEL = "fleet.turn"
+RELABEL_S = 0.5
 LAGGING_LIST_S = 5.0  # a real server's list may not know a sandbox yet that exists
 
 
@@ -208,7 +209,7 @@ class SandboxRuntime:
             handle = await self._make(spec)
             self._pool.given(handle.id)
             return handle
-        self._in_background(lambda: self._relabel(handle.id, spec.labels))
+        self._label(handle.id, spec.labels)
         return handle
 
     async def _make(self, spec: SandboxSpec) -> SandboxHandle:
@@ -239,14 +240,18 @@ class SandboxRuntime:
         self._sandboxes.pop(id, None)
         self._lasting.discard(id)
 
-    async def _relabel(self, id: str, labels: Mapping[str, str]) -> None:
-        """A sandbox from the pool gets the labels of who uses it."""
+    def _label(self, id: str, labels: Mapping[str, str]) -> None:
+        """A sandbox from the pool gets the labels of who uses it; the server hears of it when its work has begun."""
         sandbox = self._sandboxes.get(id)
-        if sandbox is None:
-            return
-        sandbox.labels = {**{k: v for k, v in sandbox.labels.items() if k not in IDLE_LABELS}, **labels}
-        wanted = dict(sandbox.labels)
-        await retried(lambda: sandbox.set_labels(wanted))
+        if sandbox is not None:
+            sandbox.labels = {**{k: v for k, v in sandbox.labels.items() if k not in IDLE_LABELS}, **labels}
+            asyncio.get_running_loop().call_later(RELABEL_S, self._in_background, lambda: self._relabel(id))
+
+    async def _relabel(self, id: str) -> None:
+        sandbox = self._sandboxes.get(id)
+        if sandbox is not None:
+            wanted = dict(sandbox.labels)
+            await retried(lambda: sandbox.set_labels(wanted))
 
     async def runs(self, handle: SandboxHandle) -> bool:
         """Whether a sandbox is started (on the loop)."""
