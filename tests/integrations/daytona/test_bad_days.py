@@ -149,6 +149,7 @@ class TestPool:
         assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)
         waiting = self.idle(pooled)[0]
         runtime.delete_labelled({"fleet.pool": "idle"})
+        assert wait_for(lambda: not pooled.call(pooled.runs(SandboxHandle(waiting, ""))))
         handle = pooled.create(SandboxSpec(labels={"test": "after death"}))
         assert handle.id != waiting
         assert wait_for(lambda: [info.state for info in runtime.list({"test": "after death"})] == ["started"])
