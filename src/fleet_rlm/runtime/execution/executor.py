@@ -15,6 +15,8 @@ from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.execution.requests import TurnResult
 
 KEPT_RESULTS = 1_000
+BEGIN_S = 10.0
+"""Between its acceptance and the moment in which a turn can be acted on; milliseconds, but for its first imports."""
 log = logging.getLogger(__name__)
 
 
@@ -45,12 +47,15 @@ class CancelFlag:
         self._lock = threading.Lock()
         self._set = False
         self.live: LiveTurn | None = None
+        self.ready = threading.Event()
+        """Set once `live` stands, or never will."""
 
     def arm(self, live: LiveTurn) -> None:
         """From now on a cancel stops `live`; one that came before stops it at once."""
         with self._lock:
             self.live = live
             fire = self._set
+        self.ready.set()
         if fire:
             live.cancel()
 
@@ -97,10 +102,13 @@ class TurnExecutor:
         return True
 
     def live(self, turn: str) -> LiveTurn | None:
-        """The tree of a turn that runs here, once it stands; None for any other turn."""
+        """The tree of a turn that runs here; None for any other turn. Waits for one that is only beginning."""
         with self._lock:
             entry = self._turns.get(turn)
-        return None if entry is None or entry.result.done() else entry.cancel.live
+        if entry is None or entry.result.done():
+            return None
+        entry.cancel.ready.wait(BEGIN_S)
+        return entry.cancel.live
 
     def wait(self, turn: str, timeout: float | None = None) -> TurnResult:
         """The turn's result. Errors: NotFound for a turn of another process, TimeoutError."""
@@ -139,6 +147,8 @@ class TurnExecutor:
         except BaseException as error:  # supervisor: the waiting caller gets it, the log too
             log.exception("a turn failed inside the engine")
             entry.result.set_exception(error)
+        finally:
+            entry.cancel.ready.set()
 
     def _active(self, session: str) -> str | None:
         for turn, entry in self._turns.items():
