@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from tests.engine.conftest import events_of
-from tests.engine.sse_model import sse_model
+from tests.engine.sse_model import sse_model, tool
 from tests.engine.test_agent_tools import answering, offered, script
+from tests.engine.test_approvals import until
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.errors import InvalidInput
@@ -195,8 +196,8 @@ def test_odd_schemas_are_put_right_or_cost_their_own_tool(tmp_path: Path) -> Non
 def test_a_server_is_started_once_and_ends_with_the_workspace(tmp_path: Path) -> None:
     settings_file(tmp_path, calc={"command": sys.executable, "args": [SERVER, "hang", str(tmp_path)]})
     with open_workspace(load_settings(home=tmp_path, environ={})) as opened:
-        clients = opened._mcp_clients()
-        assert clients is opened._mcp_clients()
+        with opened._mcp.using(opened.settings.mcp) as clients, opened._mcp.using(opened.settings.mcp) as same:
+            assert clients is same
         clients._connected(clients.servers[0])
         deadline = time.monotonic() + 20
         while not children_that_run(f"{SERVER} hang {tmp_path}"):
@@ -279,3 +280,22 @@ def test_saving_another_setting_keeps_the_servers(tmp_path: Path) -> None:
     after = save_settings(before, {"model": "openai/x"}, environ={})
     assert after.mcp == before.mcp and after.model == "openai/x" and len(after.mcp) == 2
     assert after.mcp[0].env == {"A_KEY": 'v"w'} and 'v"w' not in repr(after.mcp)
+
+
+def test_other_settings_do_not_end_the_servers_of_a_running_turn(mcp_workspace: Workspace) -> None:
+    usual = script([("calc_add", {"a": 1})], [("calc_add", {"a": 41})])
+    before = children_that_run(SERVER)
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        if any(message["role"] == "tool" for message in body["messages"]) and mcp_workspace.settings.mcp:
+            mcp_workspace.configure(dataclasses.replace(mcp_workspace.settings, mcp=()))
+            with sse_model(lambda _: tool("submit", {"answer": "meanwhile"})) as other:
+                assert ask(mcp_workspace, "another", model=other.lm()).answer == "meanwhile"
+        return usual(body)
+
+    with sse_model(reply) as model:
+        submitted = mcp_workspace.submit(TurnRequest(question="add", model=model.lm()))
+        answering(mcp_workspace, submitted, ALWAYS)
+        result = mcp_workspace.wait(submitted.turn, timeout=60)
+    assert json.loads(result.answer or "[]") == ["2", "42"]
+    until(lambda: children_that_run(SERVER) == before, 20)

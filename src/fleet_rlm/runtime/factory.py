@@ -23,7 +23,6 @@ from fleet_rlm.integrations.database import Database, Head, JournalStore, Sessio
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
-from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime import again
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.compare import compare
@@ -33,12 +32,13 @@ from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.control import TurnControl
 from fleet_rlm.runtime.execution.diff import TurnDiff
-from fleet_rlm.runtime.execution.executor import TurnExecutor
+from fleet_rlm.runtime.execution.executor import CancelFlag, TurnExecutor
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.recovery import close_interrupted
 from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, ForkEdit, Submitted, TurnRequest, TurnResult
+from fleet_rlm.runtime.kept_clients import KeptClients
 from fleet_rlm.runtime.redaction import redactor
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ class Workspace:
         self._own_process = own_process
         self.settings = settings
         self._fetcher = fetcher
-        self._mcp_connect_s = mcp_connect_s
         self.present = True
         """Whether somebody is there to answer the questions of turns; a request may say otherwise for its own."""
         self._database = Database(settings.home)
@@ -106,7 +105,7 @@ class Workspace:
         self._server: LocalServer | None = None
         self._sandbox_fault: SandboxError | None = None
         self._accepting: dict[str, threading.Lock] = {}
-        self._mcp = McpClients(())
+        self._mcp = KeptClients(mcp_connect_s)
         close_interrupted(self.journal, self.sessions, settings.home)
 
     # -- parts that import DSPy or start a server ---------------------------------------------------------------
@@ -210,7 +209,13 @@ class Workspace:
             turn = new_id("trn")
             first = row.turns == 0 and request.session is not None and request.origin is None
             seq = self._accept(sid, turn, request, models, first=first)
-            self._executor.submit(turn, sid, lambda cancel: runner.run(sid, turn, request, models, past, cancel, plan))
+            servers = self.settings.mcp
+
+            def work(cancel: CancelFlag) -> TurnResult:
+                with self._mcp.using(servers) as mcp:
+                    return runner.run(sid, turn, request, models, past, cancel, plan, mcp)
+
+            self._executor.submit(turn, sid, work)
         return Submitted(sid, turn, seq)
 
     def resume(
@@ -358,24 +363,12 @@ class Workspace:
             contexts=self.contexts,
             sandboxes=self.sandboxes,
             redact=redactor(self.settings),
-            kit=_module("agent.toolset").AgentKit(
-                groups=self.settings.tools, mcp=self._mcp_clients(), fetcher=self._fetcher
-            ),
+            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools, fetcher=self._fetcher),
             call_width=self.settings.call_width,
             variable_mode=self.settings.variable_mode,
             at_limit=self.settings.at_limit,
             policy=self.settings.policy,
         )
-
-    def _mcp_clients(self) -> McpClients:
-        """The connections to the settings' MCP servers, kept over turns; other settings get other ones."""
-        with self._lock:
-            old = self._mcp
-            if old.servers == self.settings.mcp:
-                return old
-            self._mcp = McpClients(self.settings.mcp, connect_s=self._mcp_connect_s)
-        old.close()
-        return self._mcp
 
     def _accept_lock(self, sid: str) -> threading.Lock:
         with self._lock:

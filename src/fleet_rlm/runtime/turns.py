@@ -14,6 +14,7 @@ import dspy
 
 from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
 from fleet_rlm.runtime.agent.toolset import AgentKit
 from fleet_rlm.runtime.agent.verify import verify
@@ -126,6 +127,7 @@ class TurnRunner:
         past: list[PastTurn],
         cancel: CancelFlag,
         plan: Plan | None = None,
+        mcp: McpClients | None = None,
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
         observer = TurnObserver(
@@ -141,6 +143,7 @@ class TurnRunner:
             kit = replace(
                 self._kit,
                 memory=turn_memory(tree, self._journal),
+                mcp=mcp or self._kit.mcp,
                 window=models.root.spec.context_window if models.root.spec is not None else None,
             )
             agent = AgentRuntime(tree, past=past, kit=kit)
