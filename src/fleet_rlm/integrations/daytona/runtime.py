@@ -42,7 +42,7 @@ PROBE_S = 10.0
 STAGE_S = 30 * 60.0
 PARALLEL_DELETES = 16
 TURN_LABEL = "fleet.turn"
-RELABEL_S = 0.5
+RELABEL_S = 2.0
 LAGGING_LIST_S = 5.0  # a real server's list may not know a sandbox yet that exists
 
 

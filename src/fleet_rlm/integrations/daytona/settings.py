@@ -28,7 +28,7 @@ class PoolSizes:
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
 # Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
-LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, burst=32)
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, burst=64)  # as many as a turn may have, unless its limits say otherwise
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
 IDLE_SHARE = 32  # sandboxes that wait take this part of the machine's memory at most
 
