@@ -117,7 +117,7 @@ class TestPool:
         assert wait_for(lambda: self.idle(runtime) == [])
 
     def test_python_has_started_in_what_waits(self, runtime: SandboxRuntime) -> None:
-        pooled = SandboxRuntime(replace(runtime.settings, pool=LOCAL_POOL))
+        pooled = SandboxRuntime(replace(runtime.settings, pool=PoolSizes(bare=1, quiet_s=0.1)))
         try:
             pooled.delete(pooled.create(SandboxSpec()))
             assert wait_for(lambda: pooled.idle == len(self.idle(pooled)) == 1)

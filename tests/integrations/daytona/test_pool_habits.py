@@ -90,6 +90,17 @@ def test_one_at_a_time_needs_one() -> None:
     run(test)
 
 
+def test_some_are_ready_while_nobody_uses_one() -> None:
+    async def test(place: Place) -> None:
+        assert await place.burst(1) == 0
+        assert place.in_use == 1
+        assert await place.idle_is(3)
+        assert await place.burst(1, MOUNTED) == 0, "of those with mounts none"
+        assert place.in_use == 3
+
+    run(test, PoolSizes(bare=1, quiet_s=0.05, ready=3, burst=6))
+
+
 def test_no_more_than_the_bound() -> None:
     async def test(place: Place) -> None:
         await place.burst(20)
@@ -121,5 +132,6 @@ def test_nothing_is_made_while_others_are_at_work() -> None:
 
 
 def test_a_small_machine_keeps_few() -> None:
-    assert local_pool(1 << 30).burst == 3
-    assert local_pool(64 << 30).burst == LOCAL_POOL.burst
+    small = local_pool(1 << 30)
+    assert (small.ready, small.burst) == (0, 3)
+    assert local_pool(64 << 30) == LOCAL_POOL

@@ -36,7 +36,8 @@ class _Shelf:
     idle: deque[tuple[float, SandboxHandle]] = field(default_factory=deque[tuple[float, SandboxHandle]])
     coming: int = 0
     asked: float = 0.0
-    usual: int = 0  # how many are kept without a habit of many
+    usual: int = 0  # how many are kept in any case
+    ready: int = 0  # how many while nobody uses one
     now: int = 0  # how many were asked for since it was quiet
     bursts: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]](maxlen=MAX_BURSTS))
 
@@ -47,7 +48,7 @@ class _Shelf:
             self.bursts.append((at, self.now))
         self.now = 0
         lately = [size for when, size in self.bursts if at - when < sizes.habit_s]
-        self.size = max(self.usual, min(sizes.burst, max(lately, default=0)))
+        self.size = max(self.usual, self.ready, min(sizes.burst, max(lately, default=0)))
 
 
 class Pool:
@@ -75,10 +76,6 @@ class Pool:
     def idle(self) -> int:
         """How many sandboxes wait."""
         return sum(len(shelf.idle) for shelf in self._shelves.values())
-
-    def warm(self) -> None:
-        """Fill the shelf of sandboxes without mounts."""
-        self._fill(self._shelf(SandboxSpec()))
 
     async def take(self, spec: SandboxSpec) -> SandboxHandle | None:
         """An idle sandbox of this kind that still runs, or None; more are made in the background."""
@@ -139,8 +136,8 @@ class Pool:
         shelf = self._shelves.get(key)
         if shelf is None:
             self._forget_habits()
-            size = 0 if spec.mounts else self._sizes.bare
-            shelf = self._shelves[key] = _Shelf(size, replace(spec, labels=dict(IDLE_LABELS)), usual=size)
+            size, ready = (0, 0) if spec.mounts else (self._sizes.bare, self._sizes.ready)
+            shelf = self._shelves[key] = _Shelf(size, replace(spec, labels=dict(IDLE_LABELS)), usual=size, ready=ready)
         return shelf
 
     def _forget_habits(self) -> None:

@@ -15,27 +15,32 @@ TransportChoice = Literal["auto", "terminal", "session"]
 class PoolSizes:
     """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use.
 
-    They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `burst`: so many at most
+    They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `ready`: so many of the
+    bare ones while nobody uses a sandbox. `burst`: so many at most
     are kept for `habit_s` seconds after as many were asked for at once, made while nobody uses a sandbox.
     """
 
     bare: int = 0
     mounted: int = 0
     quiet_s: float = 0.0
+    ready: int = 0
     burst: int = 0
     habit_s: float = 120.0
 
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
 # Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
-LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, burst=64)  # as many as a turn may have, unless its limits say otherwise
+# `burst`: as many as a turn may have, unless its limits say otherwise.
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=16, burst=64)
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
-IDLE_SHARE = 32  # sandboxes that wait take this part of the machine's memory at most
+READY_SHARE, BURST_SHARE = 128, 32  # what waits takes these parts of the machine's memory at most
 
 
 def local_pool(memory: int) -> PoolSizes:
     """What a machine with so many bytes of memory can keep waiting."""
-    return replace(LOCAL_POOL, burst=min(LOCAL_POOL.burst, memory // IDLE_SHARE // IDLE_SANDBOX_BYTES))
+    ready = min(LOCAL_POOL.ready, memory // READY_SHARE // IDLE_SANDBOX_BYTES)
+    burst = min(LOCAL_POOL.burst, memory // BURST_SHARE // IDLE_SANDBOX_BYTES)
+    return replace(LOCAL_POOL, ready=ready, burst=burst)
 
 
 @dataclass(frozen=True, slots=True)
