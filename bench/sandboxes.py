@@ -94,9 +94,6 @@ def memory(ours: Ours) -> list[Row]:
     """Proportional set size (PSS) of the server with 32 idle sandboxes that have run a cell, and without."""
     with ExitStack() as stack:
         place = stack.enter_context(ours.fresh("memory"))
-        with ours.interpreter(place) as warm:
-            warm.execute("1")
-        ours.settle(place)
         try:
             before = server_memory_mb()
             for _ in range(MEASURED_FOR_MEMORY):
@@ -106,7 +103,8 @@ def memory(ours: Ours) -> list[Row]:
         except Unreadable as reason:
             print(f"memory: not measured: {reason}")
             return []
-    return [Row("memory of a sandbox beyond the shared process", "MB", (after - before) / MEASURED_FOR_MEMORY, 10)]
+        more = MEASURED_FOR_MEMORY + place.sandboxes.idle  # none was made ahead before the first was asked for
+    return [Row("memory of a sandbox beyond the shared process", "MB", (after - before) / more, 10)]
 
 
 def callbacks(ours: Ours) -> list[Row]:
@@ -133,16 +131,22 @@ def files(ours: Ours) -> list[Row]:
     data.write_bytes(b"0123456789abcde\n" * (FILE_MB * 1_000_000 // 16))
     index.write_text("{}")
     name = hashlib.sha256(b"bench").hexdigest()
-    ours.sandboxes.stage_context(hashlib.sha256(b"small").hexdigest(), index, index)
+    small = hashlib.sha256(b"small").hexdigest()
+    ours.sandboxes.stage_context(small, index, index)
     brought = seconds(lambda: ours.sandboxes.stage_context(name, data, index))
 
     def start_and_use(contexts: list[str]) -> None:
         with ours.interpreter(contexts=contexts) as made:
-            made.execute(f"open('/contexts/{name}/data', 'rb').read(1)" if contexts else "1")
+            made.execute(f"open('/contexts/{contexts[0]}/data', 'rb').read(1)")
 
-    plain = median_ms(lambda: seconds(lambda: start_and_use([])), TIMES)
+    plain = median_ms(lambda: seconds(lambda: start_and_use([small])), TIMES)
     mounted = median_ms(lambda: seconds(lambda: start_and_use([name])), TIMES)
     return [
         Row(f"{FILE_MB} MB into a sandbox by file", "s", brought, 0.6),
-        Row(f"{FILE_MB} MB shared read-only with one more sandbox", "ms", max(0.0, mounted - plain), 5),
+        Row(
+            f"{FILE_MB} MB shared read-only with one more sandbox, beside a small file",
+            "ms",
+            max(0.0, mounted - plain),
+            5,
+        ),
     ]

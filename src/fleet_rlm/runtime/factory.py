@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import importlib.metadata
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -405,9 +408,20 @@ class Workspace:
 def open_workspace(settings: Settings | None = None, *, own_process: bool = False) -> Workspace:
     """Open the data folder of the settings (default: those of the environment). Errors: InvalidInput, StorageError.
 
-    `own_process`: this process does nothing else, so `prepare` may exempt what is loaded from garbage collection.
+    `own_process`: this process does nothing else, so it and its threads may be scheduled for throughput, and `prepare`
+    may exempt what is loaded from garbage collection.
     """
+    if own_process:
+        _schedule_for_throughput()
     return Workspace(settings or load_settings(), own_process=own_process)
+
+
+def _schedule_for_throughput() -> None:
+    """For this thread and those that it starts. A thread that wakes then does not push aside the one that holds the
+    interpreter's lock, which it would only wait for: ending 64 runs at once takes half the time (bench, `cancel`)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # where a container forbids it, it is only slower
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def title_of(question: str) -> str:
