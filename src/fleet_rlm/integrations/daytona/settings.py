@@ -31,9 +31,9 @@ class PoolSizes:
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
 # Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
 # `burst`: as many as a turn may have, unless its limits say otherwise.
-LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=16, burst=64)
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=32, burst=64)
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
-READY_SHARE, BURST_SHARE = 128, 32  # what waits takes these parts of the machine's memory at most
+READY_SHARE, BURST_SHARE = 64, 32  # what waits takes these parts of the machine's memory at most
 
 
 def local_pool(memory: int) -> PoolSizes:
