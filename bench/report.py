@@ -23,6 +23,9 @@ in the same run with the same scripted models and cells, where it has the thing 
 better ours is. *rlms, local REPL* runs the model's code in its own process, without isolation of any kind, and its
 children share what they print; measured in the same run too, with its defaults but for the width of the fan-out.
 Models are scripted: they answer at once, or after the stated time.
+
+Sandboxes are made ahead (docs/daytona.md). *The first time in a while* begins with those that wait while nobody uses
+one; *again* with as many as were wanted before; *none waiting* is right after the start, or after five idle minutes.
 """
 
 

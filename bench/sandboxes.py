@@ -13,6 +13,7 @@ import dspy
 from bench.measure import Row, median_ms, seconds, together
 from bench.memory import Unreadable, server_memory_mb
 from bench.ours import Ours
+from fleet_rlm.runtime.factory import Workspace
 
 TIMES = 25
 MANY = 64
@@ -74,18 +75,21 @@ def many(ours: Ours) -> list[Row]:
             each.shutdown()
         return took
 
-    with ours.fresh("many") as place:
-
-        def make() -> Any:
-            return ours.interpreter(place)
-
-        with make() as warm:
+    def used(place: Workspace) -> Callable[[], Any]:
+        with ours.interpreter(place) as warm:
             warm.execute("1")
+        return lambda: ours.interpreter(place)
+
+    with ours.fresh("none-waiting") as place:
+        none = all_at_once(used(place))
+    with ours.fresh("many") as place:
+        make = used(place)
         first = all_at_once(make, lambda: ours.settle(place))
         again = statistics.median([all_at_once(make, lambda: ours.settle(place)) for _ in range(3)])
     theirs = all_at_once(dspy.LocalInterpreter)
     return [
-        Row(f"{MANY} sandboxes at once, the first time in a while", "s", first, 1.0, theirs),
+        Row(f"{MANY} sandboxes at once, none waiting", "s", none, 1.0, theirs),
+        Row("the same, the first time in a while", "s", first, 1.0, theirs),
         Row("the same again within two minutes", "s", again, 1.0, theirs),
     ]
 

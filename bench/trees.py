@@ -17,6 +17,7 @@ from bench.measure import Row, gaps_ms, seconds
 from bench.ours import Ours
 from bench.scripted import FIRST_TURN, action, one_cell, scripted, scripted_on_a_loop
 from fleet_rlm.runtime.execution.events import Draft, TurnStarted
+from fleet_rlm.runtime.factory import Workspace
 
 CHILDREN = 64
 AT_ONCE = CHILDREN - 1  # the root's own sandbox counts among the 64 that a turn may have
@@ -27,20 +28,29 @@ ASK_ALL = f"got = ask_all(tasks=['{CHILD} %d' % i for i in range({CHILDREN})])\n
 
 
 def fan_out(ours: Ours) -> list[Row]:
-    """A run that asks 64 children, two turns each, and waits for all: the first time in a while, and again."""
+    """A run that asks 64 children, two turns each, and waits for all: from none waiting to as many as it wants."""
+
+    def measured(place: Workspace, delay_s: float) -> float:
+        return seconds(lambda: _ours(ours, place, delay_s))
+
+    def settled(place: Workspace, delay_s: float) -> float:
+        ours.settle(place)
+        return measured(place, delay_s)
+
+    with ours.fresh("fan-out") as place:
+        _ours(ours, place, 0.0, children=4)  # what every process does once
+        waiting = [("none waiting", 0.0, 2.0, measured(place, 0.0))]
+    with ours.fresh("fan-outs") as place:
+        _ours(ours, place, 0.0, children=4)
+        waiting.append(("the first time in a while", 0.0, 2.0, settled(place, 0.0)))
+        waiting += [("again", delay, target, settled(place, delay)) for delay, target in ((0.0, 2.0), (0.05, 1.0))]
+    theirs = {delay: seconds(lambda d=delay: _peer(d)) for delay in (0.0, 0.05)}
+    fanned = {delay: rlms.measured("fan-out", calls=CHILDREN, delay_s=delay) for delay in theirs}
     name = f"fan-out to {CHILDREN} children of 2 turns"
-    _ours(ours, 0.0, children=4)  # what every process does once
-
-    def measured(delay_s: float) -> float:
-        ours.settle()
-        return seconds(lambda: _ours(ours, delay_s))
-
-    def row(which: str, delay_s: float, target: float) -> Row:
-        mine, theirs = measured(delay_s), seconds(lambda: _peer(delay_s))
-        fanned = rlms.measured("fan-out", calls=CHILDREN, delay_s=delay_s)
-        return Row(f"{name}, {delay_s * 1000:.0f} ms a turn, {which}", "s", mine, target, theirs, rlms=fanned)
-
-    return [row("the first time in a while", 0.0, 2.0), row("again", 0.0, 2.0), row("again", 0.05, 1.0)]
+    return [
+        Row(f"{name}, {delay * 1000:.0f} ms a turn, {how}", "s", mine, target, theirs[delay], rlms=fanned[delay])
+        for how, delay, target, mine in waiting
+    ]
 
 
 def cancel(ours: Ours) -> list[Row]:
@@ -65,10 +75,10 @@ def cancel(ours: Ours) -> list[Row]:
     return [Row(f"cancel of a turn with {CHILDREN} children", "s", once(), 1.0)]
 
 
-def _ours(ours: Ours, delay_s: float, children: int = CHILDREN) -> None:
+def _ours(ours: Ours, place: Workspace, delay_s: float, children: int = CHILDREN) -> None:
     child, _ = scripted(_child_reply, delay_s)
     ask_all = ASK_ALL.replace("ask_all", "rlm_query_batched").replace(f"range({CHILDREN})", f"range({children})")
-    result = ours.ask(scripted(one_cell(ask_all))[0], sub_lm=child)
+    result = ours.ask(scripted(one_cell(ask_all))[0], sub_lm=child, workspace=place)
     assert (result.answer, result.runs) == (f"{children}42", children + 1), result
 
 

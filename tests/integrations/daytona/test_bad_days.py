@@ -131,6 +131,15 @@ class TestPool:
         finally:
             pooled.close()
 
+    def test_one_that_is_let_go_is_used_no_more(self, runtime: SandboxRuntime) -> None:
+        pooled = SandboxRuntime(replace(runtime.settings, pool=PoolSizes(bare=1, quiet_s=0.1, ready=2)))
+        try:
+            pooled.forget(pooled.create(SandboxSpec(labels={"test": "let go"})))
+            assert wait_for(lambda: pooled.idle == 2)
+        finally:
+            pooled.close()
+            assert runtime.delete_labelled({"test": "let go"}) == 1
+
     def test_mounts_are_pooled_when_they_are_wanted_again(self, pooled: SandboxRuntime) -> None:
         mounted = SandboxSpec(mounts=(VolumeMountSpec("test-pool", "/pool", "a"),))
         pooled.delete(pooled.create(mounted))

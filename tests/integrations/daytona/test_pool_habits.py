@@ -23,7 +23,7 @@ class Place:
         self._numbers = itertools.count()
         self.deleted: list[str] = []
         self.making = self.most_at_once = self.in_use = 0
-        self.pool = Pool(sizes, self.make, self.alive, lambda handle: self.deleted.append(handle.id))
+        self.pool = Pool(sizes, self.make, self.alive, self.delete)
 
     async def make(self, spec: SandboxSpec) -> SandboxHandle:
         self.making += 1
@@ -31,6 +31,10 @@ class Place:
         await asyncio.sleep(0.001)
         self.making -= 1
         return SandboxHandle(f"sbx_{next(self._numbers)}", "http://localhost")
+
+    def delete(self, handle: SandboxHandle) -> None:
+        self.deleted.append(handle.id)
+        self.pool.ended(handle.id)  # as the runtime tells it of every sandbox
 
     async def alive(self, handle: SandboxHandle) -> bool:
         return handle.id not in self.deleted
@@ -117,6 +121,30 @@ def test_a_habit_ends() -> None:
         assert len(place.deleted) == 3
 
     run(test, PoolSizes(bare=1, quiet_s=0.02, burst=6, habit_s=1.0))
+
+
+def test_what_nobody_takes_is_given_up_and_not_made_again() -> None:
+    async def test(place: Place) -> None:
+        await place.burst(1)
+        assert await place.idle_is(3)
+        await asyncio.sleep(1.0)
+        assert place.pool.idle == 0 and len(place.deleted) == 3
+        assert await place.burst(1) == 0
+        assert await place.idle_is(3), "until one is asked for again"
+
+    run(test, PoolSizes(bare=1, quiet_s=0.05, ready=3, idle_s=0.5))
+
+
+def test_all_kinds_together_stay_within_the_bound() -> None:
+    async def test(place: Place) -> None:
+        for name in ("a", "b", "c"):
+            await place.burst(5, SandboxSpec(mounts=(VolumeMountSpec(name, "/data"),)))
+            await asyncio.sleep(0.2)
+        await place.burst(1)
+        await asyncio.sleep(0.4)
+        assert place.pool.idle == 7, "six, and the one that is usual"
+
+    run(test)
 
 
 def test_nothing_is_made_while_others_are_at_work() -> None:

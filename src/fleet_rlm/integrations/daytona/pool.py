@@ -20,7 +20,6 @@ from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec
 
 IDLE_LABELS: Mapping[str, str] = {"fleet.pool": "idle"}
 AT_ONCE = 2  # so many of a habit are made at the same time: nobody waits for them
-LONGEST_IDLE_S = 300.0
 PAUSE_S = 15.0  # after a failed creation
 MAX_HABITS = 64
 MAX_BURSTS = 32
@@ -91,7 +90,7 @@ class Pool:
         found: SandboxHandle | None = None
         while shelf.idle and found is None:
             made, handle = shelf.idle.popleft()
-            if now - made < LONGEST_IDLE_S and await self._alive(handle):
+            if now - made < self._sizes.idle_s and await self._alive(handle):
                 found = handle
             else:
                 self._delete(handle)
@@ -109,9 +108,10 @@ class Pool:
         self._busy()
 
     def ended(self, id: str) -> None:
-        """A sandbox is being deleted."""
-        self._used.discard(id)
-        self._busy()
+        """A sandbox is deleted, or let go. One that nobody took is not made again before somebody asks."""
+        if id in self._used:
+            self._used.remove(id)
+            self._busy()
 
     def _busy(self) -> None:
         """Sandboxes are being asked for, started or ended: what is made ahead waits until that is over."""
@@ -152,7 +152,7 @@ class Pool:
         self._quiet = None
         for shelf in self._shelves.values():
             shelf.learn(self._sizes)
-            if shelf.size > shelf.usual:
+            if shelf.size > max(shelf.usual, shelf.ready):
                 asyncio.get_running_loop().call_later(self._sizes.habit_s, self._unlearn, shelf)
             self._fill(shelf)
 
@@ -166,13 +166,22 @@ class Pool:
     def _fill(self, shelf: _Shelf) -> None:
         if self._closed or time.monotonic() < self._not_before:
             return
-        size = shelf.usual if self._used and self._sizes.quiet_s else shelf.size  # many only where they hold up nobody
-        missing = size - len(shelf.idle) - shelf.coming
-        for _ in range(min(missing, AT_ONCE - shelf.coming) if self._sizes.quiet_s else missing):
+        for _ in range(self._missing(shelf)):
             shelf.coming += 1
             task = asyncio.get_running_loop().create_task(self._add(shelf))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _missing(self, shelf: _Shelf) -> int:
+        """How many to make now: of more than the usual a few at a time, only where they hold up nobody, and within the
+        bound of all kinds together."""
+        here = len(shelf.idle) + shelf.coming
+        if not self._sizes.quiet_s:
+            return shelf.size - here
+        most = max(self._sizes.ready, self._sizes.burst)
+        room = most - sum(len(each.idle) + each.coming for each in self._shelves.values())
+        more = 0 if self._used else min(shelf.size - here, room)
+        return min(max(shelf.usual - here, more), AT_ONCE - shelf.coming)
 
     async def _add(self, shelf: _Shelf) -> None:
         try:
@@ -186,13 +195,13 @@ class Pool:
             self._delete(handle)
             return
         shelf.idle.append((time.monotonic(), handle))
-        asyncio.get_running_loop().call_later(LONGEST_IDLE_S, self._expire, shelf)
+        asyncio.get_running_loop().call_later(self._sizes.idle_s, self._expire, shelf)
         if self._quiet is None and self._sizes.quiet_s:
             self._fill(shelf)
 
     def _expire(self, shelf: _Shelf) -> None:
         """Let go of what waited too long; habits end, the shelf without mounts is filled again on demand."""
-        while shelf.idle and time.monotonic() - shelf.idle[0][0] >= LONGEST_IDLE_S:
+        while shelf.idle and time.monotonic() - shelf.idle[0][0] >= self._sizes.idle_s:
             self._delete(shelf.idle.popleft()[1])
             if shelf.spec.mounts:
                 shelf.size = shelf.usual = 0

@@ -239,6 +239,8 @@ class SandboxRuntime:
     async def _let_go(self, id: str) -> None:
         self._sandboxes.pop(id, None)
         self._lasting.discard(id)
+        if self._pool is not None:
+            self._pool.ended(id)
 
     def _label(self, id: str, labels: Mapping[str, str]) -> None:
         """A sandbox from the pool gets the labels of who uses it; the server hears of it when its work has begun."""

@@ -16,8 +16,9 @@ class PoolSizes:
     """How many started sandboxes wait to be used: `bare` without mounts, `mounted` per set of mounts in use.
 
     They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `ready`: so many of the
-    bare ones while nobody uses a sandbox. `burst`: so many at most
-    are kept for `habit_s` seconds after as many were asked for at once, made while nobody uses a sandbox.
+    bare ones while nobody uses a sandbox. `burst`: so many at most, made then too, are kept for `habit_s` seconds after
+    as many were asked for at once. All kinds together stay within the larger of the two. What nobody takes for `idle_s`
+    is given up.
     """
 
     bare: int = 0
@@ -26,6 +27,7 @@ class PoolSizes:
     ready: int = 0
     burst: int = 0
     habit_s: float = 120.0
+    idle_s: float = 300.0
 
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
