@@ -37,7 +37,10 @@ class KeptClients:
         finally:
             with self._lock:
                 self._users[clients] -= 1
-                over = clients is not self._newest and not self._users[clients]
+                idle = not self._users[clients]
+                if idle:
+                    del self._users[clients]
+                over = idle and clients is not self._newest
             if over:
                 clients.close()
 

@@ -275,7 +275,11 @@ class SandboxRuntime:
     def terminal(self, handle: SandboxHandle) -> Transport:
         """A terminal in a sandbox; by what passes to this server, or what the settings demand."""
         prepared = self._prepared.pop(handle.id, None)
-        return prepared if prepared is not None and prepared.ready else self._new_terminal(handle)
+        if prepared is not None and prepared.ready:
+            return prepared
+        if prepared is not None:
+            self._in_background(prepared.close)
+        return self._new_terminal(handle)
 
     def _new_terminal(self, handle: SandboxHandle) -> Transport:
         choice = self.settings.transport
