@@ -123,7 +123,7 @@ class Twice:
         if kind is types.ModuleType and name in value.__dict__:
             return value
         of_types: set[str] = set().union(*(vars(each) for each in kind.__mro__[:-1]))
-        if "__getattribute__" in of_types or name in of_types or kind.__flags__ & _BUILT_IN == 0:
+        if "__getattribute__" in of_types or name in of_types or not kind.__flags__ & _HEAP_TYPE:
             raise NotPlain(name)
         if name not in object.__getattribute__(value, "__dict__"):
             raise NotPlain(name)
@@ -208,7 +208,7 @@ class Twice:
         return known
 
 
-_BUILT_IN = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made by Python code
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made by Python code
 
 
 def _names_of(code: types.CodeType) -> set[str]:
