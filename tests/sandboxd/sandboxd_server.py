@@ -70,8 +70,12 @@ class Server:
 
 def close_sdk(sdk: Daytona) -> None:
     """Close the connections of a synchronous client. It has no word of its own for that, and else leaves its sockets
-    to the garbage collector."""
-    sdk._event_dispatcher.disconnect()
+    to the garbage collector. Its events are connected by a thread of theirs; to disconnect while that is half done
+    ends in an `AttributeError` of the client."""
+    dispatcher = sdk._event_dispatcher
+    if dispatcher._bg_thread is not None:
+        dispatcher._bg_thread.join()
+    dispatcher.disconnect()
     sdk._http_client.close()
     for client in (sdk._api_client, sdk._toolbox_api_client):
         client.rest_client.pool_manager.clear()
