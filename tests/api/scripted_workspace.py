@@ -90,7 +90,7 @@ class ScriptedWorkspace:
     def configure(self, settings: Settings) -> None:
         self.settings = settings
 
-    def prepare(self) -> None:
+    def prepare(self, *, ahead: bool = False) -> None:
         pass
 
     def status(self) -> Any:

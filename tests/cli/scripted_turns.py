@@ -63,7 +63,7 @@ class ScriptedWorkspace:
     def __post_init__(self) -> None:
         self.settings = load_settings(home=self.home)
 
-    def prepare(self) -> None: ...
+    def prepare(self, *, ahead: bool = False) -> None: ...
 
     def submit(self, request: Any) -> SimpleNamespace:
         self.requests.append(request)

@@ -202,6 +202,7 @@ def test_a_data_folder_in_use(tmp_path):
         (["--api-key", "short"], "USAGE"),
         (["--warm-script", "/nowhere.py"], "USAGE"),
         (["--nonsense"], "USAGE"),
+        (["--spares", "-1"], "USAGE"),
     ],
 )
 def test_what_cannot_be_started(tmp_path, options, code):

@@ -120,6 +120,6 @@ def _lifespan(open_workspace: OpenWorkspace, models_for: ModelsFor):
 async def _prepare(workspace: Workspace) -> None:
     """Warm up beside the first requests; what fails here fails again, with its reason, when it is needed."""
     try:
-        await asyncio.to_thread(workspace.prepare)
+        await asyncio.to_thread(workspace.prepare, ahead=True)
     except Exception:  # supervisor: warming up must never keep the page from opening
         log.exception("warming up failed")

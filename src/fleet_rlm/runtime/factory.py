@@ -163,14 +163,18 @@ class Workspace:
             self.settings = settings
             self._models = None
 
-    def prepare(self) -> None:
-        """Load the engine and start the sandbox server in the background. Faults show in `status` and on use."""
-        threading.Thread(target=self._warm, name="fleet-prepare", daemon=True).start()
+    def prepare(self, *, ahead: bool = False) -> None:
+        """Load the engine and start the sandbox server in the background. Faults show in `status` and on use.
 
-    def _warm(self) -> None:
+        `ahead`: nobody asks yet, so a process of its own also has sandboxes made that wait for the first turn."""
+        threading.Thread(target=self._warm, args=(ahead,), name="fleet-prepare", daemon=True).start()
+
+    def _warm(self, ahead: bool) -> None:
         try:
             _ = self.sandbox_settings()
             self.sandboxes.call(asyncio.sleep(0))  # its loop has loaded the SDK by then
+            if ahead and self._own_process:
+                self.sandboxes.make_ahead()
         except FleetError as error:
             log.warning("sandboxes: %s", error)
         _module("turns")

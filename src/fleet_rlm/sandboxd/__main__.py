@@ -16,7 +16,7 @@ from platformdirs import user_data_path
 
 from fleet_rlm.sandboxd.errors import ServerError
 from fleet_rlm.sandboxd.serve import MakeWarm, make_warm, run
-from fleet_rlm.sandboxd.settings import Settings, is_loopback
+from fleet_rlm.sandboxd.settings import Bounds, Settings, is_loopback, spares_for
 
 _KEY_VARIABLE: Final = "SANDBOXD_API_KEY"
 _KEY_MINIMUM: Final = 8
@@ -50,6 +50,8 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         )
     if not 0 <= arguments.port <= 65535:
         raise ServerError(f"--port {arguments.port}: a port is between 0 and 65535", code="USAGE")
+    if not 0 <= arguments.spares <= Bounds().running:
+        raise ServerError(f"--spares {arguments.spares}: between 0 and {Bounds().running}", code="USAGE")
     key = arguments.api_key or os.environ.pop(_KEY_VARIABLE, "") or secrets.token_urlsafe(32)
     if len(key) < _KEY_MINIMUM or not key.isascii() or not key.isprintable() or " " in key:
         raise ServerError(f"the API key needs at least {_KEY_MINIMUM} ASCII characters, no spaces", code="USAGE")
@@ -66,6 +68,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         allow_degraded=arguments.allow_degraded,
         unsafe_no_sandbox=arguments.unsafe_no_sandbox,
         strict=arguments.strict,
+        spares=arguments.spares,
     )
 
 
@@ -88,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-degraded", action="store_true", help="where namespaces cannot be had, Landlock alone will do (weaker)"
     )
     serve.add_argument("--unsafe-no-sandbox", action="store_true", help="run code without isolation; for experts")
+    serve.add_argument(
+        "--spares",
+        type=int,
+        default=spares_for(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+        metavar="N",
+        help="sandboxes to begin before anybody asks for one (here: %(default)s)",
+    )
     serve.add_argument("--strict", action="store_true", help="with faults on purpose, to test clients")
     serve.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     return parser

@@ -45,6 +45,7 @@ def make_warm(settings: Settings) -> WarmServer:
         scripts=settings.warm_scripts,
         allow_degraded=settings.allow_degraded,
         unsafe_no_sandbox=settings.unsafe_no_sandbox,
+        spares=settings.spares,
     )
 
 

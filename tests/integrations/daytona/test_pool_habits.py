@@ -105,6 +105,15 @@ def test_some_are_ready_while_nobody_uses_one() -> None:
     run(test, PoolSizes(bare=1, quiet_s=0.05, ready=3, burst=6))
 
 
+def test_what_is_expected_is_ready_before_anybody_asks() -> None:
+    async def test(place: Place) -> None:
+        place.pool.expect(BARE)
+        assert await place.idle_is(3)
+        assert await place.burst(1) == 1
+
+    run(test, PoolSizes(bare=1, quiet_s=0.05, ready=3, burst=6))
+
+
 def test_no_more_than_the_bound() -> None:
     async def test(place: Place) -> None:
         await place.burst(20)

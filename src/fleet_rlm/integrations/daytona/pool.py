@@ -96,11 +96,16 @@ class Pool:
                 self._delete(handle)
         if found is not None:
             self._used.add(found.id)
+        self.expect(spec)
+        return found
+
+    def expect(self, spec: SandboxSpec) -> None:
+        """Somebody will ask for this kind: have it ready by then."""
+        shelf = self._shelf(spec)
         if self._sizes.quiet_s:
             self._busy()
         else:
             self._fill(shelf)
-        return found
 
     def given(self, id: str) -> None:
         """A sandbox was made for somebody."""

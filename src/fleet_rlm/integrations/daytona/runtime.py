@@ -118,6 +118,10 @@ class SandboxRuntime:
         """How many started sandboxes wait to be used."""
         return 0 if self._pool is None else self._pool.idle
 
+    def make_ahead(self) -> None:
+        """Let the pool begin, before anybody asks: of sandboxes without mounts it knows by itself."""
+        self.loop.call_soon_threadsafe(self._begin_pool)
+
     def create(self, spec: SandboxSpec) -> SandboxHandle:
         """A started sandbox. SandboxUnavailable when there is none to be had."""
         return self._wait(self.acquire(spec), CALL_S)
@@ -194,6 +198,10 @@ class SandboxRuntime:
             raise SandboxUnavailable(f"the sandbox server did not answer within {timeout:g} s") from None
 
     # -- on the loop --------------------------------------------------------------------------------------------
+
+    def _begin_pool(self) -> None:
+        assert self._pool is not None
+        self._pool.expect(SandboxSpec())
 
     @property
     def client(self) -> DaytonaClient:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fleet_rlm.sandboxd.jail import canary, identity
 from fleet_rlm.sandboxd.jail.handle import Jail
-from fleet_rlm.sandboxd.jail.inside import landlock
+from fleet_rlm.sandboxd.jail.inside import landlock, wire
 from fleet_rlm.sandboxd.jail.memory import MemoryGroups
 from fleet_rlm.sandboxd.jail.spec import Isolation, JailClosed, JailSpec, NoIsolation, Rung
 from fleet_rlm.sandboxd.jail.system import EXECUTABLE, environment
@@ -95,7 +95,13 @@ def check_landlock(data_dir: Path) -> None:
             )
 
 
-def is_refusal(text: str) -> bool:
+def failure(error: wire.Message) -> Exception:
+    """What is raised for an error that a half-made jail told."""
+    text, number = str(error.get("text", "")), int(error.get("errno", 0))
+    return NoIsolation(explain(text, number)) if _is_refusal(text) else OSError(number or 5, text)
+
+
+def _is_refusal(text: str) -> bool:
     """Whether an error's text says that the kernel refused a step of the jail, not that a folder is missing."""
     return text.startswith(_REFUSALS) or "uid_map" in text or "setgroups" in text
 

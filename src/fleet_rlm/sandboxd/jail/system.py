@@ -24,7 +24,8 @@ ONE_THREAD = dict.fromkeys((*_THREADS, "MALLOC_ARENA_MAX"), "1")
 
 
 def describe(data_dir: Path, preload: Sequence[str], scripts: Sequence[Path]) -> System:
-    """The system part of every jail. Makes `data_dir/packages`, the folder of offered packages."""
+    """The system part of every jail. Makes the folders of the offered packages and of the
+    stage in `data_dir`."""
     binds: dict[str, str] = {}
     links: dict[str, str] = {f"{PROGRAMS}/{name}": EXECUTABLE for name in ("python3", "python")}
     for path in map(Path, (*_SYSTEM, *(f"/etc/{name}" for name in _ETC))):
@@ -38,7 +39,10 @@ def describe(data_dir: Path, preload: Sequence[str], scripts: Sequence[Path]) ->
         _point(farm / name, source)
         binds[str(source)] = f"{farm}/{name}"
     programs = host_programs(data_dir)
-    return System(binds, links, str(farm), programs, list(preload), dict(_read_script(path) for path in scripts))
+    stage = data_dir / "stage"
+    stage.mkdir(mode=0o700, exist_ok=True)
+    sources = dict(_read_script(path) for path in scripts)
+    return System(binds, links, str(stage), str(farm), programs, list(preload), sources)
 
 
 def environment(import_path: str, extra: Mapping[str, str], home: str, programs: str) -> dict[str, str]:

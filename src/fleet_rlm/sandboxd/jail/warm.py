@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from fleet_rlm.sandboxd.disk import remove_tree
 from fleet_rlm.sandboxd.jail import identity, memory, proof, system
 from fleet_rlm.sandboxd.jail.handle import Jail, JailProcess, JailPty
 from fleet_rlm.sandboxd.jail.inside import boot, wire
-from fleet_rlm.sandboxd.jail.inside.plan import TEMPORARY, Plan, System
+from fleet_rlm.sandboxd.jail.inside.plan import TEMPORARY, Plan, Shape, System
 from fleet_rlm.sandboxd.jail.link import Link
-from fleet_rlm.sandboxd.jail.spec import Isolation, JailClosed, JailSpec, NoIsolation, Rung, SpecError
+from fleet_rlm.sandboxd.jail.spares import FirstProcess, Spares
+from fleet_rlm.sandboxd.jail.spec import Isolation, JailClosed, JailSpec, Limits, NoIsolation, Rung, SpecError
 
 __all__ = ["Jail", "JailProcess", "JailPty", "WarmServer", "prove_isolation"]
 
@@ -36,6 +37,7 @@ class WarmServer:
     `scripts` are the warm scripts, `preload` the packages that are loaded before the fork and offered to the
     jails, where installed. `allow_degraded`: where namespaces cannot be had, Landlock will do.
     `unsafe_no_sandbox` runs code without isolation. Nothing else turns these on. `rung` asks for exactly one.
+    `spares`: so many first processes are begun ahead of the jails that will need them.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class WarmServer:
         allow_degraded: bool = False,
         unsafe_no_sandbox: bool = False,
         rung: Rung | None = None,
+        spares: int = 0,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._scripts = tuple(scripts)
@@ -57,6 +60,7 @@ class WarmServer:
         self._rung = self._rungs[0]
         self._identities = identity.Identities()
         self._jails: set[Jail] = set()
+        self._spares = Spares(spares, self._fork)
         self._groups: memory.MemoryGroups | None = None
         self._system: System | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,10 +96,12 @@ class WarmServer:
         self._groups = await asyncio.to_thread(memory.find)
         try:
             await self._boot(self._system)
-            return await self._prove()
+            proved = await self._prove()
         except BaseException:
             await self.close()
             raise
+        self._spares.open()
+        return proved
 
     async def spawn(self, spec: JailSpec) -> Jail:
         """A new jail over `spec.workspace` (made when missing; as root it is given to the jail's own uid, and
@@ -127,6 +133,7 @@ class WarmServer:
         if self._reviving is not None:
             self._reviving.cancel()
             await asyncio.wait((self._reviving,))
+        self._spares.close()
         await asyncio.gather(*(jail.kill() for jail in tuple(self._jails)))
         if self._link is not None:
             self._link.close()  # the warm process ends when its socket does
@@ -172,6 +179,7 @@ class WarmServer:
                 await self._reap()
             else:
                 self._reviving = None
+                self._spares.open()
                 return
 
     async def _boot(self, description: System) -> None:
@@ -214,40 +222,19 @@ class WarmServer:
         """Ask for the jail and wait until its first process is ready."""
         if self._link is None:
             raise JailClosed("the warm process ended while the sandbox started")
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        said: set[str] = set()
+        spare = self._spares.take() if plan.shape == self._usual_shape() else None
+        process = spare or FirstProcess(self._link, plan.shape)
+        await process.become(jail, plan, lambda: self._forget(jail, group))
 
-        def on_event(message: wire.Message, fds: list[int]) -> None:
-            if "pid" in message and fds:
-                jail.attach(link, int(message["pid"]), fds.pop(), lambda: self._forget(jail, group))
-                said.add("pid")
-            elif "ready" in message:
-                said.add("ready")
-            elif "error" in message and not ready.done():
-                ready.set_exception(_failure(message["error"]))
-            else:
-                jail.event(message, fds)
-            # Two processes say these, the first of the jail and the one that forked it: in either order.
-            if said == {"pid", "ready"} and not ready.done():
-                ready.set_result(None)
+    def _usual_shape(self) -> Shape:
+        """Of the jails that nobody asked anything unusual of."""
+        own_users = self._rung is Rung.NAMESPACES and os.geteuid() != 0
+        return Shape(self._rung, own_users, Limits().tmp_mb)
 
-        def on_end() -> None:
-            if not ready.done():
-                ready.set_exception(JailClosed("the sandbox ended while it started"))
-                ready.exception()  # raised to who waits; where nobody does any more, it is no defect to report
-            jail.link_ended()
-
-        own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        link = Link(own, on_event, on_end)
-        try:
-            with contextlib.closing(other):
-                self._link.post(asdict(plan), [other.fileno()])
-            await ready
-        except BaseException:
-            ready.cancel()
-            link.close()  # a half-made first process ends when its socket does
-            raise
+    def _fork(self, on_end: Callable[[FirstProcess], None]) -> FirstProcess:
+        if self._link is None:
+            raise JailClosed("the warm process is not running")
+        return FirstProcess(self._link, self._usual_shape(), on_end)
 
     def _environment(self, spec: JailSpec, description: System) -> dict[str, str]:
         path = description.import_path
@@ -311,13 +298,4 @@ def _plan(spec: JailSpec, uid: int | None, rung: Rung, data_dir: Path, door: Pat
         workspace=str(spec.workspace),
         mounts=[(str(mount.source), mount.target, mount.read_only) for mount in spec.mounts],
         **limits,
-    )
-
-
-def _failure(error: wire.Message) -> Exception:
-    text = str(error.get("text", ""))
-    return (
-        NoIsolation(proof.explain(text, int(error.get("errno", 0))))
-        if proof.is_refusal(text)
-        else OSError(int(error.get("errno", 5)), text)
     )

@@ -12,7 +12,7 @@ import socket
 from types import FrameType
 
 from . import keeper, kernel, landlock, network, root, seccomp
-from .plan import TEMPORARY, Plan, Rung, System
+from .plan import TEMPORARY, Plan, Rung, Shape, System
 
 INNER_ID = 1000  # the id inside a user namespace; as host root the jail keeps its own host id
 # When memory runs out, the machine's or the jail's own, a jail goes before other programs, and in it its programs
@@ -25,34 +25,41 @@ _OF_NAMESPACE = {
     "max_fanotify_groups": 0,
     "max_user_namespaces": 0,
 }
-_NAMESPACES = (
-    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
-)
+_NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
-def namespaces(plan: Plan) -> int:
+def namespaces(shape: Shape) -> int:
     """Those that only a new process can be put in; it leaves the others itself, while the warm process goes on."""
-    if plan.rung is not Rung.NAMESPACES:
+    if shape.rung is not Rung.NAMESPACES:
         return 0
-    return kernel.CLONE_NEWPID | (0 if plan.uid is not None else kernel.CLONE_NEWUSER)
+    return kernel.CLONE_NEWPID | (kernel.CLONE_NEWUSER if shape.own_users else 0)
 
 
-def begin(plan: Plan, control: socket.socket, life: int, ids: tuple[int, int]) -> keeper.Words | None:
-    """From a fork of the warm process to the first process of a jail; where there are no namespaces a keeper forks
-    it and stays above it, and this returns in the first process alone. `ids`: uid and gid of the warm process."""
+def begin(system: System, shape: Shape, ids: tuple[int, int]) -> None:
+    """What can be done before there is a plan, in a fork of the warm process. `ids`: its uid and gid."""
     os.setsid()  # of its own, which is also how the kernel shares processors: no jail crowds out the warm process
-    if plan.rung is Rung.NAMESPACES and plan.uid is None:
+    if shape.own_users:
         _map_ids(*ids)
     _write("/proc/self/oom_score_adj", _OOM_SCORE)
+    if shape.rung is Rung.NAMESPACES:
+        kernel.unshare(_NAMESPACES)
+        if shape.own_users:
+            _bound_namespace()
+        kernel.set_host_name(b"sandbox")
+        network.raise_loopback()
+        root.begin(system, shape.tmp_mb)
+
+
+def take(plan: Plan, control: socket.socket, life: int) -> keeper.Words | None:
+    """Become the first process of this jail; where there are no namespaces a keeper forks it and stays above it,
+    and this returns in the first process alone."""
     if plan.control_group is not None:
         _write(plan.control_group, "0")
     if plan.rung is Rung.LANDLOCK:
         _drop_rights(plan)
         return keeper.begin(plan, control, life)
     if plan.rung is Rung.NAMESPACES:
-        kernel.unshare(_NAMESPACES)
-        if plan.uid is None:
-            _bound_namespace()
+        kernel.unshare(kernel.CLONE_NEWCGROUP)  # only now: from inside, its own group is the topmost
     else:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     return None
@@ -66,9 +73,7 @@ def finish(system: System, plan: Plan, control: socket.socket, life: int, words:
     mark = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     if plan.rung is Rung.NAMESPACES:
         uid = INNER_ID if plan.uid is None else plan.uid
-        kernel.set_host_name(b"sandbox")
-        network.raise_loopback()
-        root.build(system, plan, uid, uid)
+        root.finish(system, plan, uid, uid)
         os.chdir("/workspace")
         _drop_rights(plan)
     else:

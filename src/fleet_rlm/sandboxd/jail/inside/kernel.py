@@ -14,7 +14,8 @@ _NUMBERS = {name: number for table in (ALLOWED, REFUSED, JUDGED) for name, numbe
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME = 0x10000000, 0x20000000, 0x40000000, 0x80
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC = 1, 2, 4, 8, 0x4000
+MS_PRIVATE, MS_SLAVE = 0x40000, 0x80000
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 1, 4, 24, 36
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
@@ -75,10 +76,11 @@ def mount(kind: str, target: str, flags: int, data: str = "") -> None:
 
 
 def clone_tree(path: str, attributes: int, *, recursive: bool = True) -> int:
-    """A detached copy of the mount tree at a host path, with these attributes added: a fd to `attach`."""
+    """A detached copy of the mount tree at a host path, with these attributes added: a fd to `attach`. Whatever is
+    mounted there later is not seen in it."""
     depth = _AT_RECURSIVE if recursive else 0
     tree = syscall("open_tree", _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | _CLOEXEC | depth)
-    request = struct.pack("QQQQ", attributes, 0, 0, 0)
+    request = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, 0)
     syscall("mount_setattr", tree, b"", _AT_EMPTY_PATH | depth, request, len(request))
     return tree
 
@@ -106,7 +108,7 @@ def clone_folder(path: str, attributes: int) -> int:
         tree = syscall("open_tree", folder, b"", flags)
     finally:
         os.close(folder)
-    request = struct.pack("QQQQ", attributes, 0, 0, 0)
+    request = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, 0)
     syscall("mount_setattr", tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, request, len(request))
     return tree
 

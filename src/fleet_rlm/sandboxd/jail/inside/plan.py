@@ -19,11 +19,13 @@ class Rung(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class System:
     """What every jail sees of the host. `binds`: host path to path in the jail, read-only; `links`: symlinks
-    (path in the jail to text); `import_path`: where the offered packages lie, the same on both sides; `programs`:
-    the host folder with this Python as `python3`, for code that stays in the host's tree."""
+    (path in the jail to text); `stage`: an empty host folder, on which a jail builds its tree (in its own mount
+    namespace); `import_path`: where the offered packages lie, the same on both sides; `programs`: the host folder
+    with this Python as `python3`, for code that stays in the host's tree."""
 
     binds: dict[str, str]
     links: dict[str, str]
+    stage: str
     import_path: str
     programs: str
     preload: list[str]
@@ -37,6 +39,20 @@ class System:
     def write(self) -> str:
         """As text for the other side."""
         return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a first process must know of its jail before it has the plan; jails of one shape can be begun ahead."""
+
+    rung: Rung
+    own_users: bool  # in a user namespace
+    tmp_mb: int
+
+    @classmethod
+    def read(cls, message: dict[str, Any]) -> "Shape":
+        """From a message's fields."""
+        return cls(rung=Rung(message.pop("rung")), **message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +76,10 @@ class Plan:
     tmp_mb: int
     cpu_s: int | None
 
-    def write(self) -> dict[str, Any]:
-        """As a message's fields."""
-        return asdict(self)
+    @property
+    def shape(self) -> Shape:
+        """Of the first process that can take this plan."""
+        return Shape(self.rung, self.rung is Rung.NAMESPACES and self.uid is None, self.tmp_mb)
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> "Plan":

@@ -9,7 +9,6 @@ import stat
 from . import kernel
 from .plan import Plan, System
 
-_STAGE = "/tmp"  # noqa: S108  any directory that every machine has; covered only in this mount namespace
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _READ_ONLY = kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
 _WRITABLE = kernel.ATTR_NOSUID | kernel.ATTR_NODEV
@@ -17,29 +16,35 @@ _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 
-def build(system: System, plan: Plan, uid: int, gid: int) -> None:
-    """Build the tree and make it this process's root. Runs as the first process of the new namespaces."""
-    kernel.mount("", "/", kernel.MS_REC | kernel.MS_PRIVATE)
-    # Every source is opened before the stage covers a host directory that it may lie in.
+def begin(system: System, tmp_mb: int) -> None:
+    """Build what all jails have, on the stage. Runs as the first process of the new namespaces; `finish` may come
+    much later: until then this process goes on with the host's mounts as they come and go, and keeps none busy."""
+    kernel.mount("", "/", kernel.MS_REC | kernel.MS_SLAVE)
     trees = {target: kernel.clone_tree(source, _READ_ONLY) for source, target in system.binds.items()}
     devices = {name: kernel.clone_tree(f"/dev/{name}", kernel.ATTR_NOSUID) for name in DEVICES}
-    workspace = kernel.clone_tree(plan.workspace, _WRITABLE)
-    mounts = [(kernel.clone_folder(s, _READ_ONLY if ro else _WRITABLE), t) for s, t, ro in plan.mounts]
-    kernel.mount("tmpfs", _STAGE, _TMPFS, "mode=755,size=4m,nr_inodes=8192")
-    os.chdir(_STAGE)
+    kernel.mount("tmpfs", system.stage, _TMPFS, "mode=755,size=4m,nr_inodes=8192")
+    os.chdir(system.stage)
     for name in ("tmp", "dev/shm", "proc", "workspace"):
         os.makedirs(name, exist_ok=True)
     # First the empty filesystems: a piece of the system may lie below them, say a data folder in /tmp.
-    kernel.mount("tmpfs", "tmp", _TMPFS, f"mode=1777,size={plan.tmp_mb}m,nr_inodes=16384")
-    kernel.mount("tmpfs", "dev/shm", _TMPFS | kernel.MS_NOEXEC, f"mode=1777,size={plan.tmp_mb}m,nr_inodes=4096")
+    kernel.mount("tmpfs", "tmp", _TMPFS, f"mode=1777,size={tmp_mb}m,nr_inodes=16384")
+    kernel.mount("tmpfs", "dev/shm", _TMPFS | kernel.MS_NOEXEC, f"mode=1777,size={tmp_mb}m,nr_inodes=4096")
     kernel.mount("proc", "proc", _TMPFS | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     for target in sorted(trees):
         _attach_new(trees[target], target)
-    _system_files(system, uid, gid)
+    _system_files(system)
     for name, tree in devices.items():
         _attach_new(tree, f"/dev/{name}")
+
+
+def finish(system: System, plan: Plan, uid: int, gid: int) -> None:
+    """Add what is this jail's own, and make the tree this process's root."""
+    workspace = kernel.clone_tree(plan.workspace, _WRITABLE)
+    mounts = [(kernel.clone_folder(s, _READ_ONLY if ro else _WRITABLE), t) for s, t, ro in plan.mounts]
+    os.chdir(system.stage)
+    _users(uid, gid)
     _attach_new(workspace, "/workspace")
-    kernel.enter_root(_STAGE)
+    kernel.enter_root(system.stage)
     for tree, target in mounts:
         _attach_inside(tree, target, uid, gid)
     kernel.make_read_only("/")
@@ -76,12 +81,15 @@ def _attach_inside(tree: int, target: str, uid: int, gid: int) -> None:
     os.close(here)
 
 
-def _system_files(system: System, uid: int, gid: int) -> None:
+def _users(uid: int, gid: int) -> None:
     shell = "/bin/bash" if os.path.exists("usr/bin/bash") or os.path.exists("bin/bash") else "/bin/sh"
-    os.makedirs("etc", exist_ok=True)
-    os.makedirs("dev", exist_ok=True)
     _write("etc/passwd", f"root:x:0:0:root:/nonexistent:/bin/false\nsandbox:x:{uid}:{gid}::/workspace:{shell}\n")
     _write("etc/group", f"root:x:0:\nsandbox:x:{gid}:\n")
+
+
+def _system_files(system: System) -> None:
+    os.makedirs("etc", exist_ok=True)
+    os.makedirs("dev", exist_ok=True)
     _write("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n")
     _write("etc/hostname", "sandbox\n")
     _write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")

@@ -1,4 +1,5 @@
-"""The warm process: one thread, a clean environment, the offered packages loaded; it forks jails on request."""
+"""The warm process: one thread, a clean environment, the offered packages loaded; it forks a jail's first process on
+request, which waits for its plan."""
 
 # Kernel-level code: paths are relative to fds and stages, and pathlib would add only cost.
 # ruff: noqa: PTH123
@@ -8,14 +9,15 @@ import gc
 import importlib
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 
-from . import children, enter, kernel, seccomp, wire
-from .plan import Plan, Rung, System
+from . import arenas, children, enter, kernel, seccomp, wire
+from .plan import Plan, Rung, Shape, System
 from .scripts import Script, prepare
 from .supervisor import Supervisor
 
@@ -26,13 +28,15 @@ _STANDARD = """
     re select shutil signal socket statistics string struct subprocess tempfile termios textwrap threading
     time tokenize traceback tty types typing unicodedata uuid zlib
 """.split()  # noqa: SIM905  a list of fifty lines reads worse
+_ARENAS = 24  # what all of it, numpy and pandas included, takes on CPython 3.11
 
 
 def main(control_fd: int) -> None:
-    """Read the system, warm up, then fork one jail per packet until the server is gone."""
+    """Read the system, warm up, then fork one first process per packet until the server is gone."""
     control = socket.socket(fileno=control_fd)
     system = _read_system(control)
     sys.path.append(system.import_path)
+    reserved = arenas.reserve(_ARENAS)
     loaded = _load(_STANDARD) + _load(system.preload)
     scripts = prepare(system.scripts)
     _find_out_ahead()
@@ -43,24 +47,26 @@ def main(control_fd: int) -> None:
     _raise_open_files()
     life, _life_end = os.pipe()  # nobody writes: it ends for the jails when this process does
     gc.collect()
+    del reserved
     gc.freeze()
+    arenas.collapse()
     wire.send(control, {"ready": True, "loaded": loaded, "scripts": sorted(scripts)})
     while (received := wire.receive(control)) is not None:
         message, fds = received
         children.reseed()
-        _fork(system, scripts, Plan.read(message), fds[0], life)
+        _fork(system, scripts, Shape.read(message), fds[0], life)
         os.close(fds[0])
 
 
-def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: int, life: int) -> None:
+def _fork(system: System, scripts: dict[str, Script], shape: Shape, control_fd: int, life: int) -> None:
     ids = os.getuid(), os.getgid()  # in a new user namespace it could not tell any more
     try:
-        pid, pidfd = kernel.fork(enter.namespaces(plan))
+        pid, pidfd = kernel.fork(enter.namespaces(shape))
     except OSError as error:
         _tell(control_fd, {"error": wire.error_of(error)})
         return
     if pid:
-        if plan.rung is not Rung.LANDLOCK:  # there the keeper says it when it can keep
+        if shape.rung is not Rung.LANDLOCK:  # there the keeper says it when it can keep
             _tell(control_fd, {"pid": pid}, [pidfd])
         os.close(pidfd)
         return
@@ -68,7 +74,12 @@ def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: in
     kernel.close_all_but({control_fd, life})
     control = socket.socket(fileno=control_fd)
     try:
-        words = enter.begin(plan, control, life, ids)
+        enter.begin(system, shape, ids)
+        wire.send(control, {"begun": True})
+        plan = _plan(control, life)
+        if plan is None:
+            return
+        words = enter.take(plan, control, life)
         mark = enter.finish(system, plan, control, life, words)
         Supervisor(plan, scripts, control, life, mark, words).run()
     except OSError as error:
@@ -77,6 +88,17 @@ def _fork(system: System, scripts: dict[str, Script], plan: Plan, control_fd: in
         wire.send(control, {"error": {"errno": 5, "text": traceback.format_exc()[-2000:]}})
     finally:
         os._exit(0)
+
+
+def _plan(control: socket.socket, life: int) -> Plan | None:
+    """Wait for the plan, for as long as the server and the warm process are there; None when one of them is not."""
+    poll = select.poll()
+    for fd in (control.fileno(), life):
+        poll.register(fd, select.POLLIN)
+    if life in dict(poll.poll()):
+        return None
+    received = wire.receive(control)
+    return None if received is None else Plan.read(received[0])
 
 
 def _tell(control_fd: int, message: wire.Message, fds: Sequence[int] = ()) -> None:
