@@ -24,8 +24,9 @@ better ours is. *rlms, local REPL* runs the model's code in its own process, wit
 children share what they print; measured in the same run too, with its defaults but for the width of the fan-out.
 Models are scripted: they answer at once, or after the stated time.
 
-Sandboxes are made ahead (docs/daytona.md). *The first time in a while* begins with those that wait while nobody uses
-one; *again* with as many as were wanted before; *none waiting* is right after the start, or after five idle minutes.
+Sandboxes are made and begun ahead (docs/daytona.md, docs/sandboxd.md). *The first time in a while* starts with those
+that wait while nobody uses one, as a person's first question does; *again* with as many as were wanted before; *right
+after the start*, which a person cannot be quick enough for, with almost none.
 """
 
 

@@ -28,7 +28,7 @@ ASK_ALL = f"got = ask_all(tasks=['{CHILD} %d' % i for i in range({CHILDREN})])\n
 
 
 def fan_out(ours: Ours) -> list[Row]:
-    """A run that asks 64 children, two turns each, and waits for all: from none waiting to as many as it wants."""
+    """A run that asks 64 children, two turns each, and waits for all: from nothing begun ahead to as many as it wants."""
 
     def measured(place: Workspace, delay_s: float) -> float:
         return seconds(lambda: _ours(ours, place, delay_s))
@@ -39,7 +39,7 @@ def fan_out(ours: Ours) -> list[Row]:
 
     with ours.fresh("fan-out") as place:
         _ours(ours, place, 0.0, children=4)  # what every process does once
-        waiting = [("none waiting", 0.0, 2.0, measured(place, 0.0))]
+        waiting = [("right after the start", 0.0, 2.0, measured(place, 0.0))]
     with ours.fresh("fan-outs") as place:
         _ours(ours, place, 0.0, children=4)
         waiting.append(("the first time in a while", 0.0, 2.0, settled(place, 0.0)))

@@ -48,6 +48,9 @@ class FewSandboxes:
     def delete(self, handle: SandboxHandle) -> None:
         asyncio.run_coroutine_threadsafe(self._take_back(handle), self.loop)
 
+    def retire(self, handle: SandboxHandle) -> None:
+        self.delete(handle)
+
     async def _take_back(self, handle: SandboxHandle) -> None:
         """End what still runs in it and keep it; one that does not answer any more is not used again."""
         try:

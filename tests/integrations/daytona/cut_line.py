@@ -79,3 +79,6 @@ class CutSource:
 
     def delete(self, handle: SandboxHandle) -> None:
         self._runtime.delete(handle)
+
+    def retire(self, handle: SandboxHandle) -> None:
+        self._runtime.retire(handle)

@@ -162,6 +162,9 @@ class LocalPtySource:
             kill_session(process.pid)
             self._processes.append(process)
 
+    def retire(self, handle: SandboxHandle) -> None:
+        self.delete(handle)
+
     def close(self) -> None:
         for processes in self._by_handle.values():
             for process in processes:

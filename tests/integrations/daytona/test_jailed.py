@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.local_server import local_server
 from fleet_rlm.integrations.daytona.offer import takes_handles
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
-from fleet_rlm.integrations.daytona.settings import DaytonaSettings
+from fleet_rlm.integrations.daytona.settings import LOCAL_POOL, DaytonaSettings
 from fleet_rlm.integrations.daytona.source import CONTEXTS_VOLUME, SandboxSpec, VolumeMountSpec
 from fleet_rlm.runtime.content.contexts import ContextStore
 from integrations.daytona.contexts import MIXED, store_files, store_text
@@ -195,6 +196,46 @@ class TestLife:
         it.shutdown()
         assert time.monotonic() - begun < 1  # in the background
         assert wait_for(lambda: runtime.list(labels) == [])
+
+    @pytest.mark.parametrize("end", ["kill", "a cell runs", "the end of its turn", "nobody uses one"])
+    def test_one_that_is_done_may_wait(self, runtime: SandboxRuntime, make: Make, end: str) -> None:
+        """As long as others are in use; never one that is killed or has something running in it."""
+        patient = SandboxRuntime(replace(runtime.settings, pool=replace(LOCAL_POOL, retire_s=600.0)))
+        labels = {"test": f"{end} {uuid.uuid4()}", "fleet.turn": end}
+        other, it = make(runtime=patient), make(runtime=patient, labels=labels)
+        try:
+            other.execute("1")
+            it.execute("1")
+            if end == "kill":
+                it.kill()
+            elif end == "a cell runs":
+                it.tools["leave"] = it.shutdown
+                with pytest.raises(CodeInterpreterError):
+                    it.execute("leave()\nwhile True: pass")
+            else:
+                it.shutdown()
+                time.sleep(0.5)
+                assert len(runtime.list(labels)) == 1
+                assert other.execute("2") == "2"
+            if end == "the end of its turn":
+                patient.turn_over(end)
+            elif end == "nobody uses one":
+                other.shutdown()
+            assert wait_for(lambda: runtime.list(labels) == [])
+        finally:
+            patient.close()
+
+    def test_and_not_for_long(self, runtime: SandboxRuntime, make: Make) -> None:
+        brisk = SandboxRuntime(replace(runtime.settings, pool=replace(LOCAL_POOL, retire_s=0.2)))
+        labels = {"test": f"brisk {uuid.uuid4()}"}
+        try:
+            with make(runtime=brisk) as other, make(runtime=brisk, labels=labels) as it:
+                other.execute("1")
+                it.execute("1")
+                it.shutdown()
+                assert wait_for(lambda: runtime.list(labels) == [])
+        finally:
+            brisk.close()
 
     def test_the_reaper_finds_by_labels(self, runtime: SandboxRuntime) -> None:
         labels = {"test": "reaper", "turn": "t1"}

@@ -207,6 +207,9 @@ class _Held:
     def delete(self, handle: SandboxHandle) -> None:
         return  # the worker ended with its channel; the sandbox belongs to the session
 
+    def retire(self, handle: SandboxHandle) -> None:
+        self.delete(handle)
+
 
 async def _clone(box: AsyncSandbox, repository: Repository, path: str) -> None:
     address = urlsplit(repository.url)

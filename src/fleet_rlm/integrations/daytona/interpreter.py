@@ -287,20 +287,20 @@ class DaytonaInterpreter:
 
     def kill(self) -> None:
         """Any thread: delete the sandbox now; a running `execute` raises CodeInterpreterError."""
-        self._end("killed by the host")
+        self._end("killed by the host", at_leisure=False)
 
     @with_callbacks
     def shutdown(self) -> None:
         """Any thread: end the session. The sandbox is deleted in the background."""
-        self._end("the interpreter has been shut down")
+        self._end("the interpreter has been shut down", at_leisure=not self._cell_lock.locked())
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, at_leisure: bool) -> None:
         with self._state:
             self._ended = self._ended or reason
             self._lost = None  # told to end: there is no new start
-        self._release()
+        self._release(at_leisure=at_leisure)
 
-    def _release(self) -> None:
+    def _release(self, *, at_leisure: bool = False) -> None:
         """Give the sandbox back, once, and wake whoever waits for a cell (who then tells that it is released)."""
         with self._state:
             handle, self._handle = self._handle, None
@@ -312,7 +312,7 @@ class DaytonaInterpreter:
             return
         if session is not None:
             session.close_soon()
-        self._source.delete(handle)
+        (self._source.retire if at_leisure else self._source.delete)(handle)
         if not self._cell_lock.locked():
             self._tell_released(id)
 

@@ -76,6 +76,11 @@ class Pool:
         """How many sandboxes wait."""
         return sum(len(shelf.idle) for shelf in self._shelves.values())
 
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody has a sandbox."""
+        return bool(self._used)
+
     async def take(self, spec: SandboxSpec) -> SandboxHandle | None:
         """An idle sandbox of this kind that still runs, or None; more are made in the background."""
         if not (self._sizes.bare or self._sizes.mounted):

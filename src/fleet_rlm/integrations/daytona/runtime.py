@@ -78,6 +78,7 @@ class SandboxRuntime:
         self._passage = Passage()
         self._deletes: set[asyncio.Task[None]] = set()
         self._delete_slots = asyncio.Semaphore(PARALLEL_DELETES)
+        self._retired: dict[str, asyncio.TimerHandle] = {}
         self._stager = Stager(self)
         self._closed = False
 
@@ -131,6 +132,15 @@ class SandboxRuntime:
         thread = self._thread
         if thread is not None and not thread.loop.is_closed():
             thread.loop.call_soon_threadsafe(self._delete_soon, handle.id)
+
+    def retire(self, handle: SandboxHandle) -> None:
+        """Let a sandbox that has done its work be deleted in the background. Where that takes this machine's own time
+        it waits a little while others are in use, or until its turn is over."""
+        thread, chosen = self._thread, self._chosen
+        if chosen is None or not chosen.pool.retire_s:
+            self.delete(handle)
+        elif thread is not None and not thread.loop.is_closed():
+            thread.loop.call_soon_threadsafe(self._retire, handle.id)
 
     def forget(self, handle: SandboxHandle) -> None:
         """Answer for a sandbox no more; it goes on by itself."""
@@ -246,6 +256,8 @@ class SandboxRuntime:
 
     async def _let_go(self, id: str) -> None:
         self._sandboxes.pop(id, None)
+        if id in self._retired:
+            self._retired.pop(id).cancel()
         self._lasting.discard(id)
         if self._pool is not None:
             self._pool.ended(id)
@@ -322,6 +334,17 @@ class SandboxRuntime:
         """What makes sandboxes and volumes (on the loop)."""
         return self._maker
 
+    def _retire(self, id: str) -> None:
+        if id not in self._sandboxes or id in self._retired:
+            return
+        assert self._pool is not None and self._chosen is not None
+        sizes = self._chosen.pool
+        self._retired[id] = asyncio.get_running_loop().call_later(sizes.retire_s, self._delete_soon, id)
+        self._pool.ended(id)
+        most = sizes.burst if self._pool.in_use else 0  # the bound of what takes memory for nobody
+        for over in list(self._retired)[: max(0, len(self._retired) - most)]:
+            self._delete_soon(over)
+
     def _delete_soon(self, id: str) -> None:
         self._in_background(lambda: self._delete(id))
 
@@ -343,6 +366,9 @@ class SandboxRuntime:
 
         sandbox = self._sandboxes.pop(id, None)
         self._lasting.discard(id)
+        waiting = self._retired.pop(id, None)
+        if waiting is not None:
+            waiting.cancel()
         prepared = self._prepared.pop(id, None)
         if prepared is not None:
             await prepared.close()

@@ -18,7 +18,8 @@ class PoolSizes:
     They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `ready`: so many of the
     bare ones while nobody uses a sandbox. `burst`: so many at most, made then too, are kept for `habit_s` seconds after
     as many were asked for at once. All kinds together stay within the larger of the two. What nobody takes for `idle_s`
-    is given up.
+    is given up. One that has done its work is deleted `retire_s` seconds later while others are in use (up to `burst`
+    of them wait for that).
     """
 
     bare: int = 0
@@ -28,12 +29,14 @@ class PoolSizes:
     burst: int = 0
     habit_s: float = 120.0
     idle_s: float = 300.0
+    retire_s: float = 0.0
 
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
-# Here a start takes some 50 ms of this machine's processors: made ahead for the next turn, never beside a turn's own.
+# Here a start takes some 50 ms of this machine's processors, an end 10: made ahead for the next turn, never beside a
+# turn's own, and ended when the turn's runs have their answers.
 # `burst`: as many as a turn may have, unless its limits say otherwise.
-LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=32, burst=64)
+LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=32, burst=64, retire_s=1.0)
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
 READY_SHARE, BURST_SHARE = 64, 32  # what waits takes these parts of the machine's memory at most
 

@@ -98,3 +98,7 @@ class SandboxSource(Protocol):
     def delete(self, handle: SandboxHandle) -> None:
         """Any thread: let it be deleted in the background."""
         ...
+
+    def retire(self, handle: SandboxHandle) -> None:
+        """Any thread: as `delete`, but it has done its work, nothing runs in it, and its end may wait a little."""
+        ...

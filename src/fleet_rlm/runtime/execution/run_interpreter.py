@@ -54,6 +54,8 @@ class RunInterpreter(DaytonaInterpreter):
 
     def shutdown(self) -> None:
         """End it. Idempotent."""
+        if self._stop.future.done():
+            self.kill()  # who was stopped is gone at once; others may wait for a better moment
         super().shutdown()
         self._over.set()
         told = [future for future in (self._begun, self._killed) if future is not None]
