@@ -28,7 +28,7 @@ ASK_ALL = f"got = ask_all(tasks=['{CHILD} %d' % i for i in range({CHILDREN})])\n
 
 
 def fan_out(ours: Ours) -> list[Row]:
-    """A run that asks 64 children, two turns each, and waits for all: from nothing begun ahead to as many as it wants."""
+    """A run that asks 64 children, two turns each, and waits for all: with little and with much made ahead."""
 
     def measured(place: Workspace, delay_s: float) -> float:
         return seconds(lambda: _ours(ours, place, delay_s))
