@@ -105,6 +105,21 @@ def test_a_turn_that_met_its_limit_goes_on_with_a_higher_one(workspace: Workspac
         workspace.resume(done.turn, lm=lm)
 
 
+def test_a_copied_turn_goes_on_from_the_copy_of_what_it_went_on_from(workspace: Workspace) -> None:
+    lm = scripted(reply)
+    cut = ask(workspace, "go", mode="rlm", model=lm, limits=ev.Limits(calls=9, sandboxes=2))
+    done = finished(workspace, workspace.resume(cut.turn, ev.Limits(calls=50, sandboxes=2), lm=lm))
+    last = ask(workspace, "once more", session=cut.session, mode="rlm", model=lm)
+    forked = finished(workspace, workspace.fork(last.turn, ForkEdit(question="and now?", model=lm)))
+    first, second, _ = (event for event in events_of(workspace, forked.session) if event.type == "turn.accepted")
+    assert first.turn != cut.turn and second.turn != done.turn
+    assert (second.data.origin.session, second.data.origin.turn) == (forked.session, first.turn)
+    with pytest.raises(Conflict, match="goes on from this one"):
+        workspace.resume(first.turn, ev.Limits(calls=50, sandboxes=2), lm=lm)
+    workspace.journal.delete(cut.session)
+    assert finished(workspace, workspace.replay(second.turn)).answer == ANSWER
+
+
 def test_a_fork_with_another_question(workspace: Workspace) -> None:
     lm = scripted(reply)
     ref = workspace.contexts.add_text("notes.txt", "a\nb\n")

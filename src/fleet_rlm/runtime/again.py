@@ -20,7 +20,7 @@ from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.journal import Journal
-from fleet_rlm.runtime.execution.lineage import copied, first_events
+from fleet_rlm.runtime.execution.lineage import first_events
 from fleet_rlm.runtime.execution.record import Past, Record
 from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest
@@ -405,7 +405,7 @@ def _begun(shop: Workshop, request: TurnRequest, plan: Plan) -> Submitted:
 
 
 def _found(shop: Workshop, sid: str | None, title: str, shared: ev.SessionForked, past: list[ev.Event]) -> str:
-    events = first_events(sid, title, shared, copied(past))
+    events = first_events(sid, title, shared, past)
     shop.sessions.found(title, events)
     return events[0].sid
 

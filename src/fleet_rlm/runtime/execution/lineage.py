@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -14,37 +14,45 @@ from fleet_rlm.runtime.execution.journal import now_ms
 _OF_THE_SESSION = ("session.created", "session.renamed", "session.forked", "session.restored", "session.imported")
 
 
-def copied(past: Iterable[ev.Event]) -> list[ev.Event]:
+def first_events(sid: str | None, title: str, shared: ev.SessionForked, past: Iterable[ev.Event]) -> list[ev.Event]:
+    """`session.created`, `session.forked` and a copy of the past as the events of a new session, from seq 1 on."""
+    sid, epoch = sid or f"ses_{secrets.token_hex(10)}", secrets.token_hex(6)
+    copies = _copied(past, sid)
+    begin = copies[0].ts if copies else now_ms()
+    created = ev.place(ev.Draft(ev.SessionCreated(title=title)), epoch=epoch, sid=sid, seq=1, ts=begin)
+    forked = ev.place(ev.Draft(shared), epoch=epoch, sid=sid, seq=2, ts=begin)
+    rest = [msgspec.structs.replace(event, epoch=epoch, sid=sid, seq=seq) for seq, event in enumerate(copies, 3)]
+    return [created, forked, *rest]
+
+
+def _copied(past: Iterable[ev.Event], sid: str) -> list[ev.Event]:
     """Events of another session as a new one holds them: under turn and artifact ids of their own, already paid for."""
     turns: dict[str, str] = {}
     return [
-        msgspec.structs.replace(event, turn=_renamed(turns, event.turn), data=_data(event.data))
+        msgspec.structs.replace(event, turn=_renamed(turns, event.turn), data=_data(event.data, turns, sid))
         for event in past
         if event.type not in _OF_THE_SESSION
     ]
-
-
-def first_events(sid: str | None, title: str, shared: ev.SessionForked, past: Sequence[ev.Event]) -> list[ev.Event]:
-    """`session.created`, `session.forked` and the copied past as the events of a new session, from seq 1 on."""
-    sid, epoch, now = sid or f"ses_{secrets.token_hex(10)}", secrets.token_hex(6), now_ms()
-    begin = past[0].ts if past else now
-    created = ev.place(ev.Draft(ev.SessionCreated(title=title)), epoch=epoch, sid=sid, seq=1, ts=begin)
-    forked = ev.place(ev.Draft(shared), epoch=epoch, sid=sid, seq=2, ts=begin)
-    rest = [msgspec.structs.replace(event, epoch=epoch, sid=sid, seq=seq) for seq, event in enumerate(past, 3)]
-    return [created, forked, *rest]
 
 
 def _renamed(turns: dict[str, str], turn: str | None) -> str | None:
     return None if turn is None else turns.setdefault(turn, new_id("trn"))
 
 
-def _data(data: ev.EventData) -> ev.EventData:
+def _data(data: ev.EventData, turns: dict[str, str], sid: str) -> ev.EventData:
     match data:
         case ev.TurnFinished():  # the session that asked has paid
             return msgspec.structs.replace(data, before=data.usage)
         case ev.TurnAccepted():
-            return msgspec.structs.replace(data, command=None)
+            return msgspec.structs.replace(data, command=None, origin=_moved(data.origin, turns, sid))
         case ev.ArtifactPublished():
             return msgspec.structs.replace(data, id=new_id("art"))
         case _:
             return data
+
+
+def _moved(origin: ev.Origin | None, turns: dict[str, str], sid: str) -> ev.Origin | None:
+    """A turn that went on from one that is copied too goes on from that one's copy."""
+    if origin is None or origin.turn not in turns:
+        return origin
+    return msgspec.structs.replace(origin, session=sid, turn=turns[origin.turn])
