@@ -18,6 +18,9 @@ def group() -> None:
 )
 def serve(context: typer.Context) -> int:
     """Serve until stopped; the first line of stdout is {"api_url","api_key","isolation"} (`serve --help`: options)."""
+    from fleet_rlm.integrations.daytona.machine import memory, processes
+    from fleet_rlm.integrations.daytona.settings import local_spares
     from fleet_rlm.sandboxd.__main__ import main
 
-    return main(["serve", *context.args])
+    spares = local_spares(memory(), processes())
+    return main(["serve", "--spares", str(spares), *context.args])

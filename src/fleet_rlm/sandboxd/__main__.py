@@ -16,7 +16,7 @@ from platformdirs import user_data_path
 
 from fleet_rlm.sandboxd.errors import ServerError
 from fleet_rlm.sandboxd.serve import MakeWarm, make_warm, run
-from fleet_rlm.sandboxd.settings import Bounds, Settings, is_loopback, spares_for
+from fleet_rlm.sandboxd.settings import Bounds, Settings, is_loopback
 
 _KEY_VARIABLE: Final = "SANDBOXD_API_KEY"
 _KEY_MINIMUM: Final = 8
@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--spares",
         type=int,
-        default=spares_for(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+        default=0,
         metavar="N",
-        help="sandboxes to begin before anybody asks for one (here: %(default)s)",
+        help="sandboxes to begin before anybody asks for one; default: %(default)s",
     )
     serve.add_argument("--strict", action="store_true", help="with faults on purpose, to test clients")
     serve.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")

@@ -11,10 +11,6 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
-MOST_SPARES: Final = 64
-SPARE_BYTES: Final = 4 * MIB  # of memory that one takes, page tables and the kernel's own included
-SPARES_SHARE: Final = 64  # all of them take this part of the machine's memory at most
-
 WORKSPACE: Final = "/workspace"  # home and working directory in every jail
 
 
@@ -72,11 +68,6 @@ class Settings:
         """`http://host:port` as clients on this machine reach it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
-
-
-def spares_for(memory: int) -> int:
-    """How many first processes a machine with so many bytes of memory keeps ready."""
-    return min(MOST_SPARES, memory // SPARES_SHARE // SPARE_BYTES)
 
 
 def is_loopback(host: str) -> bool:

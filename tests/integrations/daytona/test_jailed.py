@@ -32,6 +32,7 @@ from fleet_rlm.integrations.daytona.source import CONTEXTS_VOLUME, SandboxSpec, 
 from fleet_rlm.runtime.content.contexts import ContextStore
 from integrations.daytona.contexts import MIXED, store_files, store_text
 from integrations.daytona.cut_line import CutSource
+from integrations.daytona.host_processes import descendants
 
 Make = Callable[..., DaytonaInterpreter]
 
@@ -48,23 +49,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Process id -> name of everything below a process."""
-    parents: dict[int, tuple[int, str]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, tail = stat.read_text().rpartition(") ")
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = (int(tail.split()[1]), head.partition("(")[2])
-    found: dict[int, str] = {}
-    level = {pid}
-    while level:
-        level = {child for child, (parent, _) in parents.items() if parent in level and child not in found}
-        found.update({child: parents[child][1] for child in level})
-    return found
 
 
 class TestContexts:

@@ -1,7 +1,9 @@
 """The local server as a child process: one per process and data folder, several processes beside each other."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.local_server import local_server
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from integrations.daytona.host_processes import descendants
 
 OTHER = """
 import sys
@@ -44,6 +47,19 @@ def test_what_is_asked_of_the_server_is_asked(tmp_path: Path) -> None:
     finally:
         plain.close()
         degraded.close()
+
+
+def test_some_sandboxes_are_begun_before_anybody_asks(tmp_path: Path) -> None:
+    before = len(descendants(os.getpid()))
+    server = local_server(home=tmp_path)
+    try:
+        until = time.monotonic() + 30
+        while len(descendants(os.getpid())) < before + 2 + 1:  # the server, its warm process, and the first
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        server.close()
+    assert len(descendants(os.getpid())) == before
 
 
 def test_no_proxy_of_the_environment_stands_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

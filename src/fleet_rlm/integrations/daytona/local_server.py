@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from fleet_rlm.errors import NoIsolation, SandboxError, SandboxUnavailable
-from fleet_rlm.integrations.daytona.settings import DaytonaSettings, local_pool
+from fleet_rlm.integrations.daytona.machine import memory, processes
+from fleet_rlm.integrations.daytona.settings import DaytonaSettings, local_pool, local_spares
 from fleet_rlm.integrations.daytona.worker import worker_source
 
 START_S = 60.0
@@ -48,6 +49,7 @@ class _Process:
         self._script = _worker_file()
         command = [sys.executable, "-m", "fleet_rlm.sandboxd", "serve", "--parent-pipe"]
         command += ["--data", str(data), "--warm-script", self._script]
+        command += ["--spares", str(local_spares(memory(), processes()))]
         command += flags
         environment = {name: value for name in _KEPT if (value := os.environ.get(name)) is not None}
         environment |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
@@ -86,7 +88,7 @@ class _Process:
             raise _DataInUse
         if told.error:
             raise _start_error(told)
-        pool = local_pool(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        pool = local_pool(memory(), processes())
         return DaytonaSettings(
             told.api_key, told.api_url, "local", "local", told.isolation, pool, read_only_mounts=True
         )

@@ -38,14 +38,23 @@ CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than mos
 # `burst`: as many as a turn may have, unless its limits say otherwise.
 LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=32, burst=64, retire_s=1.0)
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
-READY_SHARE, BURST_SHARE = 64, 32  # what waits takes these parts of the machine's memory at most
+IDLE_SANDBOX_PROCESSES = 2
+MOST_SPARES, SPARE_BYTES = 64, 4 << 20  # page tables and the kernel's own memory included
+READY_SHARE, BURST_SHARE = 64, 32  # what waits takes these parts of the memory, and of the processes, at most
 
 
-def local_pool(memory: int) -> PoolSizes:
-    """What a machine with so many bytes of memory can keep waiting."""
-    ready = min(LOCAL_POOL.ready, memory // READY_SHARE // IDLE_SANDBOX_BYTES)
-    burst = min(LOCAL_POOL.burst, memory // BURST_SHARE // IDLE_SANDBOX_BYTES)
+def local_pool(memory: int, processes: int | None = None) -> PoolSizes:
+    """What can be kept waiting where sandboxes may use so many bytes of memory and (None: any number of) processes."""
+    most = LOCAL_POOL.burst if processes is None else processes // BURST_SHARE // IDLE_SANDBOX_PROCESSES
+    ready = min(LOCAL_POOL.ready, most, memory // READY_SHARE // IDLE_SANDBOX_BYTES)
+    burst = min(LOCAL_POOL.burst, most, memory // BURST_SHARE // IDLE_SANDBOX_BYTES)
     return replace(LOCAL_POOL, ready=ready, burst=burst)
+
+
+def local_spares(memory: int, processes: int | None = None) -> int:
+    """How many sandboxes the local server begins before anybody asks for one, see `local_pool`."""
+    most = MOST_SPARES if processes is None else processes // BURST_SHARE
+    return min(MOST_SPARES, most, memory // READY_SHARE // SPARE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
