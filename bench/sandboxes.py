@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 
 from bench.measure import Row, median_ms, seconds, together
-from bench.memory import Unreadable, server_memory_mb
+from bench.memory import Unreadable, server_memory_mb, wait_for_spares
 from bench.ours import Ours
 from fleet_rlm.runtime.factory import Workspace
 
@@ -99,10 +99,12 @@ def memory(ours: Ours) -> list[Row]:
     with ExitStack() as stack:
         place = stack.enter_context(ours.fresh("memory"))
         try:
+            spares = wait_for_spares()
             before = server_memory_mb()
             for _ in range(MEASURED_FOR_MEMORY):
                 stack.enter_context(ours.interpreter(place)).execute("x = 1")
             ours.settle(place)
+            assert wait_for_spares() == spares, "the figure needs as many of those that are begun ahead"
             after = server_memory_mb()
         except Unreadable as reason:
             print(f"memory: not measured: {reason}")
