@@ -244,7 +244,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _say(writer: asyncio.StreamWriter, status: int, text: str) -> None:
-    """An answer of the proxy itself. In a connection that has begun it would only be noise, which ends it as well."""
+    """An answer of the proxy itself. In a connection that has begun it would only be noise, which ends it as well; to
+    one that has ended nothing can be said."""
+    if writer.is_closing():
+        return
     body = f"sandbox network: {text}\n".encode()
     head = f"HTTP/1.1 {status} Refused\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\n"
     with contextlib.suppress(OSError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -337,6 +339,14 @@ class TestServer:
         it.shutdown()
         with pytest.raises(SandboxUnavailable, match="runtime is closed"):
             DaytonaInterpreter(runtime=second).start()
+
+    def test_what_comes_too_late_is_refused_and_not_left_lying(self, runtime: SandboxRuntime) -> None:
+        late = SandboxRuntime(runtime.settings)
+        late.close()
+        work = asyncio.sleep(0)
+        with pytest.raises(SandboxUnavailable, match="closed"):
+            late.call(work)
+        assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
     def test_a_wrong_key_is_one_clear_line(self, runtime: SandboxRuntime) -> None:
         right = runtime.settings

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleet_rlm.errors import SandboxUnavailable
 from fleet_rlm.integrations.daytona.pool import Pool
 from fleet_rlm.integrations.daytona.settings import PoolSizes
 from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec, VolumeMountSpec
@@ -22,6 +23,7 @@ class Place:
     def __init__(self, sizes: PoolSizes) -> None:
         self._numbers = itertools.count()
         self.deleted: list[str] = []
+        self.broken = 0  # so many more cannot be made
         self.making = self.most_at_once = self.in_use = 0
         self.pool = Pool(sizes, self.make, self.alive, self.delete)
 
@@ -30,6 +32,9 @@ class Place:
         self.most_at_once = max(self.most_at_once, self.making)
         await asyncio.sleep(0.001)
         self.making -= 1
+        if self.broken:
+            self.broken -= 1
+            raise SandboxUnavailable("not now")
         return SandboxHandle(f"sbx_{next(self._numbers)}", "http://localhost")
 
     def delete(self, handle: SandboxHandle) -> None:
@@ -112,6 +117,15 @@ def test_what_is_expected_is_ready_before_anybody_asks() -> None:
         assert await place.burst(1) == 1
 
     run(test, PoolSizes(bare=1, quiet_s=0.05, ready=3, burst=6))
+
+
+def test_one_that_could_not_be_made_is_tried_again() -> None:
+    async def test(place: Place) -> None:
+        place.broken = 2
+        assert await place.burst(1) == 0
+        assert await place.idle_is(1)
+
+    run(test, PoolSizes(bare=1, quiet_s=0.05, burst=6, pause_s=0.2))
 
 
 def test_no_more_than_the_bound() -> None:

@@ -20,7 +20,6 @@ from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec
 
 IDLE_LABELS: Mapping[str, str] = {"fleet.pool": "idle"}
 AT_ONCE = 2  # so many of a habit are made at the same time: nobody waits for them
-PAUSE_S = 15.0  # after a failed creation
 MAX_HABITS = 64
 MAX_BURSTS = 32
 CLOSE_S = 10.0
@@ -197,7 +196,9 @@ class Pool:
         try:
             handle = await self._make(shelf.spec)
         except SandboxError:  # whoever needs one makes it itself and gets the reason
-            self._not_before = time.monotonic() + PAUSE_S
+            self._not_before = time.monotonic() + self._sizes.pause_s
+            if time.monotonic() - shelf.asked < self._sizes.idle_s:
+                asyncio.get_running_loop().call_later(self._sizes.pause_s, self._fill, shelf)
             return
         finally:
             shelf.coming -= 1

@@ -201,9 +201,14 @@ class SandboxRuntime:
             return self._thread
 
     def _wait(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        _ = self.settings
         try:
-            return self._running().run(work, timeout)
+            _ = self.settings
+            thread = self._running()
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return thread.run(work, timeout)
         except TimeoutError:
             raise SandboxUnavailable(f"the sandbox server did not answer within {timeout:g} s") from None
 

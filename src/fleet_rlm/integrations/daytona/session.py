@@ -76,6 +76,7 @@ class Session:
         self._live: set[int] = set()  # the calls that run now
         self._interrupt: str | None = None
         self._gone: str | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     async def open(
         self, terminal: Callable[[], Transport], contexts_root: str, marks: Mapping[str, tuple[str, str]]
@@ -142,7 +143,7 @@ class Session:
     def close_soon(self) -> None:
         """Any thread: disconnect in the background."""
         if self._channel is not None and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._channel.close(), self._loop)
+            self._loop.call_soon_threadsafe(self._begin_close, self._channel)
 
     def _send(self, channel: int, payload: bytes, urgent: bool = False) -> None:
         assert self._channel is not None
@@ -160,6 +161,9 @@ class Session:
             self.end(reason)
 
     # -- on the loop -------------------------------------------------------------------------------------------
+
+    def _begin_close(self, channel: Channel) -> None:
+        self._closing = asyncio.ensure_future(channel.close())
 
     def _on_message(self, channel: int, payload: bytes) -> None:
         if channel in STREAMS:

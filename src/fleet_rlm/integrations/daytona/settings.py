@@ -18,7 +18,8 @@ class PoolSizes:
     They are made when no sandbox has been asked for, started or ended for `quiet_s` seconds. `ready`: so many of the
     bare ones while nobody uses a sandbox. `burst`: so many at most, made then too, are kept for `habit_s` seconds after
     as many were asked for at once. All kinds together stay within the larger of the two. What nobody takes for `idle_s`
-    is given up. One that has done its work is deleted `retire_s` seconds later while others are in use (up to `burst`
+    is given up. One that could not be made is tried again after `pause_s`, as long as somebody asked within `idle_s`.
+    One that has done its work is deleted `retire_s` seconds later while others are in use (up to `burst`
     of them wait for that).
     """
 
@@ -30,6 +31,7 @@ class PoolSizes:
     habit_s: float = 120.0
     idle_s: float = 300.0
     retire_s: float = 0.0
+    pause_s: float = 15.0
 
 
 CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than most cells
