@@ -177,6 +177,8 @@ class Spares:
         self._filling = asyncio.get_running_loop().create_task(self._begin_missing())
 
     async def _begin_missing(self) -> None:
+        if not self._waiting:
+            self._mounts.changed()  # those that are begun now know of it
         try:
             while len(self._waiting) < self._size:
                 process = self._fork(self._drop)
