@@ -40,7 +40,7 @@ CLOUD_POOL = PoolSizes(bare=1, mounted=2)  # there a start takes longer than mos
 # `burst`: as many as a turn may have, unless its limits say otherwise.
 LOCAL_POOL = PoolSizes(bare=1, quiet_s=0.3, ready=32, burst=64, retire_s=1.0)
 IDLE_SANDBOX_BYTES = 10_000_000  # docs/performance.md
-IDLE_SANDBOX_PROCESSES = 2
+IDLE_SANDBOX_PROCESSES = 3
 MOST_SPARES, SPARE_BYTES = 64, 4 << 20  # page tables and the kernel's own memory included
 READY_SHARE, BURST_SHARE = 64, 32  # what waits takes these parts of the memory, and of the processes, at most
 
