@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -115,6 +115,21 @@ class TestPool:
         finally:
             pooled.close()
         assert wait_for(lambda: self.idle(runtime) == [])
+
+    @pytest.mark.parametrize("provider", ["local", "daytona"])
+    def test_only_on_this_machine_some_are_made_before_anybody_asks(
+        self, runtime: SandboxRuntime, provider: Literal["local", "daytona"]
+    ) -> None:
+        pooled = SandboxRuntime(replace(runtime.settings, provider=provider, pool=PoolSizes(bare=1)))
+        try:
+            pooled.make_ahead()
+            if provider == "local":
+                assert wait_for(lambda: pooled.idle == 1)
+            else:
+                time.sleep(1.0)
+                assert pooled.idle == 0 and self.idle(pooled) == []
+        finally:
+            pooled.close()
 
     def test_python_has_started_in_what_waits(self, runtime: SandboxRuntime) -> None:
         pooled = SandboxRuntime(replace(runtime.settings, pool=PoolSizes(bare=1, quiet_s=0.1)))

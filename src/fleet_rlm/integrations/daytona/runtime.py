@@ -120,8 +120,10 @@ class SandboxRuntime:
         return 0 if self._pool is None else self._pool.idle
 
     def make_ahead(self) -> None:
-        """Let the pool begin, before anybody asks: of sandboxes without mounts it knows by itself."""
-        self.loop.call_soon_threadsafe(self._begin_pool)
+        """Let the pool begin before anybody asks: with sandboxes without mounts, and only on this machine. In the cloud
+        what nobody may ever use costs money."""
+        if self.provider == "local":
+            self.loop.call_soon_threadsafe(self._begin_pool)
 
     def create(self, spec: SandboxSpec) -> SandboxHandle:
         """A started sandbox. SandboxUnavailable when there is none to be had."""

@@ -1,7 +1,8 @@
 """Where the warm process's objects lie in memory: side by side, on huge pages.
 
 A fork copies the page tables of what it shares, and its end takes every page out of them again. On huge pages, and
-in one piece rather than between the files of loaded libraries, both cost a quarter less, for each process of a jail.
+in one piece rather than between the files of loaded libraries, both cost up to a quarter less, for each process of a
+jail.
 """
 
 # Kernel-level code: files of /proc and /sys.
@@ -38,20 +39,17 @@ def reserve(count: int) -> list[bytes]:
     return kept
 
 
-def collapse() -> int:
-    """Put this process's own memory on huge pages, as far as its kernel does so; how many there are now."""
+def collapse() -> None:
+    """Put this process's own memory on huge pages, as far as its kernel does so."""
     try:
         with open("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", encoding="ascii") as file:
             size = int(file.read())
     except OSError:
-        return 0
-    done = 0
+        return
     for first, end in _own_memory():
         for address in range(-(-first // size) * size, end // size * size, size):
             with contextlib.suppress(OSError):  # nothing there yet, or no huge page to be had
                 kernel.syscall("madvise", address, size, _COLLAPSE)
-                done += 1
-    return done
 
 
 def _fill_gaps() -> list[mmap.mmap]:

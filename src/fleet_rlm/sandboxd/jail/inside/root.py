@@ -18,7 +18,7 @@ _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr"
 
 def begin(system: System, tmp_mb: int) -> None:
     """Build what all jails have, on the stage. Runs as the first process of the new namespaces; `finish` may come
-    much later: until then this process goes on with the host's mounts as they come and go, and keeps none busy."""
+    much later: until then this process follows the mounts of a host that shares them, and keeps none busy."""
     kernel.mount("", "/", kernel.MS_REC | kernel.MS_SLAVE)
     trees = {target: kernel.clone_tree(source, _READ_ONLY) for source, target in system.binds.items()}
     devices = {name: kernel.clone_tree(f"/dev/{name}", kernel.ATTR_NOSUID) for name in DEVICES}
