@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet_rlm.integrations.database import Database, JournalStore, Sessions
+from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.execution.journal import Journal
 
 
@@ -14,7 +15,8 @@ class Store:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.database = Database(home)
-        self.journal = Journal(JournalStore(self.database))
+        self.blobs = BlobStore(home)
+        self.journal = Journal(JournalStore(self.database), settle=self.blobs.settle)
         self.sessions = Sessions(self.database)
 
     def close(self) -> None:

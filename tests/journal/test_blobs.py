@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet_rlm.errors import InvalidInput, NotFound
-from fleet_rlm.runtime.content.blobs import BlobStore
+from fleet_rlm.runtime.content.blobs import MAX_WAITING_BYTES, BlobStore
 
 
 def test_bytes_come_back_whole_and_in_parts(tmp_path: Path) -> None:
@@ -34,6 +34,29 @@ def test_short_text_stays_in_the_event(tmp_path: Path) -> None:
     assert len(long.head) == 4096 and long.bytes == 10_000 and long.ref is not None
     assert store.text(long) == "é" * 5_000 and store.text(short) == "é" * 10
     assert store.text(store.put_text("\ud800" * 5_000)) == "?" * 5_000
+
+
+def test_a_text_is_written_when_it_is_settled_or_looked_for(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    long = "é" * 5_000
+    first, second = store.put_text(long), store.put_text(long)
+    assert first == second and first.ref is not None
+    assert store.read(first.ref, 4, 4) == "éé".encode() == store.read(first.ref, 9_996)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert store.path(first.ref).stat().st_size == store.size(first.ref) == 10_000
+    other = store.put_text("x" * 5_000)
+    store.settle()
+    assert BlobStore(tmp_path).text(other) == "x" * 5_000
+
+
+def test_no_more_waits_in_memory_than_a_bound(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    texts = [store.put_text(f"{n}" + "x" * (MAX_WAITING_BYTES // 2)) for n in range(3)]
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+    store.settle()
+    assert [BlobStore(tmp_path).text(text)[:2] for text in texts] == ["0x", "1x", "2x"]
+    assert store.put_text("y" * (MAX_WAITING_BYTES // 2)).ref is not None
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import sqlalchemy
 from opened import Store
 
 from fleet_rlm.errors import Conflict, InternalError, NotFound, StorageError
+from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Draft, Event
 from fleet_rlm.runtime.execution.ids import new_id
@@ -189,6 +190,43 @@ def test_a_database_that_refuses_keeps_the_order_and_tells_who_waits(store: Stor
     read = store.journal.read(sid)
     assert [(e.seq, getattr(e.data, "text", None)) for e in read] == [(1, None), (2, "1"), (3, "2"), (4, "3")]
     assert not store.journal.failing
+
+
+def cell(code: ev.Text) -> Draft:
+    return Draft(ev.CellStarted(id="c", code=code), turn="trn_1")
+
+
+def test_what_a_committed_event_names_is_on_the_disk(store: Store) -> None:
+    """No sooner than that, so that no run waits for the disk; and whoever sees the event can read the whole."""
+    sid = store.sessions.create("s").sid
+    found: list[str] = []
+
+    def hear(events: Sequence[Event]) -> None:
+        another_process = BlobStore(store.home)
+        texts = [event.data.code for event in events if isinstance(event.data, ev.CellStarted)]
+        found.extend(another_process.text(text)[:2] for text in texts)
+
+    store.journal.listen(sid, hear)
+    texts = [store.blobs.put_text(f"{n:02}" + "x" * 9_000) for n in range(20)]
+    assert [store.blobs.text(text)[:2] for text in texts] == [f"{n:02}" for n in range(20)]
+    assert not list((store.home / "blobs").rglob("*"))
+    store.journal.append(sid, [cell(text) for text in texts], durable=True)
+    assert found == [f"{n:02}" for n in range(20)]
+
+
+def test_an_event_whose_text_the_disk_refuses_waits_for_it(store: Store) -> None:
+    sid = store.sessions.create("s").sid
+    text = store.blobs.put_text("x" * 9_000)
+    assert text.ref is not None
+    in_the_way = store.home / "blobs" / text.ref.removeprefix("blob_")[:2]
+    in_the_way.write_bytes(b"")  # as a full disk would: the file cannot be made until it is gone
+    with pytest.raises(StorageError):
+        store.journal.append(sid, [cell(text)], durable=True)
+    assert len(store.journal.read(sid)) == 1 and store.journal.failing
+    in_the_way.unlink()
+    store.journal.flush()
+    assert len(store.journal.read(sid)) == 2
+    assert BlobStore(store.home).text(text) == "x" * 9_000
 
 
 def test_an_impossible_batch_harms_only_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -96,9 +96,9 @@ class Workspace:
         self.present = True
         """Whether somebody is there to answer the questions of turns; a request may say otherwise for its own."""
         self._database = Database(settings.home)
-        self.journal = Journal(JournalStore(self._database))
-        self.sessions = Sessions(self._database)
         self.blobs = BlobStore(settings.home)
+        self.journal = Journal(JournalStore(self._database), settle=self.blobs.settle)
+        self.sessions = Sessions(self._database)
         self.contexts = ContextStore(settings.home)
         self._executor = TurnExecutor()
         self._control = TurnControl(self._executor, self.journal, self.sessions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -90,14 +90,16 @@ class JournalStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def commit(self, batches: Sequence[Batch], *, synced: bool) -> list[Outcome]:
-        """Write the batches in one transaction.
+    async def commit(
+        self, batches: Sequence[Batch], *, synced: bool, before: Callable[[], None] | None = None
+    ) -> list[Outcome]:
+        """Write the batches in one transaction; see Database.commit.
 
         Errors: StorageError for what may work later (full, locked, busy); any other exception for what never will.
         """
         try:
             return await self.database.commit(
-                lambda connection: [self._write(connection, batch) for batch in batches], synced=synced
+                lambda connection: [self._write(connection, batch) for batch in batches], synced=synced, before=before
             )
         except (OperationalError, SQLAlchemyTimeout, sqlite3.OperationalError, OSError) as error:
             raise storage_error(error) from error

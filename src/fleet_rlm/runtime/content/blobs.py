@@ -1,4 +1,8 @@
-"""Large values of events, stored once by content: `<home>/blobs/ab/<sha256>`, files 0600, folders 0700."""
+"""Large values of events, stored once by content: `<home>/blobs/ab/<sha256>`, files 0600, folders 0700.
+
+A text of an event is written when the event is: a file and its sync take a millisecond, for which no run waits. The
+journal calls `settle` before each commit, so that no committed event names a blob that is not on the disk.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,15 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from pathlib import Path
 
 from fleet_rlm.errors import InvalidInput, NotFound, StorageError
 from fleet_rlm.runtime.execution.events import HEAD_CHARS, Text
 
 PREFIX = "blob_"
+MAX_WAITING_BYTES = 64 << 20
+"""What may wait in memory for the next commit; beyond it, whoever brings a text writes it."""
 _REF = re.compile(r"blob_[0-9a-f]{64}")
 
 
@@ -21,27 +28,35 @@ class BlobStore:
     def __init__(self, home: Path) -> None:
         self._root = home / "blobs"
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, bytes] = {}  # by reference
+        self._waiting_bytes = 0
 
     def put(self, data: bytes) -> str:
         """Store and return "blob_<sha256>"; the bytes are on the disk when it returns. Errors: StorageError."""
-        digest = hashlib.sha256(data).hexdigest()
-        target = self._root / digest[:2] / digest
-        try:
-            if not target.exists():
-                _write(target, data)
-        except OSError as error:
-            raise StorageError(f"cannot write a blob of {len(data)} bytes: {error.strerror or error}") from error
-        return PREFIX + digest
+        ref = _ref(data)
+        self._store(ref, data)
+        return ref
+
+    def settle(self) -> None:
+        """Write the texts that wait. Errors: StorageError; what is not written goes on waiting."""
+        with self._lock:
+            waiting = list(self._waiting.items())
+        for ref, data in waiting:
+            self._store(ref, data)
+            with self._lock:
+                if self._waiting.pop(ref, None) is not None:
+                    self._waiting_bytes -= len(data)
 
     def put_text(self, text: str, head_chars: int = HEAD_CHARS) -> Text:
-        """The text as an event holds it; the whole is stored only when it is longer than the head.
+        """The text as an event holds it; the whole is stored only when it is longer than the head, by `settle`.
 
         Lone surrogates, which UTF-8 cannot hold, become question marks.
         """
         data = text.encode("utf-8", "replace")
         if len(text) <= head_chars:
             return Text(head=data.decode(), bytes=len(data))
-        return Text(head=data.decode()[:head_chars], bytes=len(data), ref=self.put(data))
+        return Text(head=data.decode()[:head_chars], bytes=len(data), ref=self._put_later(data))
 
     def text(self, text: Text) -> str:
         """The whole of a text value. Errors: NotFound when its blob is gone."""
@@ -51,6 +66,9 @@ class BlobStore:
         """Bytes from `offset`, at most `limit`. Errors: NotFound; InvalidInput for a negative range."""
         if offset < 0 or (limit is not None and limit < 0):
             raise InvalidInput("offset and limit of a blob must not be negative")
+        waiting = self._waiting.get(ref)
+        if waiting is not None:
+            return waiting[offset:] if limit is None else waiting[offset : offset + limit]
         with self.path(ref).open("rb") as file:
             file.seek(offset)
             return file.read(-1 if limit is None else limit)
@@ -62,11 +80,40 @@ class BlobStore:
     def path(self, ref: str) -> Path:
         """The file. Errors: NotFound for an unknown or malformed reference."""
         if _REF.fullmatch(ref):
-            digest = ref.removeprefix(PREFIX)
-            path = self._root / digest[:2] / digest
+            waiting = self._waiting.get(ref)
+            if waiting is not None:
+                self._store(ref, waiting)
+            path = self._file(ref)
             if path.is_file():
                 return path
         raise NotFound(f"no blob {ref[:80]!r}")
+
+    def _put_later(self, data: bytes) -> str:
+        ref = _ref(data)
+        with self._lock:
+            room = self._waiting_bytes + len(data) <= MAX_WAITING_BYTES
+            if room and ref not in self._waiting:
+                self._waiting[ref] = data
+                self._waiting_bytes += len(data)
+        if not room:
+            self._store(ref, data)
+        return ref
+
+    def _store(self, ref: str, data: bytes) -> None:
+        target = self._file(ref)
+        try:
+            if not target.exists():
+                _write(target, data)
+        except OSError as error:
+            raise StorageError(f"cannot write a blob of {len(data)} bytes: {error.strerror or error}") from error
+
+    def _file(self, ref: str) -> Path:
+        digest = ref.removeprefix(PREFIX)
+        return self._root / digest[:2] / digest
+
+
+def _ref(data: bytes) -> str:
+    return PREFIX + hashlib.sha256(data).hexdigest()
 
 
 def _write(target: Path, data: bytes) -> None:

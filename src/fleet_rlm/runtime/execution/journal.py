@@ -86,9 +86,11 @@ class _Entry:
 class Journal:
     """The one door to the events of all sessions in a data folder."""
 
-    def __init__(self, store: JournalStore) -> None:
-        """Start the writer. `close` stops it."""
+    def __init__(self, store: JournalStore, *, settle: Callable[[], None] | None = None) -> None:
+        """Start the writer. `close` stops it. `settle` brings to the disk what the events to be committed name; a
+        StorageError of it is one of the commit."""
         self._store = store
+        self._settle = settle
         self._database = store.database
         self._logs: dict[str, _Log] = {}
         self._logs_lock = threading.Lock()
@@ -258,7 +260,7 @@ class Journal:
         attempt, since = 0, asyncio.get_running_loop().time()
         while True:
             try:
-                outcomes = await self._store.commit(batches, synced=synced)
+                outcomes = await self._store.commit(batches, synced=synced, before=self._settle)
             except StorageError as refused:
                 if not self._failing:
                     log.error("journal: %s; trying again", refused)
@@ -279,7 +281,7 @@ class Journal:
 
     async def _alone(self, batch: Batch, synced: bool) -> Outcome:
         try:
-            return (await self._store.commit([batch], synced=synced))[0]
+            return (await self._store.commit([batch], synced=synced, before=self._settle))[0]
         except Exception:  # supervisor, see _insist
             log.exception("journal: events of session %s cannot be written", batch.sid)
             return Outcome.REFUSED
