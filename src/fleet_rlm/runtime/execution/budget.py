@@ -81,6 +81,7 @@ class TreeBudget:
         self._largest_micro: int | None = None
         self._children = 0
         self._warned: set[tuple[Unit, float]] = set()
+        self._marks = self._marks_ahead()
         self._exhausted: dict[Unit, None] = {}
         self._told: set[Unit] = set()
         self._timer: threading.Timer | None = None
@@ -251,6 +252,7 @@ class TreeBudget:
             changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}
             self._told -= changed
             self._warned = {(unit, mark) for unit, mark in self._warned if self._used(unit) >= mark}
+            self._marks = self._marks_ahead()
             self._set_timer()
             self._changed.notify_all()
 
@@ -354,6 +356,8 @@ class TreeBudget:
 
     def _chosen(self, lease: Lease, sizes: Sequence[Size]) -> Size:
         """The first size that leaves room for others, or the last (caller holds the lock)."""
+        if len(sizes) == 1:
+            return sizes[0]
         tokens = _least(each.left_tokens for each in lease.account.line())
         micro = _least(each.left_micro for each in lease.account.line())
         for size in sizes[:-1]:
@@ -364,6 +368,9 @@ class TreeBudget:
 
     def _await_price(self, with_it: int, stop: Future[TreeStopped] | None) -> None:
         """With a cost limit and no cost seen yet, one request at a time goes ahead (caller holds the lock)."""
+
+        if self.limits.cost_usd is None:
+            return
 
         def free() -> bool:
             alone = self.limits.cost_usd is None or self._all.in_flight <= with_it
@@ -456,25 +463,35 @@ class TreeBudget:
 
     def _used(self, unit: Unit) -> float:
         """The part of a limit that is used; 0 where there is none (caller holds the lock)."""
-        lim, used = self.limits, self._all.spent
-        pairs: dict[Unit, tuple[float, float | None]] = {
-            "calls": (used.calls, lim.calls),
-            "tokens": (used.tokens, lim.tokens),
-            "cost": (used.micro_usd / 1e6, lim.cost_usd),
-            "wall": (self._elapsed(), lim.wall_s),
-            "children": (self._children, lim.children),
-        }
-        amount, limit = pairs[unit]
-        return amount / limit if limit else 0.0
+        limit = getattr(self.limits, LIMIT_NAMES[unit])
+        return self._amount(unit) / limit if limit else 0.0
+
+    def _amount(self, unit: Unit) -> float:
+        if unit == "calls":
+            return self._all.spent.calls
+        if unit == "tokens":
+            return self._all.spent.tokens
+        if unit == "cost":
+            return self._all.spent.micro_usd / 1e6
+        return self._children if unit == "children" else self._elapsed()
+
+    def _marks_ahead(self) -> list[tuple[Unit, float, float]]:
+        """The warnings that are still to come: unit, mark and limit. They are looked at with every call."""
+        limits: dict[Unit, float | None] = {unit: getattr(self.limits, name) for unit, name in LIMIT_NAMES.items()}
+        return [
+            (unit, mark, limit)
+            for unit, limit in limits.items()
+            for mark in WARN_AT
+            if limit and (unit, mark) not in self._warned
+        ]
 
     def _new_warnings(self) -> list[tuple[Unit, float]]:
         new: list[tuple[Unit, float]] = [
-            (unit, mark)
-            for unit in LIMIT_NAMES
-            for mark in WARN_AT
-            if (unit, mark) not in self._warned and self._used(unit) >= mark
+            (unit, mark) for unit, mark, limit in self._marks if self._amount(unit) / limit >= mark
         ]
-        self._warned.update(new)
+        if new:
+            self._warned.update(new)
+            self._marks = self._marks_ahead()
         return new
 
     def _warn(self, warnings: list[tuple[Unit, float]]) -> None:

@@ -62,13 +62,15 @@ class RunScope:
     model_ms: float = 0.0
     sandbox_ms: float = 0.0
     contexts: frozenset[str] = field(default_factory=frozenset[str])
+    line: tuple[str, ...] = field(init=False)
     stop: Stop = field(init=False)
     places: Places = field(init=False)
     _open: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
-        """The run ends with what is above it: its parent, or the whole tree."""
+        """The run ends with what is above it: its parent, or the whole tree. `line`: the runs from the root to it."""
+        self.line = (*(self.parent.line if self.parent is not None else ()), self.id)
         self.stop = Stop(self.parent.stop if self.parent is not None else self.lease.tree.stopped)
         self.places = Places(self.path)
 

@@ -9,11 +9,10 @@ A run that waits for its children or for a retry holds no place.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from contextvars import copy_context
 from typing import Any, TypeVar
 
+from fleet_rlm.runtime.execution.batch import Batch, LetGo
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.flights import Flights
 from fleet_rlm.runtime.execution.observer import RunScope
@@ -59,7 +58,7 @@ class Scheduler:
 
         `drives`: it is the next step of a run, and not one sub-call among many.
         """
-        place = Place(self._turn, urgency(scope, drives=drives), path_of(scope))
+        place = Place(self._turn, urgency(scope, drives=drives), scope.line)
         throttle.enter(place)
         try:
             if not place.granted.done():
@@ -74,20 +73,18 @@ class Scheduler:
         """A context manager that holds one of the tree's places for live sandboxes for a run. Errors: TreeStopped."""
         return self.sandboxes.held(self._tree.level(scope.depth), scope.stop)
 
-    def map(self, work: Callable[[T], R], items: Iterable[T], *, width: int | None = None) -> list[R]:
+    def map(
+        self, work: Callable[[T, LetGo | None], R], items: Iterable[T], *, scope: RunScope, width: int | None = None
+    ) -> list[R]:
         """`work` over all items side by side, results in order, each in a copy of the caller's context.
 
-        `width` bounds the threads; None: as wide as calls may be. Errors: the first error in order of the items,
-        raised after all have ended. TreeStopped wins over others.
+        `width` bounds the threads; None: as wide as calls may be. Errors: TreeStopped when `scope` is stopped;
+        else the first error in order of the items, raised after all have ended.
         """
         todo: Sequence[T] = list(items)
         if len(todo) <= 1:
-            return [work(item) for item in todo]
-        most = min(width or self.call_width, len(todo))
-        with ThreadPoolExecutor(max_workers=most, thread_name_prefix="fleet-batch") as pool:
-            futures = [pool.submit(copy_context().run, work, item) for item in todo]
-        self._tree.check()
-        return [future.result() for future in futures]
+            return [work(item, None) for item in todo]
+        return Batch(work, todo, scope.stop).run(min(width or self.call_width, len(todo)))
 
 
 def urgency(scope: RunScope, *, drives: bool) -> int:
@@ -95,13 +92,3 @@ def urgency(scope: RunScope, *, drives: bool) -> int:
     if scope.final or (drives and scope.parent is None):
         return 0
     return 1 if drives else 2
-
-
-def path_of(scope: RunScope) -> tuple[str, ...]:
-    """The runs from the root down to this one."""
-    ids: list[str] = []
-    here: RunScope | None = scope
-    while here is not None:
-        ids.append(here.id)
-        here = here.parent
-    return tuple(reversed(ids))

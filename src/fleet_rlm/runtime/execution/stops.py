@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from fleet_rlm.errors import TreeStopped
@@ -22,6 +24,8 @@ class Stop:
         self._reason: TreeStopped | None = None
         self._above = above
         self._below: set[Stop] = set()
+        self._told: set[Callable[[], None]] = set()
+        self._racing: set[SimpleQueue[None]] = set()
         self._lock = threading.Lock()
         if isinstance(above, Stop):
             above._adopt(self)
@@ -43,9 +47,39 @@ class Stop:
             reason = self.future.result()
             raise TreeStopped(reason.reason, reason.limit)
 
+    def watch(self, told: Callable[[], None]) -> None:
+        """Have `told` called in the thread that stops, before anybody who waits hears of the stop.
+
+        At once when it is stopped already. It must be quick and must not raise.
+        """
+        with self._lock:
+            if self._reason is None:
+                self._told.add(told)
+                return
+        told()
+
+    def unwatch(self, told: Callable[[], None]) -> bool:
+        """Take that back; False when it was told, or is being told now."""
+        with self._lock:
+            mine = told in self._told
+            self._told.discard(told)
+        return mine
+
     def race(self, result: Future[Any], timeout: float | None = None) -> bool:
         """Wait for `result` or the stop, whichever comes first; False when neither came in `timeout` seconds."""
-        return bool(wait((result, self.future), timeout, return_when=FIRST_COMPLETED).done)
+        box: SimpleQueue[None] = SimpleQueue()
+        with self._lock:
+            self._racing.add(box)
+        try:
+            if not self.future.done():
+                result.add_done_callback(lambda _: box.put(None))
+                box.get(timeout=timeout)
+            return True
+        except Empty:
+            return False
+        finally:
+            with self._lock:
+                self._racing.discard(box)
 
     def leave(self) -> None:
         """Its run has ended: what is above need not tell it any more. Idempotent."""
@@ -58,10 +92,17 @@ class Stop:
             if self._reason is not None:
                 return False
             self._reason, self.own = reason, own
-            below = list(self._below)
+            below, told = list(self._below), list(self._told)
+            self._told.clear()
         for each in below:  # children first
             each._set(reason, own=False)
+        for tell in told:
+            tell()
         self.future.set_result(reason)
+        with self._lock:
+            racing = list(self._racing)
+        for box in racing:
+            box.put(None)
         return True
 
     def _adopt(self, other: Stop) -> None:

@@ -94,9 +94,13 @@ class Throttle:
     def enter(self, place: Place) -> None:
         """Take a place or wait for one: `place.granted` tells."""
         with self._lock:
-            self.used_at = self._clock()
-            self._queue.push(place)
-            self._admit()
+            self.used_at = now = self._clock()
+            if not self._queue.waiting and self.in_flight < self.width and now >= self._paused_until:
+                self._queue.started(place)
+                self._grant(place, now)
+            else:
+                self._queue.push(place)
+                self._admit()
 
     def give_up(self, place: Place) -> None:
         """Wait no longer; a place that was granted in the meantime is given back."""
@@ -130,6 +134,8 @@ class Throttle:
         self._queue.ended(place)
 
     def _admit(self) -> None:
+        if not self._queue.waiting:
+            return
         now = self._clock()
         if now < self._paused_until:
             self._wake_later(self._paused_until - now)
@@ -138,10 +144,13 @@ class Throttle:
             place = self._queue.pop()
             if place is None:
                 return
-            self.in_flight += 1
-            self._peak = max(self._peak, self.in_flight)
-            place.round, place.at = self._round, now
-            place.granted.set_result(None)
+            self._grant(place, now)
+
+    def _grant(self, place: Place, now: float) -> None:
+        self.in_flight += 1
+        self._peak = max(self._peak, self.in_flight)
+        place.round, place.at = self._round, now
+        place.granted.set_result(None)
 
     def _wake_later(self, seconds: float) -> None:
         if self._timer is not None or not self._queue.waiting:

@@ -21,6 +21,7 @@ import dspy
 
 from fleet_rlm.errors import FleetError, ModelError
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
 from fleet_rlm.runtime.execution.flights import Flight, may_share
 from fleet_rlm.runtime.execution.ids import new_id
@@ -119,56 +120,89 @@ class MeteredLM(dspy.BaseLM):
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
-        SCOPE.get().stop.check()
+        return self._ask(prompt, messages, kwargs, None)
+
+    def in_batch(self, prompt: str, let_go: LetGo | None) -> Any:
+        """A request of a batch (batch.py), with the same errors. It may be made in the thread that asks, which `let_go`
+        frees when the run is stopped."""
+        return self._ask(prompt, None, {}, let_go)
+
+    def _ask(self, prompt: Any, messages: Any, kwargs: dict[str, Any], let_go: LetGo | None) -> Any:
+        scope = SCOPE.get()
+        scope.stop.check()
         kwargs.pop("cache", None)  # a call may ask for it too, also from code in a sandbox
         request = request_hash(str(self.model), prompt, messages, kwargs)
         text = prompt_text(prompt, messages)
         if self._replay is not None:
-            known = self._replay.answer(SCOPE.get(), Asked(request, self._role, self.name, text, prompt, messages))
+            known = self._replay.answer(scope, Asked(request, self._role, self.name, text, prompt, messages))
             if isinstance(known, Answered):
                 return known.outputs
             if known.edited:
                 text = prompt_text(known.prompt, known.messages)
-                edited = Request(new_id("cal"), SCOPE.get(), text, request, known.prompt, known.messages, kwargs)
-                return self._alone(edited)  # nobody else asks this
-        asked = Request(new_id("cal"), SCOPE.get(), text, request, prompt, messages, kwargs)
-        if asked.scope.streams or not may_share(kwargs, self.kwargs):
-            return self._alone(asked)
-        flights = self._scheduler.flights
+                edited = Request(new_id("cal"), scope, text, request, known.prompt, known.messages, kwargs)
+                return self._make(edited)  # nobody else asks this
+        asked = Request(new_id("cal"), scope, text, request, prompt, messages, kwargs)
+        if let_go is not None:
+            asked.abandon = lambda: self._abandon(asked, let_go)
+        if scope.streams or not may_share(kwargs, self.kwargs):
+            return self._make(asked)
         while True:
-            flight = flights.board((self._endpoint, self._defaults, request), asked.id)
+            flight = self._scheduler.flights.board((self._endpoint, self._defaults, request), asked.id)
             if flight.call == asked.id:
-                return self._lead(asked, flight)
+                asked.flight = flight
+                return self._make(asked)
             if self._landed(asked, flight):
                 return self._joined(asked, flight)
 
-    def _alone(self, asked: Request) -> Any:
+    def _make(self, asked: Request) -> Any:
+        """Reserve, send, and tell how it ended, for all that ask the same meanwhile."""
         try:
-            reservations = self._reserve(asked.scope, asked.text, asked.kwargs)
+            asked.reservations = self._reserve(asked.scope, asked.text, asked.kwargs)
+            self._bound(asked)
+            outputs = self._tried(asked)
+            self._check_whole(asked)
+        except Exception as exc:  # named as what it is, and raised again
+            known = as_overflow(exc)
+            error = known if isinstance(known, Exception) else exc
+            self._end(asked, "failed", error=error)
+            if error is exc:
+                raise
+            raise error from exc
         except BaseException:
-            if asked.told:  # it had begun as one that waits for another's answer
-                self._tell_finished(asked, "cancelled", Cost(micro_usd=0))
+            if not asked.left:
+                self._end(asked, "cancelled")
             raise
-        try:
-            self._bounded(asked, reservations)
-            return self._observed(asked, reservations)
-        finally:
-            for reservation in reservations:
-                reservation.refund()  # nothing to do for those that were settled
-            self._observer.budget(self._tree)
-
-    def _lead(self, asked: Request, flight: Flight) -> Any:
-        """Make the call for all that ask the same meanwhile."""
-        try:
-            outputs = self._alone(asked)
-        except Exception as error:
-            self._scheduler.flights.land(flight, error=error)
-            raise
-        except BaseException:
-            self._scheduler.flights.call_off(flight)
-            raise
-        self._scheduler.flights.land(flight, outputs)
+        self._end(asked, "ok", outputs=outputs)
         return outputs
+
+    def _abandon(self, asked: Request, let_go: LetGo) -> None:
+        """The run is stopped while an engine holds the thread of this call: its end is told here, by who stops it."""
+        asked.left = True
+        self._leave(asked, "abandoned")
+        self._end(asked, "cancelled")
+        let_go()
+
+    def _end(
+        self, asked: Request, status: ev.CallStatus, *, outputs: Any = None, error: Exception | None = None
+    ) -> None:
+        """Everything that is taken for a call is given back, and its end told. Once for each call."""
+        if asked.told and asked.reservations:
+            asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
+            cost = cost_of(asked.entries, self._price, sent_in_vain=status == "failed")
+            self._settle(asked.reservations, cost)
+            self._tell_finished(asked, status, cost, outputs=outputs, error=error)
+        elif asked.told:  # it had begun as one that waits for another's answer
+            self._tell_finished(asked, "cancelled", Cost(micro_usd=0))
+        for reservation in asked.reservations:
+            reservation.refund()  # nothing to do for those that were settled
+        if asked.reservations:
+            self._observer.budget(self._tree)
+        if asked.flight is None:
+            return
+        if status == "cancelled":
+            self._scheduler.flights.call_off(asked.flight)
+        else:
+            self._scheduler.flights.land(asked.flight, outputs, error)
 
     def _landed(self, asked: Request, flight: Flight) -> bool:
         """Wait for the other's answer; False when it was called off. Errors: TreeStopped."""
@@ -210,33 +244,11 @@ class MeteredLM(dspy.BaseLM):
             raise
         return taken
 
-    def _bounded(self, asked: Request, reservations: list[Reservation]) -> None:
+    def _bound(self, asked: Request) -> None:
         """Where tokens or money are limited, an answer that nothing bounds is bounded by what was reserved for it."""
-        answer = min((one.size.answer for one in reservations if one.size.answer), default=None)
+        answer = min((one.size.answer for one in asked.reservations if one.size.answer), default=None)
         if answer is not None and any(each.limits.bounds_answers for each in asked.scope.lease.account.line()):
             asked.sent = asked.kwargs | {"max_tokens": answer}
-
-    def _observed(self, asked: Request, reservations: list[Reservation]) -> Any:
-        status: ev.CallStatus = "cancelled"
-        error: Exception | None = None
-        outputs: Any = None
-        try:
-            outputs = self._tried(asked, reservations)
-            self._check_whole(asked)
-            status = "ok"
-            return outputs
-        except Exception as exc:  # named as what it is, and raised again
-            known = as_overflow(exc)
-            status, error = "failed", known if isinstance(known, Exception) else exc
-            if known is exc:
-                raise
-            raise known from exc
-        finally:
-            if asked.told:
-                asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
-                cost = cost_of(asked.entries, self._price, sent_in_vain=status == "failed")
-                self._settle(reservations, cost)
-                self._tell_finished(asked, status, cost, outputs=outputs, error=error)
 
     def _check_whole(self, asked: Request) -> None:
         """Errors: dspy.ContextWindowExceededError when the server dropped a part of the prompt and said nothing."""
@@ -247,7 +259,7 @@ class MeteredLM(dspy.BaseLM):
             message = f"the server cut the prompt of {len(asked.text):,} characters to {read:,} tokens without a word"
             raise dspy.ContextWindowExceededError(model=self.name, message=message)
 
-    def _tried(self, asked: Request, reservations: list[Reservation]) -> Any:
+    def _tried(self, asked: Request) -> Any:
         """Send it, and again where that is worth it. Between two tries it holds no place."""
         throttle = self._scheduler.throttle(self._endpoint, self._owner)
         while True:
@@ -256,7 +268,7 @@ class MeteredLM(dspy.BaseLM):
                 return self._sent(asked, throttle)
             except Exception as error:  # supervisor of a try: raised unless it is worth another
                 again_in = self._patience(asked, error)
-                if again_in is None or not all(reservation.again() for reservation in reservations):
+                if again_in is None or not all(reservation.again() for reservation in asked.reservations):
                     raise
             waited = time.perf_counter()
             wait((asked.scope.stop.future,), again_in)
@@ -273,7 +285,7 @@ class MeteredLM(dspy.BaseLM):
     def _sent(self, asked: Request, throttle: Throttle) -> Any:
         """One request, in its place at the provider."""
         arrived = time.perf_counter()
-        place = self._scheduler.enter(throttle, asked.scope, drives=asked.drives)
+        asked.place = self._scheduler.enter(throttle, asked.scope, drives=asked.drives)
         asked.queued_s += time.perf_counter() - arrived
         verdict: Verdict = "abandoned"
         pause: float | None = None
@@ -286,9 +298,17 @@ class MeteredLM(dspy.BaseLM):
             verdict, pause = verdict_of(error), retry_after(error)
             raise
         finally:
-            used = cost_of(asked.entries, self._price, sent_in_vain=False) if verdict == "ok" else Cost()
-            tokens = used.prompt_tokens, used.completion_tokens
-            throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
+            self._leave(asked, verdict, pause)
+
+    def _leave(self, asked: Request, verdict: Verdict, pause: float | None = None) -> None:
+        """Free its place, if it has one still."""
+        place, asked.place = asked.place, None
+        if place is None:
+            return
+        used = cost_of(asked.entries, self._price, sent_in_vain=False) if verdict == "ok" else Cost()
+        tokens = used.prompt_tokens, used.completion_tokens
+        throttle = self._scheduler.throttle(self._endpoint, self._owner)
+        throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
 
     def _tell_started(self, asked: Request, *, shared: str | None = None) -> None:
         if asked.told:

@@ -1,5 +1,9 @@
 """One request of a run on its way to the provider: streamed where a person watches, closed when nobody waits for it.
 
+The end of a run waits for no provider. DSPy's own engines send on an event loop, where a request can be closed. An
+engine of the caller's own holds its thread until it has answered: it gets one of its own, or that of a batch, which is
+let go from outside (batch.py).
+
 Usage is read from the history entry that DSPy hands to `update_history` in the context of the call: that hook sees
 usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another thread's.
 """
@@ -8,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +23,10 @@ import dspy
 from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
 
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.runtime.execution.budget import Reservation
+from fleet_rlm.runtime.execution.flights import Flight
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.throttle import Place
 from fleet_rlm.runtime.models.billing import Entry
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 
@@ -26,9 +34,13 @@ _threads = DaemonThreads("fleet-call")
 _entries: ContextVar[list[Entry] | None] = ContextVar("fleet_lm_entries", default=None)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown."""
+    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown.
+
+    `abandon` ends it from outside while an engine holds the thread that asked; None: that thread waits for nobody.
+    `left`: that has happened.
+    """
 
     id: str
     scope: RunScope
@@ -45,6 +57,11 @@ class Request:
     tries: int = 0
     queued_s: float = 0.0
     entries: list[Entry] = field(default_factory=list[Entry])
+    reservations: list[Reservation] = field(default_factory=list[Reservation])
+    place: Place | None = None
+    flight: Flight | None = None
+    abandon: Callable[[], None] | None = None
+    left: bool = False
 
     def __post_init__(self) -> None:
         self.sent = self.kwargs
@@ -66,56 +83,71 @@ class Sender:
     def send(self, asked: Request) -> Any:
         """The outputs; what was used is in `asked.entries` then.
 
-        The call runs in a thread of its own, so that the end of the run does not wait for a slow provider.
         Errors: TreeStopped, dspy.LMError subclasses as the provider raised them.
         """
-        answer: Future[Any] = Future()
-        abort: Future[None] = Future()
         # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
         shown = asked.drives and not asked.unstreamed and self._can_stream
-        sink = CallStream(self._observer, asked.scope) if shown else None
-
-        def work() -> None:
-            token = _entries.set(asked.entries)
-            try:
-                answer.set_result(self._streamed(asked, abort, sink) if sink else self._in_one_piece(asked, abort))
-            except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
-                answer.set_exception(exc)
-            finally:
-                _entries.reset(token)
-
-        context = copy_context()
+        if not shown:
+            return self._answer(asked, None)
+        sink, whole = CallStream(self._observer, asked.scope), False
         try:
-            _threads.run(lambda: context.run(work))
-            asked.scope.stop.race(answer)
-            if not answer.done():
-                abort.set_result(None)
-                asked.scope.stop.check()
-            return answer.result()
-        finally:
-            if sink is not None:  # here and not in the call's thread, which may go on after the run has ended
-                sink.close(whole=answer.done() and answer.exception() is None)
-
-    def _streamed(self, asked: Request, abort: Future[None], sink: CallStream) -> Any:
-        """The call on DSPy's asynchronous path, whose chunks go to `sink`; `abort` closes the request."""
-
-        async def call() -> Any:
-            with dspy.context(send_stream=sink):
-                return await self._lm.acall(messages=asked.messages, **asked.sent)
-
-        try:
-            if not self._native:
-                return asyncio.run(call())  # an engine of the caller's own, which may block its loop
-            return _until_aborted(call(), abort)
+            outputs = self._answer(asked, sink)
+            whole = True
+            return outputs
         except LMError as error:
             asked.broke_off = sink.begun and _broke_off(error)
             raise
+        finally:  # here and not where the call is made, which may go on after the run has ended
+            sink.close(whole=whole)
 
-    def _in_one_piece(self, asked: Request, abort: Future[None]) -> Any:
-        """The same call unstreamed; `abort` closes the request of DSPy's own engines."""
-        if not self._native:
-            return self._lm(asked.prompt, messages=asked.messages, **asked.sent)
-        return _until_aborted(self._lm.acall(asked.prompt, messages=asked.messages, **asked.sent), abort)
+    def _answer(self, asked: Request, sink: CallStream | None) -> Any:
+        if self._native:
+            return self._on_the_loop(asked, self._call(asked, sink))
+        if asked.abandon is not None:
+            return self._here(asked, asked.abandon)
+        return self._in_a_thread(asked, sink)
+
+    async def _call(self, asked: Request, sink: CallStream | None) -> Any:
+        """The call on DSPy's asynchronous path; its chunks go to `sink`."""
+        if sink is None:
+            return await self._lm.acall(asked.prompt, messages=asked.messages, **asked.sent)
+        with dspy.context(send_stream=sink):
+            return await self._lm.acall(messages=asked.messages, **asked.sent)
+
+    def _on_the_loop(self, asked: Request, call: Coroutine[Any, Any, Any]) -> Any:
+        with _noted(asked.entries):
+            job = stream_loop.start(call)
+        return _first(asked, job, job.cancel)
+
+    def _here(self, asked: Request, abandon: Callable[[], None]) -> Any:
+        """In the thread that asks. When the run is stopped meanwhile, `abandon` is called and this thread forgotten."""
+        stop = asked.scope.stop
+        stop.watch(abandon)
+        try:
+            if not asked.left:
+                with _noted(asked.entries):
+                    return self._lm(asked.prompt, messages=asked.messages, **asked.sent)
+        finally:
+            if not stop.unwatch(abandon):
+                stop.future.result()  # by then this call has its end
+                stop.check()
+
+    def _in_a_thread(self, asked: Request, sink: CallStream | None) -> Any:
+        answer: Future[Any] = Future()
+        context = copy_context()
+
+        def work() -> None:
+            try:
+                with _noted(asked.entries):
+                    if sink is not None:
+                        answer.set_result(asyncio.run(self._call(asked, sink)))
+                    else:
+                        answer.set_result(self._lm(asked.prompt, messages=asked.messages, **asked.sent))
+            except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
+                answer.set_exception(exc)
+
+        _threads.run(lambda: context.run(work))
+        return _first(asked, answer)
 
     @property
     def _native(self) -> bool:
@@ -128,11 +160,23 @@ class Sender:
         return self._native or getattr(self._lm, "_async_engine_spec", None) is not None
 
 
-def _until_aborted(call: Coroutine[Any, Any, Any], abort: Future[None]) -> Any:
-    """A request on the event loop, where it can be closed: nothing wakes a thread that reads from a socket."""
-    job = stream_loop.start(call)
-    abort.add_done_callback(lambda _: job.cancel())
-    return job.result()
+def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = lambda: None) -> Any:
+    """The answer, unless the run is stopped before; then the request is closed."""
+    asked.scope.stop.race(answer)
+    if not answer.done():
+        close()
+        asked.scope.stop.check()
+    return answer.result()
+
+
+@contextmanager
+def _noted(entries: list[Entry]) -> Generator[None]:
+    """What DSPy tells of calls that begin in here goes to `entries`."""
+    token = _entries.set(entries)
+    try:
+        yield
+    finally:
+        _entries.reset(token)
 
 
 def _broke_off(error: LMError) -> bool:

@@ -12,6 +12,7 @@ from dspy.adapters.types.tool import ToolCalls
 from fleet_rlm.runtime.agent.agent import run_one
 from fleet_rlm.runtime.content.values import context_spec
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.paths import tool_place
 from fleet_rlm.runtime.execution.tree import TurnTree
@@ -54,11 +55,11 @@ class AgentDelegation:
         name, of = "delegate_batched", len(tasks)
         branch = SCOPE.get().places.branch(name, [tasks, documents])
 
-        def one(item: tuple[int, str]) -> str:
+        def one(item: tuple[int, str], _: LetGo | None) -> str:
             site = ev.CallSite(cell=None, function=name, index=item[0], of=of)
             return self._run(item[1], documents, site, f"{branch}[{item[0]}]")
 
-        return self._tree.scheduler.map(one, list(enumerate(tasks)), width=TOOL_WIDTH)
+        return self._tree.scheduler.map(one, list(enumerate(tasks)), scope=SCOPE.get(), width=TOOL_WIDTH)
 
     def _run(self, task: str, documents: list[str] | str | None, site: ev.CallSite, branch: str) -> str:
         names = [documents] if isinstance(documents, str) else documents
@@ -103,11 +104,11 @@ class ObservedTools:
         scope = SCOPE.get()
         step = scope.places.next_step()
 
-        def one(item: tuple[int, ToolCalls.ToolCall]) -> tuple[Any, bool]:
+        def one(item: tuple[int, ToolCalls.ToolCall], _: LetGo | None) -> tuple[Any, bool]:
             with tool_place(scope.path, step, item[0]):
                 return self._one(item[1], invoke)
 
-        return self._tree.scheduler.map(one, list(enumerate(calls)), width=TOOL_WIDTH)
+        return self._tree.scheduler.map(one, list(enumerate(calls)), scope=scope, width=TOOL_WIDTH)
 
     def _allowed(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> Any:
         self._tree.gate.tool(call.name, json.dumps(call.args or {}, ensure_ascii=False, default=str))

@@ -372,7 +372,8 @@ class RlmDelegate:
             )
             for i, (task, context) in enumerate(pairs)
         ]
-        return self._tree.scheduler.map(self._one, work, width=self._tree.budget.limits.sandboxes)
+        width = self._tree.budget.limits.sandboxes
+        return self._tree.scheduler.map(lambda task, _: self._one(task), work, scope=SCOPE.get(), width=width)
 
     def _one(self, task: Task) -> Any:
         parent = SCOPE.get()

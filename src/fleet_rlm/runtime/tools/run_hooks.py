@@ -11,9 +11,10 @@ from dspy.utils.exceptions import LMError
 from fleet_rlm.errors import FleetError, InvalidInput
 from fleet_rlm.integrations.daytona.offer import offered
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
-from fleet_rlm.runtime.execution.observer import RunScope
+from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
 from fleet_rlm.runtime.execution.paths import CALL_PLACE, PASSING, call_place
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM
@@ -108,17 +109,17 @@ class TurnRunHooks:
 
         @offered
         def llm_query(prompt: str, model: str | None = None) -> str:
-            return self._ask(_prompt(prompt), pick(model, sub))
+            return output_text(pick(model, sub)(_prompt(prompt)))
 
         @offered
         def llm_query_batched(prompts: list[str], model: str | None = None) -> list[Any]:
             lm, place = pick(model, sub), CALL_PLACE.get()
 
-            def one(item: tuple[int, Any]) -> Any:
+            def one(item: tuple[int, Any], let_go: LetGo | None) -> Any:
                 with call_place(f"{place}.{item[0]}"):
-                    return self._ask_or_fail(item[1], lm)
+                    return self._ask_or_fail(item[1], lm, let_go)
 
-            return self._tree.scheduler.map(one, list(enumerate(_prompts(prompts))))
+            return self._tree.scheduler.map(one, list(enumerate(_prompts(prompts))), scope=SCOPE.get())
 
         return {"llm_query": llm_query, "llm_query_batched": llm_query_batched}
 
@@ -126,12 +127,9 @@ class TurnRunHooks:
         """See Mender.mend."""
         return self._mender.mend(code, fault)
 
-    def _ask(self, prompt: str, lm: MeteredLM) -> str:
-        return output_text(lm(prompt))
-
-    def _ask_or_fail(self, prompt: Any, lm: MeteredLM) -> Any:
+    def _ask_or_fail(self, prompt: Any, lm: MeteredLM, let_go: LetGo | None) -> Any:
         try:
-            return self._ask(_prompt(prompt), lm)
+            return output_text(lm.in_batch(_prompt(prompt), let_go))
         except LMError as error:
             mapped = self._tree.failure(error)
         except FleetError as error:  # this prompt is empty or no text
