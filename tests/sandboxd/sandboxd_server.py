@@ -14,7 +14,9 @@ from daytona import AsyncDaytona, Daytona, DaytonaConfig
 
 
 class Server:
-    def __init__(self, data: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *options: str, env: dict[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+    ) -> None:
         argv = [sys.executable, "-m", "fleet_rlm.sandboxd", "serve", "--data", str(data), *options]
         self.data = data
         self.log = data.parent / f"{data.name}-{len(list(data.parent.glob('*.log')))}.log"
@@ -25,6 +27,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **(env or {})},
+                pass_fds=pass_fds,
             )
         self.first_line = json.loads(self.process.stdout.readline() or b"{}")
         self._sdks: list[Daytona] = []

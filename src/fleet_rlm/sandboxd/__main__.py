@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,25 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
         unsafe_no_sandbox=arguments.unsafe_no_sandbox,
         strict=arguments.strict,
         spares=arguments.spares,
+        line=_socket(arguments.line),
     )
+
+
+def _socket(fd: int | None) -> int | None:
+    """Checked: the descriptor of a socket that the parent left open. It goes to none of this server's own children."""
+    if fd is None:
+        return None
+    if fd < 3 or not _is_socket(fd):
+        raise ServerError(f"--line {fd}: there is no open socket with this number", code="USAGE")
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def default_data() -> Path:
@@ -99,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         help="sandboxes to begin before anybody asks for one; default: %(default)s",
     )
     serve.add_argument("--strict", action="store_true", help="with faults on purpose, to test clients")
+    serve.add_argument("--line", type=int, metavar="FD", help="socket on which the parent asks for direct lines")
     serve.add_argument("--parent-pipe", action="store_true", help="end when standard input ends")
     return parser
 

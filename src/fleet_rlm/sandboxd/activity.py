@@ -17,11 +17,16 @@ from fleet_rlm.sandboxd.wire import read_json
 _Body = TypeVar("_Body")
 
 
-@contextlib.contextmanager
-def using(sandboxes: Sandboxes, request: HTTPConnection) -> Generator[Sandbox]:
+def using(sandboxes: Sandboxes, request: HTTPConnection) -> contextlib.AbstractContextManager[Sandbox]:
     """The sandbox that a toolbox request names; it is in use while the block runs. 404 when there is none."""
-    sandbox = sandboxes.find(request.path_params["id"])
     counts = request.headers.get("x-daytona-skip-last-activity-update") != "true"
+    return in_use(sandboxes, request.path_params["id"], counts=counts)
+
+
+@contextlib.contextmanager
+def in_use(sandboxes: Sandboxes, key: str, *, counts: bool = True) -> Generator[Sandbox]:
+    """The sandbox with this id or name, in use while the block runs unless that does not count. 404 for none."""
+    sandbox = sandboxes.find(key)
     if counts:
         sandbox.requests += 1
         sandbox.last_activity = sandboxes.now()

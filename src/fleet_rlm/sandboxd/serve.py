@@ -23,6 +23,7 @@ from fleet_rlm.sandboxd.app import build_app
 from fleet_rlm.sandboxd.errors import ServerError
 from fleet_rlm.sandboxd.jail.spec import Isolation, NoIsolation
 from fleet_rlm.sandboxd.jail.warm import WarmServer
+from fleet_rlm.sandboxd.lines import Lines
 from fleet_rlm.sandboxd.previews import Previews
 from fleet_rlm.sandboxd.sandboxes import Sandboxes
 from fleet_rlm.sandboxd.settings import Settings
@@ -111,12 +112,17 @@ async def _serve(settings: Settings, listener: socket.socket, warm: WarmServer, 
     watch = Watch(sandboxes, volumes, settings.bounds)
     server = _server(build_app(sandboxes, volumes, previews, settings), settings)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    lines = None if settings.line is None else Lines(socket.socket(fileno=settings.line), sandboxes)
     try:
+        if lines is not None:
+            lines.start()
         await _announce(settings, isolation)
         watch.start()
         await _until(stop, serving)
     finally:
         await watch.close()
+        if lines is not None:
+            lines.close()
         server.should_exit = True
         sandboxes.quiesce()
         previews.close()

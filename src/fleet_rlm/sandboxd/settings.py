@@ -61,6 +61,7 @@ class Settings:
     unsafe_no_sandbox: bool = False
     strict: bool = False  # faults on purpose, for tests
     spares: int = 0  # first processes that are begun before anybody asks for a sandbox
+    line: int | None = None  # the descriptor of a socket on which the parent asks for direct lines (lines.py)
     bounds: Bounds = Bounds()
 
     @property

@@ -34,6 +34,14 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxRuntime
 
 
 @pytest.fixture(scope="session")
+def terminal_runtime(runtime: SandboxRuntime) -> Iterator[SandboxRuntime]:
+    """The same server by its terminals, as a server on another machine is used."""
+    found = SandboxRuntime(replace(runtime.settings, transport="terminal"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
 def session_runtime(runtime: SandboxRuntime) -> Iterator[SandboxRuntime]:
     """The same server through session commands alone, as where no WebSocket passes."""
     found = SandboxRuntime(replace(runtime.settings, transport="session"))

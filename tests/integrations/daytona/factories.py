@@ -12,9 +12,10 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 
 Factory = Callable[..., Any]
 # dspy.LocalInterpreter; ours on the jailed local server, by each channel, without and with faults on purpose.
-KINDS = ["local", "sandboxd", "session", "strict", "strict-session"]
+KINDS = ["local", "sandboxd", "terminal", "session", "strict", "strict-session"]
 SOURCES = {
     "sandboxd": "runtime",
+    "terminal": "terminal_runtime",
     "session": "session_runtime",
     "strict": "strict_runtime",
     "strict-session": "strict_session_runtime",

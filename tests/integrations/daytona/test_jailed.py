@@ -268,8 +268,8 @@ class TestLife:
 
 class TestBadLine:
     @pytest.fixture
-    def source(self, runtime: SandboxRuntime) -> Iterator[CutSource]:
-        found = CutSource(runtime)
+    def source(self, terminal_runtime: SandboxRuntime) -> Iterator[CutSource]:
+        found = CutSource(terminal_runtime)
         yield found
         found.do(found.line.stop())
 
@@ -290,13 +290,13 @@ class TestBadLine:
         assert source.line.connections == 3
 
     def test_a_sandbox_deleted_behind_a_cut_line_is_lost(
-        self, runtime: SandboxRuntime, source: CutSource, make: Make
+        self, terminal_runtime: SandboxRuntime, source: CutSource, make: Make
     ) -> None:
         labels = {"test": "cut and deleted"}
         it = make(runtime=source, labels=labels)
 
         def cut() -> None:
-            runtime.delete_labelled(labels)
+            terminal_runtime.delete_labelled(labels)
             source.do(source.line.cut())
 
         it.tools["cut"] = cut

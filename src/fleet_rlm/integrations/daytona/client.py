@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOSE_S = 5.0
+CANCEL_S = 1.0
 _DOTENV_NAMES = (
     "DAYTONA_OTEL_ENABLED",
     "DAYTONA_EXPERIMENTAL_OTEL_ENABLED",
@@ -43,6 +44,7 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        self.loop.run_until_complete(_cancel_all())  # what was begun meanwhile
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine there and wait for it on this thread. TimeoutError after `timeout` seconds."""
@@ -57,11 +59,13 @@ class LoopThread:
         """End the loop; what still runs on it is cancelled."""
         if self.loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop)
-        self.loop.call_soon_threadsafe(lambda: self.loop.call_later(0.05, self.loop.stop))
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).add_done_callback(self._halt)
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             self.loop.close()
+
+    def _halt(self, _: object) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
 
 
 def _quick_loop() -> asyncio.AbstractEventLoop:
@@ -74,9 +78,11 @@ def _quick_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _cancel_all() -> None:
-    for task in asyncio.all_tasks():
-        if task is not asyncio.current_task():
-            task.cancel()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_S)
 
 
 class DaytonaClient:

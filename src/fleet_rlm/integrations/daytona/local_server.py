@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fleet_rlm.errors import NoIsolation, SandboxError, SandboxUnavailable
+from fleet_rlm.integrations.daytona.direct import Door
 from fleet_rlm.integrations.daytona.machine import memory, processes
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings, local_pool, local_spares
 from fleet_rlm.integrations.daytona.worker import worker_source
@@ -50,6 +51,8 @@ class _Process:
         command = [sys.executable, "-m", "fleet_rlm.sandboxd", "serve", "--parent-pipe"]
         command += ["--data", str(data), "--warm-script", self._script]
         command += ["--spares", str(local_spares(memory(), processes()))]
+        self._door = Door()
+        command += ["--line", str(self._door.far.fileno())]
         command += flags
         environment = {name: value for name in _KEPT if (value := os.environ.get(name)) is not None}
         environment |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
@@ -61,7 +64,9 @@ class _Process:
                 stderr=log,
                 env=environment,
                 start_new_session=True,  # Ctrl-C in a terminal is for us; the server ends after us
+                pass_fds=(self._door.far.fileno(),),
             )
+        self._door.given()
         try:
             self.settings = self._settings(self._first_line(), home)
         except BaseException:
@@ -90,7 +95,7 @@ class _Process:
             raise _start_error(told)
         pool = local_pool(memory(), processes())
         return DaytonaSettings(
-            told.api_key, told.api_url, "local", "local", told.isolation, pool, read_only_mounts=True
+            told.api_key, told.api_url, "local", "local", told.isolation, pool, self._door, read_only_mounts=True
         )
 
     @property
@@ -100,6 +105,7 @@ class _Process:
     def stop(self) -> None:
         """Close its standard input and wait; kill it when it does not end."""
         process = self._process
+        self._door.close()
         with contextlib.suppress(OSError):
             if process.stdin is not None:
                 process.stdin.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fleet_rlm.errors import SandboxError, SandboxLost, SandboxUnavailable
 from fleet_rlm.integrations.daytona.client import DaytonaClient, LoopThread
 from fleet_rlm.integrations.daytona.creation import CREATE_LABEL, Maker, state_of, unavailable
+from fleet_rlm.integrations.daytona.direct import DirectTransport
 from fleet_rlm.integrations.daytona.fallback import FallbackTransport, Passage
 from fleet_rlm.integrations.daytona.owner import DEPLOYMENT_LABEL, deployment, is_orphan
 from fleet_rlm.integrations.daytona.pool import IDLE_LABELS, Pool
@@ -312,6 +313,8 @@ class SandboxRuntime:
         choice = self.settings.transport
         if choice == "session":
             return SessionTransport(self.sandbox(handle))
+        if choice == "auto" and self.settings.door is not None:
+            return DirectTransport(self.settings.door, handle.id)
         terminal = PtyTransport(self.client.http(), handle.toolbox_url, self.client.headers)
         if choice == "terminal" or handle.id not in self._sandboxes:
             return terminal

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+from fleet_rlm.integrations.daytona.direct import Door
+
 CLOUD_API_URL = "https://app.daytona.io/api"
 
 
@@ -64,8 +66,8 @@ class DaytonaSettings:
     """One server. `isolation` is the level it proved, or who is trusted to isolate; the key is never printed.
 
     `transport`: how to talk to the Python in a sandbox: by a terminal's WebSocket, by plain requests of a session
-    command, or (auto) by the second where the first cannot be opened. Where mounts cannot be made read-only, each
-    sandbox checks the contexts that it finds before it uses them.
+    command, or (auto) by the second where the first cannot be opened, and past a local server where it has a `door`.
+    Where mounts cannot be made read-only, each sandbox checks the contexts that it finds before it uses them.
     """
 
     api_key: str = field(repr=False)
@@ -74,6 +76,7 @@ class DaytonaSettings:
     provider: Literal["local", "daytona"]
     isolation: str
     pool: PoolSizes = PoolSizes()
+    door: Door | None = field(default=None, repr=False, compare=False)
     transport: TransportChoice = "auto"
     read_only_mounts: bool = False
 
