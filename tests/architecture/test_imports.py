@@ -30,6 +30,7 @@ GROUND = (
     "runtime/execution/events.py",
     "runtime/execution/budget.py",
     "runtime/execution/leases.py",
+    "runtime/execution/marks.py",
     "runtime/execution/spending.py",
 )
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 from fleet_rlm.errors import Conflict, InvalidInput, NotFound
 from fleet_rlm.runtime.execution.approvals import Approvals
-from fleet_rlm.runtime.execution.budget import LIMIT_NAMES, TreeBudget
+from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.events import Limits, Unit
+from fleet_rlm.runtime.execution.marks import LIMIT_NAMES
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
 
 RAISE, FINISH = "raise", "finish"

@@ -30,23 +30,13 @@ from contextlib import contextmanager
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot
+from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, Marks
 from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
-WARN_AT = (0.7, 0.9)
 ROOM_FOR_OTHERS = 4
 """A call whose answer could be shortened is promised at most one part in so many of what is left."""
-
-
-LIMIT_NAMES: dict[Unit, str] = {
-    "calls": "calls",
-    "tokens": "tokens",
-    "cost": "cost_usd",
-    "wall": "wall_s",
-    "children": "children",
-}
-"""Units that run out, with the name of their limit."""
 
 
 class TreeBudget:
@@ -80,8 +70,7 @@ class TreeBudget:
         self._changed = threading.Condition()
         self._largest_micro: int | None = None
         self._children = 0
-        self._warned: set[tuple[Unit, float]] = set()
-        self._marks = self._marks_ahead()
+        self._marks = Marks(limits, self._amount)
         self._exhausted: dict[Unit, None] = {}
         self._told: set[Unit] = set()
         self._timer: threading.Timer | None = None
@@ -129,8 +118,7 @@ class TreeBudget:
             self._timer = None
         if self.limits.wall_s is not None and not self._pauses and self._ticking:
             elapsed, wall = self._elapsed(), self.limits.wall_s
-            marks = (mark * wall for mark in WARN_AT if ("wall", mark) not in self._warned)
-            self._timer = threading.Timer(max(0.0, min((*marks, wall)) - elapsed), self._tick)
+            self._timer = threading.Timer(max(0.0, min((*self._marks.ahead("wall"), wall)) - elapsed), self._tick)
             self._timer.daemon = True
             self._timer.start()
 
@@ -141,7 +129,7 @@ class TreeBudget:
                 return
             wall = self.limits.wall_s
             over = wall is not None and self._elapsed() >= wall
-            warnings = self._new_warnings()
+            warnings = self._marks.passed_now()
             if not over:
                 self._set_timer()
         self._warn(warnings)
@@ -251,8 +239,7 @@ class TreeBudget:
             self._all.limits = _share(limits)
             changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}
             self._told -= changed
-            self._warned = {(unit, mark) for unit, mark in self._warned if self._used(unit) >= mark}
-            self._marks = self._marks_ahead()
+            self._marks.move(limits)
             self._set_timer()
             self._changed.notify_all()
 
@@ -293,7 +280,7 @@ class TreeBudget:
         """So many child runs were opened in an earlier turn, below a run that is not worked off again."""
         with self._changed:
             self._children += opened
-            warnings = self._new_warnings()
+            warnings = self._marks.passed_now()
         self._warn(warnings)
 
     def credit(self, lease: Lease, cost: Cost, *, calls: int = 1, counted: bool) -> None:
@@ -302,7 +289,7 @@ class TreeBudget:
             for account in lease.account.line():
                 if account is not self._all or not counted:
                     account.spent.add(cost, calls=calls)
-            warnings = self._new_warnings()
+            warnings = self._marks.passed_now()
         self._warn(warnings)
 
     def open_lease(self, *, depth: int, parent: Lease | None, share: Share | None = None, again: bool = False) -> Lease:
@@ -317,7 +304,7 @@ class TreeBudget:
             held = free is None or free > 0  # below 0 after calls of a journal
             if held:
                 account.hold(1)
-            warnings = self._new_warnings()
+            warnings = self._marks.passed_now()
         self._warn(warnings)
         return Lease(self, account, depth=depth, held=held)
 
@@ -439,7 +426,7 @@ class TreeBudget:
             if cost.micro_usd or (reservation.size.micro_usd is None and cost.micro_usd == 0 and cost.tokens):
                 # A call that failed, or that is known to be free, says nothing of what others cost.
                 self._largest_micro = max(self._largest_micro or 0, cost.micro_usd)
-            warnings = self._new_warnings()
+            warnings = self._marks.passed_now()
             self._changed.notify_all()
         self._warn(warnings)
 
@@ -461,12 +448,8 @@ class TreeBudget:
             reservation.lease.account.give_back(reservation.size.tokens, reservation.micro_usd)
             self._changed.notify_all()
 
-    def _used(self, unit: Unit) -> float:
-        """The part of a limit that is used; 0 where there is none (caller holds the lock)."""
-        limit = getattr(self.limits, LIMIT_NAMES[unit])
-        return self._amount(unit) / limit if limit else 0.0
-
     def _amount(self, unit: Unit) -> float:
+        """What is used of a unit that runs out (caller holds the lock)."""
         if unit == "calls":
             return self._all.spent.calls
         if unit == "tokens":
@@ -474,25 +457,6 @@ class TreeBudget:
         if unit == "cost":
             return self._all.spent.micro_usd / 1e6
         return self._children if unit == "children" else self._elapsed()
-
-    def _marks_ahead(self) -> list[tuple[Unit, float, float]]:
-        """The warnings that are still to come: unit, mark and limit. They are looked at with every call."""
-        limits: dict[Unit, float | None] = {unit: getattr(self.limits, name) for unit, name in LIMIT_NAMES.items()}
-        return [
-            (unit, mark, limit)
-            for unit, limit in limits.items()
-            for mark in WARN_AT
-            if limit and (unit, mark) not in self._warned
-        ]
-
-    def _new_warnings(self) -> list[tuple[Unit, float]]:
-        new: list[tuple[Unit, float]] = [
-            (unit, mark) for unit, mark, limit in self._marks if self._amount(unit) / limit >= mark
-        ]
-        if new:
-            self._warned.update(new)
-            self._marks = self._marks_ahead()
-        return new
 
     def _warn(self, warnings: list[tuple[Unit, float]]) -> None:
         if self._on_warn is not None:

@@ -12,8 +12,8 @@ from fleet_rlm.errors import FleetError, InvalidInput
 from fleet_rlm.integrations.daytona.offer import offered
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.batch import LetGo
-from fleet_rlm.runtime.execution.budget import WARN_AT
 from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.marks import WARN_AT
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
 from fleet_rlm.runtime.execution.paths import CALL_PLACE, PASSING, call_place
 from fleet_rlm.runtime.execution.tree import TurnTree
