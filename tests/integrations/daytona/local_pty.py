@@ -86,6 +86,8 @@ class LocalPty:
         loop.remove_reader(self._master)
         loop.remove_writer(self._master)
 
+    any_thread = False
+
     def drop(self) -> None:
         """Lose the connection, and with `lose_output` all that is said meanwhile (on the loop)."""
         self._attached = False

@@ -41,12 +41,15 @@ class Model:
         return {"value": f"<{prompt}>"}
 
     def begin(self, _name: str, args: Any, _kwargs: Any, *, ahead: bool = False) -> Waiting:
-        waiting = Waiting()
+        waiting = Waiting(self)  # type: ignore[arg-type]
         if self.left == 0:
-            waiting.put({"id": 1, "refused": True})
+            waiting.box.put({"id": 1, "refused": True})
             return waiting
-        waiting.put(self.reply(args[0]))
+        waiting.box.put(self.reply(args[0]))
         return waiting
+
+    def wait_for(self, box: Any) -> Any:
+        return box.get_nowait()
 
     def query(self, prompt: Any) -> Any:
         reply = self.reply(prompt)

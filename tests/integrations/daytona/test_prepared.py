@@ -20,6 +20,8 @@ class Inner:
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self.hears, self.ends = receive, closed
 
+    any_thread = False
+
     async def reopen(self) -> None: ...
 
     def write(self, data: bytes) -> None:

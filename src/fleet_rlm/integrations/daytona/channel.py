@@ -1,6 +1,7 @@
 """One conversation with a worker in a sandbox: start it, exchange messages, survive dropped connections.
 
-Everything here runs on one event loop. Messages arrive whole and in order, each exactly once.
+Everything here runs on one event loop, but what is sent where the transport takes it on any thread. Messages arrive
+whole and in order, each exactly once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +70,7 @@ class Channel:
         self._options = options
         self._on_message = on_message
         self._on_lost = on_lost
+        self._lock = threading.RLock()  # over the link
         self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
         self._inbox = Inbox(options.message_bytes + (1 << 20))
         self._nonce = secrets.token_hex(8)
@@ -105,16 +108,23 @@ class Channel:
         self._ticker = loop.call_later(PING_S, self._tick)
 
     def send(self, channel: int, payload: bytes, *, urgent: bool = False) -> None:
-        """Queue one message to the worker."""
-        if not self._ended:
-            self._link.send(channel, payload, urgent=urgent)
-            self._flush()
+        """Queue one message to the worker; any thread, if `any_thread`."""
+        with self._lock:
+            if not self._ended:
+                self._link.send(channel, payload, urgent=urgent)
+                self._flush()
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send` may be called on any thread."""
+        return self._transport.any_thread
 
     async def close(self) -> None:
         """Say goodbye and disconnect; nothing is called back after this."""
-        if self._end():
-            self._link.control(BYE)
-            self._flush()
+        with self._lock:
+            if self._end():
+                self._link.control(BYE)
+                self._flush()
         await self._transport.close()
 
     def _end(self) -> bool:
@@ -144,13 +154,14 @@ class Channel:
         self._heard = time.monotonic()
         if self._hello is not None and not self._hello.done():
             self._watch_boot(data)
-        try:
-            for frame in self._link.receive(data):
-                self._on_frame(frame)
-        except Oversized as error:
-            self._lose(str(error))
-            return
-        self._flush()
+        with self._lock:
+            try:
+                for frame in self._link.receive(data):
+                    self._on_frame(frame)
+            except Oversized as error:
+                self._lose(str(error))
+                return
+            self._flush()
 
     def _watch_boot(self, data: bytes) -> None:
         """Before HELLO: look for the marker of the booted Python and send it the worker."""
@@ -190,8 +201,9 @@ class Channel:
         if self._mending is None and time.monotonic() - self._heard > SILENCE_S:
             self._connection_lost("no answer to pings")
         elif self._mending is None:
-            self._link.control(PING)
-            self._flush()
+            with self._lock:
+                self._link.control(PING)
+                self._flush()
         self._ticker = asyncio.get_running_loop().call_later(PING_S, self._tick)
 
     def _connection_lost(self, reason: str) -> None:
@@ -223,5 +235,6 @@ class Channel:
         finally:
             self._mending = None
         self._heard = time.monotonic()
-        self._link.resume()
-        self._flush()
+        with self._lock:
+            self._link.resume()
+            self._flush()

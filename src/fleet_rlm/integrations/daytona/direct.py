@@ -48,10 +48,14 @@ class Door:
 class DirectTransport:
     """Implements `Transport`. A line is lost with its worker only, so there is nothing to open again."""
 
+    any_thread = True
+
     def __init__(self, door: Door, sandbox: str) -> None:
         self._door = door
         self._sandbox = sandbox
         self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()  # over what is written
         self._unsent = bytearray()
         self._refusal = b""
         self._answered: asyncio.Future[None] | None = None
@@ -60,7 +64,7 @@ class DirectTransport:
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         near, far = socket.socketpair()
         near.setblocking(False)
         try:
@@ -83,32 +87,36 @@ class DirectTransport:
         raise TransportGone("the worker has ended")
 
     def write(self, data: bytes) -> None:
-        if self._socket is None:
-            return
-        if self._unsent:
+        with self._lock:
+            waits = bool(self._unsent)
+            if not waits:
+                data = data[self._sent(data) :]
             self._unsent += data
-            return
-        self._unsent += data[self._sent(data) :]
-        if self._unsent:
-            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._writable)
+            begins = bool(self._unsent) and not waits
+        if begins and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._await_room)
 
     async def close(self) -> None:
         self._disconnect()
 
     def _sent(self, data: bytes | bytearray) -> int:
-        assert self._socket is not None
+        """How much of it went out (with the lock); all of it when nobody is there to read."""
         try:
-            return self._socket.send(data)
+            return len(data) if self._socket is None else self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError:  # the reader is told in its turn
             return len(data)
 
+    def _await_room(self) -> None:
+        if self._socket is not None and self._loop is not None:
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+
     def _writable(self) -> None:
-        assert self._socket is not None
-        del self._unsent[: self._sent(self._unsent)]
-        if not self._unsent:
-            asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        with self._lock:
+            del self._unsent[: self._sent(self._unsent)]
+            if not self._unsent and self._socket is not None and self._loop is not None:
+                self._loop.remove_writer(self._socket.fileno())
 
     def _readable(self) -> None:
         assert self._socket is not None and self._answered is not None
@@ -137,14 +145,14 @@ class DirectTransport:
             self._answered.set_exception(_refused(self._refusal))
 
     def _disconnect(self) -> None:
-        line, self._socket = self._socket, None
-        if line is None:
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(line.fileno())
-        if self._unsent:
+        with self._lock:
+            line, self._socket = self._socket, None
+            if line is None:
+                return
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(line.fileno())
             loop.remove_writer(line.fileno())
-        line.close()
+            line.close()
 
 
 def _refused(line: bytes) -> TransportError:

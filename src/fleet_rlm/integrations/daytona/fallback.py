@@ -70,6 +70,10 @@ class FallbackTransport:
             return False
         return True
 
+    @property
+    def any_thread(self) -> bool:
+        return self._used.any_thread
+
     async def reopen(self) -> None:
         await self._used.reopen()
 

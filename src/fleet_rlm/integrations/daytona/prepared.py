@@ -36,6 +36,10 @@ class PreparedTerminal:
         for data in early:
             receive(data)
 
+    @property
+    def any_thread(self) -> bool:
+        return self._inner.any_thread
+
     async def reopen(self) -> None:
         await self._inner.reopen()
 

@@ -48,6 +48,8 @@ class PtyTransport:
         self._exited: str | None = None
         self._answered: asyncio.Future[None] | None = None
 
+    any_thread = False
+
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed
         query = urlencode({"id": self._id, "cols": 80, "rows": 24})

@@ -146,13 +146,12 @@ class Session:
             self._loop.call_soon_threadsafe(self._begin_close, self._channel)
 
     def _send(self, channel: int, payload: bytes, urgent: bool = False) -> None:
-        assert self._channel is not None
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(lambda: self._post(channel, payload, urgent))
-
-    def _post(self, channel: int, payload: bytes, urgent: bool) -> None:
-        assert self._channel is not None
-        self._channel.send(channel, payload, urgent=urgent)
+        carrier = self._channel
+        assert carrier is not None
+        if carrier.any_thread:
+            carrier.send(channel, payload, urgent=urgent)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: carrier.send(channel, payload, urgent=urgent))
 
     def _lose(self, reason: str) -> None:
         """Gone by itself: told first, so that whoever waits for the cell knows when it wakes."""

@@ -50,6 +50,8 @@ class SessionTransport:
         self._receive: Callable[[bytes], None] = lambda _: None
         self._closed: Callable[[str], None] = lambda _: None
 
+    any_thread = False
+
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed
         await self._attach("start")

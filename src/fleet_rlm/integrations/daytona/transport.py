@@ -20,10 +20,15 @@ class TransportGone(TransportError):
 
 
 class Transport(Protocol):
-    """A raw byte stream to a terminal. Every method is called on one event loop.
+    """A raw byte stream to a terminal. Every method is called on one event loop, `write` on any thread if `any_thread`.
 
     `receive` is called with each piece that arrives, `closed` once each time the connection is lost.
     """
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether `write` may be called on any thread, which saves waking the loop."""
+        ...
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         """Start the terminal and connect. Bytes may arrive before this returns."""

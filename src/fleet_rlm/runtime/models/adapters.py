@@ -6,11 +6,16 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import dspy
+from dspy.adapters.utils import format_field_value
+from dspy.primitives.repl_types import REPLHistory
 from dspy.utils.exceptions import AdapterParseError
 
 
 class Chat(dspy.ChatAdapter):
-    """DSPy's, which writes a signature's system message once: it is the larger half of writing a prompt."""
+    """DSPy's, which writes a signature's system message once: it is the larger half of writing a prompt.
+
+    Texts and the steps of a run are written as they are: DSPy makes a pydantic adapter for each value, to the same end.
+    """
 
     _messages: ClassVar[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
 
@@ -19,6 +24,18 @@ class Chat(dspy.ChatAdapter):
         if message is None:
             message = self._messages[signature] = super().format_system_message(signature)
         return message
+
+    def format_user_message_content(
+        self, signature: Any, inputs: dict[str, Any], prefix: str = "", suffix: str = "", main_request: bool = False
+    ) -> str:
+        parts = [prefix]
+        for name, field in signature.input_fields.items():
+            if name in inputs:
+                parts.append(f"[[ ## {name} ## ]]\n{_written(field, inputs[name])}")
+        reminder = self.user_message_output_requirements(signature) if main_request else None
+        if reminder is not None:
+            parts.append(reminder)
+        return "\n\n".join([*parts, suffix]).strip()
 
 
 class Json(dspy.JSONAdapter):
@@ -38,6 +55,12 @@ class Json(dspy.JSONAdapter):
         except AdapterParseError as error:
             error.lm_response = completion  # DSPy keeps only what stands in its first braces, code is lost from it
             raise
+
+
+def _written(field: Any, value: Any) -> Any:
+    if type(value) is str:
+        return value
+    return value.format() if isinstance(value, REPLHistory) else format_field_value(field, value)
 
 
 def adapter_for(lm: dspy.BaseLM) -> Any:

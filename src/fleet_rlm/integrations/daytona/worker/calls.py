@@ -6,6 +6,7 @@ import builtins
 import itertools
 import os
 import queue
+import select
 import socket
 import struct
 import threading
@@ -19,33 +20,46 @@ from .values import Failure, from_json, to_json
 
 MESSAGE_HEAD = struct.Struct(">II")
 MAX_LIVE_CALLS = 256  # host tool calls at the same time; more of them wait in the guest
+TAKE_BYTES = 256 * 1024
+READ_ON = object()  # in a box: nobody reads the socket any more
 HANDLES, FILE = "handles", "file"  # how a tool takes its arguments, besides plainly
 
 
 class Waiting:
-    """A call that was sent; `get` waits for its reply."""
+    """What the socket brings for one thread; `get` waits for it."""
 
-    def __init__(self) -> None:
-        self._reply: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.put = self._reply.put
-        self.get = self._reply.get
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.box: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def get(self) -> Any:
+        return self._control.wait_for(self.box)
 
 
 class Control:
-    """The child's end of the socket pair. A thread takes replies to their callers and cells to the main thread."""
+    """The child's end of the socket pair. Whoever waits for something reads it, for others too, one thread at a time:
+    a thread that only reads would cost a change of threads for each message.
+
+    An interrupt is put off while the main thread is in the middle of a message or holds the right to read.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._write_lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._read = bytearray()
+        self._waiters: list[queue.SimpleQueue[Any]] = []
         self._calls: dict[int, Waiting] = {}
         self._ids = itertools.count(1)
         self._pid = os.getpid()
         self._slots = threading.BoundedSemaphore(MAX_LIVE_CALLS)
+        self._without_slot: list[Waiting] = []
         self.limit = 64 << 20
-        self._main_sends = False
+        self._puts_off = False
         self._interrupt_waits = False
-        self.commands: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True, name="fleet-control").start()
+        self.commands = Waiting(self)
 
     def send(self, channel: int, payload: bytes) -> None:
         if len(payload) > self.limit:
@@ -55,19 +69,23 @@ class Control:
             os._exit(0)  # a fork of the guest's has run out of its cell; it must not answer for the interpreter
         main = threading.current_thread() is threading.main_thread()
         with self._write_lock:
-            self._main_sends = main or self._main_sends
+            self._puts_off = main or self._puts_off
             try:
                 self._socket.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
             finally:
-                self._main_sends = self._main_sends and not main
-        if main and self._interrupt_waits:
-            self._interrupt_waits = False
-            raise KeyboardInterrupt
+                self._puts_off = self._puts_off and not main
+        if main:
+            self._let_in()
 
     def put_off_interrupt(self) -> bool:
-        """True when the main thread is in the middle of a message; it is interrupted when that is sent."""
-        self._interrupt_waits = self._main_sends
-        return self._main_sends
+        """True when the main thread cannot be interrupted here; it is as soon as it can be."""
+        self._interrupt_waits = self._puts_off
+        return self._puts_off
+
+    def _let_in(self) -> None:
+        if self._interrupt_waits:
+            self._interrupt_waits = False
+            raise KeyboardInterrupt
 
     def call(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
         """Ask the host to run one of its tools; waits for its reply."""
@@ -85,33 +103,100 @@ class Control:
         number = next(self._ids)
         asked = {"id": number, "name": name, "args": args, "kwargs": kwargs}
         payload = to_json({**asked, "ahead": True} if ahead else asked)
-        if not self._slots.acquire(blocking=not ahead):
+        if not self._slot(wait=not ahead):
             return None
-        self._calls[number] = waiting = Waiting()
+        self._calls[number] = waiting = Waiting(self)
         try:
             self.send(CH_CALL, payload)
         except ValueError:  # too large: nothing was sent, so nothing will come back
             self._calls.pop(number, None)
-            self._slots.release()
+            self._give_slot()
             raise
         return waiting
 
-    def _read(self) -> None:
-        stream = self._socket.makefile("rb")
-        while True:
-            head = stream.read(MESSAGE_HEAD.size)
-            if len(head) < MESSAGE_HEAD.size:
-                os._exit(0)  # the parent is gone
-            length, channel = MESSAGE_HEAD.unpack(head)
-            payload = stream.read(length)
-            if channel != CH_CALL:
-                self.commands.put((channel, payload))
-                continue
-            reply: dict[str, Any] = from_json(payload)
-            waiting = self._calls.pop(reply["id"], None)
-            if waiting is not None:
-                self._slots.release()
-                waiting.put(reply)
+    def _slot(self, *, wait: bool) -> bool:
+        """Take a place among the live calls. Who waits for one reads the socket, as any that waits."""
+        while not self._slots.acquire(blocking=False):
+            if not wait:
+                return False
+            waiting = Waiting(self)
+            self._without_slot.append(waiting)
+            if not self._slots.acquire(blocking=False):
+                waiting.get()
+            else:
+                return True
+        return True
+
+    def wait_for(self, box: queue.SimpleQueue[Any]) -> Any:
+        """The next that comes into a box. This thread reads the socket meanwhile, unless another does."""
+        main = threading.current_thread() is threading.main_thread()
+        self._puts_off = main or self._puts_off
+        self._waiters.append(box)
+        try:
+            while True:
+                if box.empty() and self._reading.acquire(blocking=False):
+                    try:
+                        while box.empty():
+                            self._blocked(main, self._poll.poll)
+                            self._take()
+                    finally:
+                        self._reading.release()
+                item = self._blocked(main, box.get)
+                if item is not READ_ON:
+                    break
+        finally:
+            self._waiters.remove(box)
+            if not self._reading.locked():
+                for other in self._waiters[:1]:
+                    other.put(READ_ON)
+            self._puts_off = self._puts_off and not main
+        if main:
+            self._let_in()
+        return item
+
+    def _blocked(self, main: bool, wait: Callable[[], Any]) -> Any:
+        """Something that may last: an interrupt is let in."""
+        if not main:
+            return wait()
+        self._puts_off = False
+        try:
+            self._let_in()
+            return wait()
+        finally:
+            self._puts_off = True
+
+    def _take(self) -> None:
+        """Read what is there, and give it to those that it is for."""
+        try:
+            data = self._socket.recv(TAKE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not data:
+            os._exit(0)  # the parent is gone
+        self._read += data
+        while len(self._read) >= MESSAGE_HEAD.size:
+            length, channel = MESSAGE_HEAD.unpack_from(self._read)
+            if len(self._read) < MESSAGE_HEAD.size + length:
+                return
+            payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : MESSAGE_HEAD.size + length])
+            del self._read[: MESSAGE_HEAD.size + length]
+            self._deliver(channel, payload)
+
+    def _deliver(self, channel: int, payload: bytes) -> None:
+        if channel != CH_CALL:
+            self.commands.box.put((channel, payload))
+            return
+        reply: dict[str, Any] = from_json(payload)
+        waiting = self._calls.pop(reply["id"], None)
+        if waiting is not None:
+            self._give_slot()
+            waiting.box.put(reply)
+
+    def _give_slot(self) -> None:
+        self._slots.release()
+        for waiting in self._without_slot[:1]:
+            self._without_slot.remove(waiting)
+            waiting.box.put(None)
 
 
 def tool_error(name: str, error: dict[str, Any]) -> Exception:
