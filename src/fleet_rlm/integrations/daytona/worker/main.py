@@ -12,7 +12,7 @@ import ctypes
 import fcntl
 import functools
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -86,7 +86,7 @@ class Worker:
         self._streams = [Stream(out, CH_STDOUT), Stream(err, CH_STDERR)]
         self._link = Link(OUT_WINDOW_BYTES, IN_WINDOW_BYTES)
         self._inbox = Inbox(HOST_MESSAGE_BYTES)
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()
         self._to_terminal = bytearray()
         self._to_child = bytearray()
         self._from_child = bytearray()
@@ -113,9 +113,9 @@ class Worker:
         while not self._done:
             self._flush()
             self._register(registered, handlers)
-            for key, events in self._selector.select(30.0):
-                if events & selectors.EVENT_READ and not self._done:
-                    handlers[key.fd]()
+            for fd, events in self._poll.poll(30_000):
+                if events & ~select.POLLOUT and not self._done:
+                    handlers[fd]()
 
     def _register(self, registered: dict[int, int], handlers: dict[int, Any]) -> None:
         """Read from the child only while there is room towards the host."""
@@ -124,17 +124,15 @@ class Worker:
         closed = [stream.fd for stream in self._streams if not stream.open]
         for fd in handlers:
             wanted = fd == 0 or (room and self._child_alive and fd not in closed)
-            events = selectors.EVENT_READ if wanted else 0
+            events = select.POLLIN if wanted else 0
             if (fd == control and self._to_child) or (fd == 0 and self._to_terminal):
-                events |= selectors.EVENT_WRITE  # descriptor 0 and 1 are the same terminal
+                events |= select.POLLOUT  # descriptor 0 and 1 are the same terminal
             if registered.get(fd, 0) == events:
                 continue
-            if events and registered.get(fd, 0):
-                self._selector.modify(fd, events)
-            elif events:
-                self._selector.register(fd, events)
+            if events:
+                self._poll.register(fd, events)
             else:
-                self._selector.unregister(fd)
+                self._poll.unregister(fd)
             registered[fd] = events
 
     def _flush(self) -> None:

@@ -6,6 +6,7 @@ It has no terminal and no key. It talks to the parent by a socket pair, in messa
 
 from __future__ import annotations
 
+import _signal  # pyright: ignore[reportMissingImports] - without the enums of `signal`, which cost more than a small cell
 import ast
 import contextlib
 import json
@@ -54,7 +55,8 @@ class Repl:
         self._fields: list[dict[str, Any]] | None = None
         self._submitted: dict[str, Any] | None = None
         self._answer: str | None = None  # its text when it was last told
-        self._before: dict[str, tuple[int, Any]] = {}  # identity and size of each variable before the cell
+        # Identity and size of each variable before the cell; None: its code has not begun.
+        self._before: dict[str, tuple[int, Any]] | None = None
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self.namespace: dict[str, Any] = module.__dict__
@@ -158,7 +160,7 @@ class Repl:
         self._submitted = None
         self._ahead.count = 0
         self._cells += 1
-        self._before = self._snapshot()
+        self._before = None
         started = time.perf_counter()
         outcome: dict[str, Any] = {"status": "interrupted"}
         try:
@@ -230,20 +232,21 @@ class Repl:
         return {"status": "interrupted" if interrupted else "error", "error": describe_error(error)}
 
     def _snapshot(self) -> dict[str, tuple[int, Any]]:
-        return {k: (id(v), _size(v)) for k, v in self.namespace.items() if not k.startswith("_")}
+        names, offered = list(self.namespace.items()), self._tools
+        return {k: (id(v), _size(v)) for k, v in names if k[:1] != "_" and k not in offered}
 
     def _changed(self) -> list[dict[str, Any]]:
         """The variables that this cell made, replaced or visibly grew."""
         changed = self._changed_answer()
-        for name, value in list(self.namespace.items()):
-            if name.startswith("_") or name in self._own or name in self._tools or len(changed) >= MAX_CHANGED:
+        before = self._before
+        if before is None:
+            return changed
+        for name, now in self._snapshot().items():
+            if before.get(name) == now or name in self._own or name == ANSWER or len(changed) >= MAX_CHANGED:
                 continue
-            if name == ANSWER:
-                continue
-            size = _size(value)
-            if self._before.get(name) == (id(value), size) or isinstance(value, types.ModuleType):
-                continue
-            changed.append(_change(name, value, size))
+            value = self.namespace.get(name)
+            if not isinstance(value, types.ModuleType):
+                changed.append(_change(name, value, now[1]))
         return changed
 
     def _changed_answer(self) -> list[dict[str, Any]]:
@@ -258,12 +261,15 @@ class Repl:
         return [{**_change(ANSWER, value, _size(value)), "text": text}]
 
 
+_SIZED = (str, bytes, list, tuple, dict, set)
+
+
 def _change(name: str, value: Any, size: int | None) -> dict[str, Any]:
     return {"name": name, "type": type(value).__name__, "size": size, "preview": bounded_repr(value, 120)}
 
 
 def _size(value: Any) -> int | None:
-    return len(value) if isinstance(value, (str, bytes, list, tuple, dict, set)) else None
+    return len(value) if isinstance(value, _SIZED) else None
 
 
 def _syntax_error(error: BaseException) -> dict[str, Any]:
@@ -314,7 +320,8 @@ def child_main(sock: socket.socket) -> None:
 
     while True:
         channel, payload = control.commands.get()
-        signal.signal(signal.SIGINT, on_interrupt)  # the guest may have replaced it
+        if _signal.getsignal(signal.SIGINT) is not on_interrupt:  # the guest may have replaced it
+            signal.signal(signal.SIGINT, on_interrupt)
         if channel == CH_SETUP:
             repl.setup(from_json(payload))
         elif channel == CH_EXEC:

@@ -28,9 +28,9 @@ class Failure:
 def to_json(value: Any) -> bytes:
     """Compact JSON bytes; what JSON has no word for becomes its nearest plain form, see `plain`."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_nearest)
+        text = _encoder.encode(value)
     except (TypeError, ValueError, RecursionError):  # odd dictionary keys, circles, too deep
-        text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
+        text = _encoder.encode(plain(value))
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -90,6 +90,9 @@ def _nearest(value: Any) -> Any:
             except Exception:  # noqa: BLE001, S112 - somebody else's method on somebody else's value
                 continue
     return bounded_repr(value, 10_000)
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_nearest)
 
 
 def bounded_repr(value: Any, limit: int) -> str:
