@@ -58,6 +58,9 @@ class Database:
         self._reader = _engine(file, size=READERS, begin="BEGIN")
         self._committer = _commit_engine(file)
         self._commits = _CommitThread()
+        self._held: Connection | None = (
+            None  # by the thread of commits: to take it from its pool costs as much as a row
+        )
         try:
             self.run(self._migrate())
         except BaseException:
@@ -109,7 +112,8 @@ class Database:
     def _commit(self, work: Callable[[Connection], T], synced: bool, before: Callable[[], None] | None) -> T:
         if before is not None:
             before()
-        with self._committer.connect() as connection:
+        connection = self._held = self._held or self._committer.connect()
+        try:
             if connection.info.get(SYNCED) is not synced:
                 raw = connection.connection.driver_connection
                 assert raw is not None
@@ -117,6 +121,15 @@ class Database:
                 connection.info[SYNCED] = synced
             with connection.begin():
                 return work(connection)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Give the connection of commits back (on their thread)."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
@@ -141,6 +154,7 @@ class Database:
     async def _dispose(self) -> None:
         await self._reader.dispose()
         await self._writer.dispose()
+        await asyncio.wrap_future(self._commits.submit(self._let_go))
         await asyncio.wrap_future(self._commits.submit(self._committer.dispose))
         self._commits.shutdown()
 

@@ -183,6 +183,9 @@ class Journal:
         return wake
 
     def _log(self, sid: str) -> _Log:
+        known = self._logs.get(sid)
+        if known is not None:
+            return known
         with self._logs_lock:
             return self._logs.setdefault(sid, _Log(sid))
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,8 +114,11 @@ class Sender:
             return await self._lm.acall(messages=asked.messages, **asked.sent)
 
     def _on_the_loop(self, asked: Request, call: Coroutine[Any, Any, Any]) -> Any:
-        with _noted(asked.entries):
+        token = _entries.set(asked.entries)
+        try:
             job = stream_loop.start(call)
+        finally:
+            _entries.reset(token)
         return _first(asked, job, job.cancel)
 
     def _here(self, asked: Request, abandon: Callable[[], None]) -> Any:
@@ -125,8 +127,7 @@ class Sender:
         stop.watch(abandon)
         try:
             if not asked.left:
-                with _noted(asked.entries):
-                    return self._lm(asked.prompt, messages=asked.messages, **asked.sent)
+                return self._noted(asked)
         finally:
             if not stop.unwatch(abandon):
                 stop.future.result()  # by then this call has its end
@@ -138,16 +139,22 @@ class Sender:
 
         def work() -> None:
             try:
-                with _noted(asked.entries):
-                    if sink is not None:
-                        answer.set_result(asyncio.run(self._call(asked, sink)))
-                    else:
-                        answer.set_result(self._lm(asked.prompt, messages=asked.messages, **asked.sent))
+                answer.set_result(self._noted(asked, sink))
             except BaseException as exc:  # noqa: BLE001 - handed to the waiting thread, which raises it
                 answer.set_exception(exc)
 
         _threads.run(lambda: context.run(work))
         return _first(asked, answer)
+
+    def _noted(self, asked: Request, sink: CallStream | None = None) -> Any:
+        """The call in this thread; what DSPy tells of it goes to the request."""
+        token = _entries.set(asked.entries)
+        try:
+            if sink is not None:
+                return asyncio.run(self._call(asked, sink))
+            return self._lm(asked.prompt, messages=asked.messages, **asked.sent)
+        finally:
+            _entries.reset(token)
 
     @property
     def _native(self) -> bool:
@@ -167,16 +174,6 @@ def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = la
         close()
         asked.scope.stop.check()
     return answer.result()
-
-
-@contextmanager
-def _noted(entries: list[Entry]) -> Generator[None]:
-    """What DSPy tells of calls that begin in here goes to `entries`."""
-    token = _entries.set(entries)
-    try:
-        yield
-    finally:
-        _entries.reset(token)
 
 
 def _broke_off(error: LMError) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fleet_rlm.runtime.execution.paths import PASSING
 
+_encoder = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=repr)
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,16}>")
 
 
@@ -54,9 +55,10 @@ def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, An
 
     Left out: what is said of the budget (`PASSING`), and where an object lay in memory.
     """
-    body = json.dumps([model, prompt, messages, dict(kwargs)], sort_keys=True, ensure_ascii=False, default=repr)
+    body = _encoder.encode([model, prompt, messages, dict(kwargs)])
     passing = PASSING.get()
     if passing:
         body = body.replace(json.dumps(passing, ensure_ascii=False)[1:-1], "")
-    body = _ADDRESS.sub(" at 0x>", body)
+    if " at 0x" in body:
+        body = _ADDRESS.sub(" at 0x>", body)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
