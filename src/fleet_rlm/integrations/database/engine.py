@@ -2,19 +2,17 @@
 
 The rest of the program is synchronous worker threads and other event loops; both reach the loop through `run` and
 `arun`. Writers take `BEGIN IMMEDIATE` at once (a read that turns into a write would fail without waiting). The
-journal's commits, several for each model call, have a thread and a connection of their own, on which a transaction
-runs in one go; what else writes has one connection, and readers a few.
+journal's commits, several for each model call, have a connection of their own, on which a transaction runs in one go
+in the thread that asks; what else writes has one connection, and readers a few.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,10 +55,9 @@ class Database:
         self._writer = _engine(file, size=1, begin="BEGIN IMMEDIATE")
         self._reader = _engine(file, size=READERS, begin="BEGIN")
         self._committer = _commit_engine(file)
-        self._commits = _CommitThread()
-        self._held: Connection | None = (
-            None  # by the thread of commits: to take it from its pool costs as much as a row
-        )
+        self._commit_lock = threading.Lock()
+        self._held: Connection | None = None  # of commits: to take it from its pool costs as much as a row
+        self._not_here = {self._thread}
         try:
             self.run(self._migrate())
         except BaseException:
@@ -80,13 +77,24 @@ class Database:
 
         Errors: StorageError for what the database refuses; InternalError when called on the database's own thread.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self.check_thread()
+        except InternalError:
             work.close()
-            raise InternalError("the journal's own thread must not wait for the database (a listener called it)")
+            raise
         if self.loop.is_closed():
             work.close()
             raise StorageError("the data folder is closed")
         return asyncio.run_coroutine_threadsafe(_translated(work), self.loop).result(timeout)
+
+    def bar_thread(self, thread: threading.Thread) -> None:
+        """This thread must not wait for the database either."""
+        self._not_here.add(thread)
+
+    def check_thread(self) -> None:
+        """InternalError on a thread that must not wait for the database."""
+        if threading.current_thread() in self._not_here:
+            raise InternalError("the journal's own thread must not wait for the database (a listener called it)")
 
     async def arun(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the database's loop and await from another loop."""
@@ -101,32 +109,29 @@ class Database:
         async with self._writer.begin() as connection:
             yield connection
 
-    async def commit(
-        self, work: Callable[[Connection], T], *, synced: bool, before: Callable[[], None] | None = None
-    ) -> T:
-        """`work` in one write transaction, on the thread of commits: a change of threads for each statement would
-        cost more than the statements. It also survives a power cut when `synced` (one more disk sync, about 3 ms).
-        `before` is called on that thread before the transaction begins, which it prevents by an exception."""
-        return await asyncio.wrap_future(self._commits.submit(self._commit, work, synced, before))
-
-    def _commit(self, work: Callable[[Connection], T], synced: bool, before: Callable[[], None] | None) -> T:
+    def commit(self, work: Callable[[Connection], T], *, synced: bool, before: Callable[[], None] | None = None) -> T:
+        """`work` in one write transaction, in this thread: a change of threads for each statement would cost more than
+        the statements. It also survives a power cut when `synced` (one more disk sync, about 3 ms). `before` is called
+        before the transaction begins, which it prevents by an exception. Errors: as SQLAlchemy and SQLite raise them.
+        """
         if before is not None:
             before()
-        connection = self._held = self._held or self._committer.connect()
-        try:
-            if connection.info.get(SYNCED) is not synced:
-                raw = connection.connection.driver_connection
-                assert raw is not None
-                raw.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-                connection.info[SYNCED] = synced
-            with connection.begin():
-                return work(connection)
-        except BaseException:
-            self._let_go()
-            raise
+        with self._commit_lock:
+            connection = self._held = self._held or self._committer.connect()
+            try:
+                if connection.info.get(SYNCED) is not synced:
+                    raw = connection.connection.driver_connection
+                    assert raw is not None
+                    raw.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+                    connection.info[SYNCED] = synced
+                with connection.begin():
+                    return work(connection)
+            except BaseException:
+                self._let_go()
+                raise
 
     def _let_go(self) -> None:
-        """Give the connection of commits back (on their thread)."""
+        """Give the connection of commits back (with their lock)."""
         held, self._held = self._held, None
         if held is not None:
             held.close()
@@ -154,39 +159,9 @@ class Database:
     async def _dispose(self) -> None:
         await self._reader.dispose()
         await self._writer.dispose()
-        await asyncio.wrap_future(self._commits.submit(self._let_go))
-        await asyncio.wrap_future(self._commits.submit(self._committer.dispose))
-        self._commits.shutdown()
-
-
-class _CommitThread:
-    """One thread for commits. Not a ThreadPoolExecutor: that takes no work any more when Python exits, which is when a
-    library's last events are written."""
-
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="fleet-commit", daemon=True).start()
-
-    def submit(self, call: Callable[..., T], *args: Any) -> Future[T]:
-        """Run a call on the thread; what `loop.run_in_executor` wants of an executor."""
-        done: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(call(*args))
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-                done.set_exception(error)
-
-        self._work.put(run)
-        return done
-
-    def shutdown(self) -> None:
-        """End the thread after what is queued."""
-        self._work.put(None)
-
-    def _run(self) -> None:
-        while (run := self._work.get()) is not None:
-            run()
+        with self._commit_lock:
+            self._let_go()
+            self._committer.dispose()
 
 
 async def _translated(work: Coroutine[Any, Any, T]) -> T:

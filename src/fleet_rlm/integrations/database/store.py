@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -90,15 +91,15 @@ class JournalStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def commit(
+    def commit(
         self, batches: Sequence[Batch], *, synced: bool, before: Callable[[], None] | None = None
     ) -> list[Outcome]:
-        """Write the batches in one transaction; see Database.commit.
+        """Write the batches in one transaction, in this thread; see Database.commit.
 
         Errors: StorageError for what may work later (full, locked, busy); any other exception for what never will.
         """
         try:
-            return await self.database.commit(
+            return self.database.commit(
                 lambda connection: [self._write(connection, batch) for batch in batches], synced=synced, before=before
             )
         except (OperationalError, SQLAlchemyTimeout, sqlite3.OperationalError, OSError) as error:
@@ -178,7 +179,7 @@ class JournalStore:
             connection.execute(insert(sessions).values(**row, head=0))
             return self._write(connection, batch)
 
-        await self.database.commit(write, synced=True)
+        await asyncio.to_thread(self.database.commit, write, synced=True)
 
     async def head(self, sid: str) -> Head:
         """Errors: NotFound."""

@@ -1,7 +1,7 @@
 """The journal: the append-only sequence of a session's events, and the only truth about it.
 
-`append` gives each event its place under the session's lock and hands it to one writer on the database's thread,
-which commits in groups. Listeners hear of events after their commit, in order. So whoever sees an event can read it
+`append` gives each event its place under the session's lock and hands it to the one thread that writes, which commits
+in groups. Listeners hear of events after their commit, in order. So whoever sees an event can read it
 back, and a live view is never ahead of what a crash leaves.
 
 When the disk refuses a commit, the writer keeps the order and tries again until it works; whoever waits for durability
@@ -10,10 +10,10 @@ gets a StorageError after a second, and appends fail once too much is waiting.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -95,7 +95,7 @@ class Journal:
         self._logs: dict[str, _Log] = {}
         self._logs_lock = threading.Lock()
         self._queue: deque[_Entry] = deque()
-        self._queue_lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())  # over the queue and what is said of it
         self._waiting = 0
         self._urgent = False
         self._awaited = False
@@ -104,8 +104,9 @@ class Journal:
         self._failing = False
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._listeners_lock = threading.Lock()
-        self._bell = self._database.run(_make_bell())
-        self._writer = asyncio.run_coroutine_threadsafe(self._write_forever(), self._database.loop)
+        self._writer = threading.Thread(target=self._write_forever, name="fleet-commit", daemon=True)
+        self._database.bar_thread(self._writer)
+        self._writer.start()
 
     # ------------------------------------------------------------------ appending
 
@@ -117,6 +118,8 @@ class Journal:
         """
         if not drafts:
             return []
+        if durable:
+            self._database.check_thread()
         log_ = self._log(sid)
         events, done = self._enqueue(log_, drafts, durable)
         if done is None:
@@ -157,15 +160,13 @@ class Journal:
                 events.append(event)
                 raws.append(raw)
             urgent = durable or any(event.type in PROMISES for event in events)
-            wake = self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
+            self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
             position.seq += len(events)
-        if wake:
-            self._database.loop.call_soon_threadsafe(self._bell.set)
         return events, done
 
-    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> bool:
-        """Queue it; whether the writer must be woken, which is not done under a lock: it writes to a socket."""
-        with self._queue_lock:
+    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> None:
+        """Queue it, and wake the writer where that changes what it waits for."""
+        with self._changed:
             if self._closing:
                 raise StorageError("the journal is closed")
             if self._waiting >= MAX_WAITING:
@@ -180,7 +181,8 @@ class Journal:
             wake = wake or before < GROUP_EVENTS <= self._waiting
             self._urgent = self._urgent or urgent
             self._awaited = self._awaited or awaited
-        return wake
+            if wake:
+                self._changed.notify()
 
     def _log(self, sid: str) -> _Log:
         known = self._logs.get(sid)
@@ -201,47 +203,44 @@ class Journal:
 
     # ------------------------------------------------------------------ the writer
 
-    async def _write_forever(self) -> None:
-        while True:
-            if not self._queue:
-                await self._bell.wait()
-            self._bell.clear()
-            await self._gather()
-            if entries := self._take():
-                self._began = asyncio.get_running_loop().time()
-                await self._commit(entries)
-            if self._closing and not self._queue:
-                return
+    def _write_forever(self) -> None:
+        while (entries := self._next()) is not None:
+            self._began = time.monotonic()
+            self._commit(entries)
 
-    async def _gather(self) -> None:
+    def _next(self) -> list[_Entry] | None:
+        """The next group, when it is time for it; None at the end of the journal."""
+        with self._changed:
+            while not self._queue:
+                if self._closing:
+                    return None
+                self._changed.wait()
+            self._gather()
+            return self._take()
+
+    def _gather(self) -> None:
         """Wait for a group to fill: not at all when somebody waits for it, and only a moment for a promise."""
-        loop = asyncio.get_running_loop()
-        patience = loop.time() + GROUP_SECONDS
+        patience = time.monotonic() + GROUP_SECONDS
         while not (self._awaited or self._closing or self._waiting >= GROUP_EVENTS):
             until = min(patience, self._began + PROMISE_SECONDS) if self._urgent else patience
-            if until <= loop.time():
+            left = until - time.monotonic()
+            if left <= 0:
                 return
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._bell.wait()
-            except TimeoutError:
-                return
-            self._bell.clear()
+            self._changed.wait(left)
 
     def _take(self) -> list[_Entry]:
         taken: list[_Entry] = []
         count = 0
-        with self._queue_lock:
-            while self._queue and count < MAX_GROUP:
-                entry = self._queue.popleft()
-                taken.append(entry)
-                count += len(entry.events)
-            self._waiting -= count
-            if not self._queue:
-                self._urgent = self._awaited = False
+        while self._queue and count < MAX_GROUP:
+            entry = self._queue.popleft()
+            taken.append(entry)
+            count += len(entry.events)
+        self._waiting -= count
+        if not self._queue:
+            self._urgent = self._awaited = False
         return taken
 
-    async def _commit(self, entries: list[_Entry]) -> None:
+    def _commit(self, entries: list[_Entry]) -> None:
         groups: dict[str, list[_Entry]] = {}
         for entry in entries:
             if entry.events and entry.position is entry.log.position:
@@ -249,42 +248,42 @@ class Journal:
             elif entry.events:
                 _settle(entry, _Moved())
         if groups:
-            outcomes = await self._insist([_batch(group) for group in groups.values()], entries)
+            outcomes = self._insist([_batch(group) for group in groups.values()], entries)
             for group, outcome in zip(groups.values(), outcomes, strict=True):
                 self._conclude(group, outcome)
         for entry in entries:
             if not entry.events:
                 _settle(entry, None)
 
-    async def _insist(self, batches: list[Batch], entries: list[_Entry]) -> list[Outcome]:
+    def _insist(self, batches: list[Batch], entries: list[_Entry]) -> list[Outcome]:
         """Try until the disk takes it; tell who waits after a second. At the end of the journal, try a little only."""
         synced = any(event.type in SYNCED for batch in batches for event in batch.events)
         synced = synced or any(entry.done for entry in entries)
-        attempt, since = 0, asyncio.get_running_loop().time()
+        attempt, since = 0, time.monotonic()
         while True:
             try:
-                outcomes = await self._store.commit(batches, synced=synced, before=self._settle)
+                outcomes = self._store.commit(batches, synced=synced, before=self._settle)
             except StorageError as refused:
                 if not self._failing:
                     log.error("journal: %s; trying again", refused)
                 self._failing = True
-                if self._closing or asyncio.get_running_loop().time() - since > GIVE_UP_SECONDS:
+                if self._closing or time.monotonic() - since > GIVE_UP_SECONDS:
                     for entry in entries:
                         _settle(entry, refused)
                 if self._closing and attempt >= len(RETRY_SECONDS):
                     return [Outcome.REFUSED for _ in batches]
-                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
             except Exception:  # supervisor: one impossible batch must not stop the others
                 log.exception("journal: a commit is impossible; its batches are tried one by one")
-                return [await self._alone(batch, synced) for batch in batches]
+                return [self._alone(batch, synced) for batch in batches]
             else:
                 self._failing = False
                 return outcomes
 
-    async def _alone(self, batch: Batch, synced: bool) -> Outcome:
+    def _alone(self, batch: Batch, synced: bool) -> Outcome:
         try:
-            return (await self._store.commit([batch], synced=synced, before=self._settle))[0]
+            return self._store.commit([batch], synced=synced, before=self._settle)[0]
         except Exception:  # supervisor, see _insist
             log.exception("journal: events of session %s cannot be written", batch.sid)
             return Outcome.REFUSED
@@ -414,35 +413,30 @@ class Journal:
 
     def flush(self) -> None:
         """Wait until everything appended so far is committed. Errors: StorageError after 30 s."""
-        if not self._database.run(self._settled(), timeout=DURABLE_SECONDS + 5):
-            raise StorageError("the database did not commit within 30 s")
-
-    async def _settled(self) -> bool:
-        """An empty entry at the end of the queue is done when all before it are."""
-        marker: Future[None] = Future()
-        with self._queue_lock:
-            if self._writer.done():
-                return not self._queue
+        self._database.check_thread()
+        marker: Future[None] = Future()  # an empty entry at the end of the queue is done when all before it are
+        with self._changed:
+            if not self._writer.is_alive():
+                return
             self._queue.append(_Entry(_Log(""), None, [], [], marker))
             self._urgent = self._awaited = True
-        self._bell.set()
-        waiting = asyncio.wrap_future(marker)
-        done, _ = await asyncio.wait([waiting], timeout=DURABLE_SECONDS)
-        if done:
-            waiting.exception()
-        return bool(done)
+            self._changed.notify()
+        try:
+            marker.exception(DURABLE_SECONDS)
+        except TimeoutError as error:
+            raise StorageError("the database did not commit within 30 s") from error
 
     def close(self) -> None:
         """Commit what waits, stop the writer and close the database. Idempotent."""
-        with self._queue_lock:
+        with self._changed:
             if self._closing:
                 return
             self._closing = True
-        self._database.loop.call_soon_threadsafe(self._bell.set)
+            self._changed.notify()
         try:
-            self._writer.result(DURABLE_SECONDS)
-        except TimeoutError as error:
-            raise InternalError("the journal's writer did not end within 30 s") from error
+            self._writer.join(DURABLE_SECONDS)
+            if self._writer.is_alive():
+                raise InternalError("the journal's writer did not end within 30 s")
         finally:
             self._database.close()
 
@@ -452,10 +446,6 @@ class _Moved(Conflict):
 
     def __init__(self) -> None:
         super().__init__("another process wrote to this session at the same time", hint="try again")
-
-
-async def _make_bell() -> asyncio.Event:
-    return asyncio.Event()
 
 
 def _batch(group: list[_Entry]) -> Batch:
