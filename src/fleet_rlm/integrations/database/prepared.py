@@ -1,7 +1,7 @@
-"""Statements of the hot path, put into SQL once.
+"""Statements of the hot path, put into SQL once and given to the driver as they are.
 
-Building a statement and finding its text in SQLAlchemy's cache costs several times what SQLite needs to run it; a
-commit of events runs three of them, some hundred times a second.
+Building a statement, finding its text in SQLAlchemy's cache and carrying it through its events costs several times
+what SQLite needs to run it; a commit of events runs three of them, some hundred times a second.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.sql.expression import Executable
 
 
@@ -20,12 +21,18 @@ class Prepared:
         self._statement = statement
         self._ready: dict[str, tuple[str, tuple[str, ...] | None]] = {}
 
-    def run(self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
-        """Run it with one set of parameters, or with each of several."""
+    def run(self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> DBAPICursor:
+        """Run it with one set of parameters, or with each of several, in the connection's transaction.
+
+        The cursor is the driver's, and so are the errors.
+        """
         text, order = self._text(connection)
+        cursor = connection.connection.cursor()
         if isinstance(values, Mapping):
-            return connection.exec_driver_sql(text, _placed(values, order))
-        return connection.exec_driver_sql(text, [_placed(row, order) for row in values])
+            cursor.execute(text, _placed(values, order))
+        else:
+            cursor.executemany(text, [_placed(row, order) for row in values])
+        return cursor
 
     def _text(self, connection: Connection) -> tuple[str, tuple[str, ...] | None]:
         found = self._ready.get(connection.dialect.name)

@@ -106,10 +106,10 @@ class JournalStore:
             raise storage_error(error) from error
 
     def _write(self, connection: Connection, batch: Batch) -> Outcome:
-        row = _HEAD.run(connection, {"session": batch.sid}).first()
+        row = _HEAD.run(connection, {"session": batch.sid}).fetchone()
         if row is None:
             return Outcome.GONE
-        if row.head != batch.base:
+        if row[0] != batch.base:
             return Outcome.STALE
         if not batch.owns_turn and self._busy(connection, batch.sid):
             return Outcome.BUSY

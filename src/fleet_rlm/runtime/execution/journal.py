@@ -33,8 +33,9 @@ _ARTIFACT = re.compile(r"art_[0-9a-z]{26}")
 GROUP_EVENTS = 50
 GROUP_SECONDS = 0.020
 PROMISE_SECONDS = 0.005
-"""Promises are committed at once, but not sooner than this after the last commit began: in a storm of calls one commit
-for each would take a core."""
+COMMIT_SHARE = 10
+"""Promises are committed at once, but not sooner than this after the last commit began, nor than so many times what that
+one took (and no later than GROUP_SECONDS): in a storm of calls one commit for each would take a core."""
 MAX_GROUP = 1_000
 MAX_WAITING = 200_000
 DURABLE_SECONDS = 30.0
@@ -99,7 +100,7 @@ class Journal:
         self._waiting = 0
         self._urgent = False
         self._awaited = False
-        self._began = 0.0
+        self._not_before = 0.0
         self._closing = False
         self._failing = False
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
@@ -205,8 +206,9 @@ class Journal:
 
     def _write_forever(self) -> None:
         while (entries := self._next()) is not None:
-            self._began = time.monotonic()
+            began = time.monotonic()
             self._commit(entries)
+            self._not_before = began + max(PROMISE_SECONDS, COMMIT_SHARE * (time.monotonic() - began))
 
     def _next(self) -> list[_Entry] | None:
         """The next group, when it is time for it; None at the end of the journal."""
@@ -222,7 +224,7 @@ class Journal:
         """Wait for a group to fill: not at all when somebody waits for it, and only a moment for a promise."""
         patience = time.monotonic() + GROUP_SECONDS
         while not (self._awaited or self._closing or self._waiting >= GROUP_EVENTS):
-            until = min(patience, self._began + PROMISE_SECONDS) if self._urgent else patience
+            until = min(patience, self._not_before) if self._urgent else patience
             left = until - time.monotonic()
             if left <= 0:
                 return
