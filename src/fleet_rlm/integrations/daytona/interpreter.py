@@ -71,6 +71,7 @@ class DaytonaInterpreter:
         self._start_lock = threading.Lock()
         self._state = threading.Lock()
         self._writer = RequestWriter()
+        self._parameters: dict[int, tuple[Callable[..., Any], list[str]]] = {}
         self._session: Session | None = None
         self._handle: SandboxHandle | None = None
         self._ended: str | None = None
@@ -276,8 +277,18 @@ class DaytonaInterpreter:
         tool = self.tools.get(tool_name)
         if tool is None:
             raise CodeInterpreterError(f"Unknown tool: {tool_name}")
-        value = _call(tool, args, kwargs)
+        value = _call(tool, args, kwargs, self._names_of)
         return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+    def _names_of(self, tool: Callable[..., Any]) -> list[str]:
+        """The names of its positional parameters; looked up once, which takes longer than a small tool."""
+        known = self._parameters.get(id(tool))
+        if known is None or known[0] is not tool:
+            parameters = inspect.signature(tool).parameters
+            kinds = ((name, each.kind) for name, each in parameters.items())
+            names = [name for name, kind in kinds if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+            known = self._parameters[id(tool)] = tool, names
+        return known[1]
 
     def interrupt(self) -> None:
         """Any thread: stop the running cell (CodeExecutionError "interrupted"); variables are kept."""
@@ -383,12 +394,16 @@ def _error_text(result: CellResult) -> str:
     return f"{text}\nOutput before the error:\n{printed}" if printed else text
 
 
-def _call(tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _call(
+    tool: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    names_of: Callable[[Callable[..., Any]], list[str]],
+) -> Any:
     """Call a host tool with positional arguments under their names: dspy.RLM wraps its tools to take keywords only."""
     if not args:
         return tool(**kwargs)
-    parameters = inspect.signature(tool).parameters
-    names = [name for name, kind in parameters.items() if kind.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    names = names_of(tool)
     if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
         return tool(*args, **kwargs)  # takes *args, or raises Python's own TypeError
     return tool(**dict(zip(names, args, strict=False)), **kwargs)

@@ -34,8 +34,8 @@ GROUP_EVENTS = 50
 GROUP_SECONDS = 0.020
 PROMISE_SECONDS = 0.005
 COMMIT_SHARE = 10
-"""Promises are committed at once, but not sooner than this after the last commit began, nor than so many times what that
-one took (and no later than GROUP_SECONDS): in a storm of calls one commit for each would take a core."""
+"""Promises are committed at once, but not sooner than this after the last commit began, nor than so many times what
+that one took (and no later than GROUP_SECONDS): in a storm of calls one commit for each would take a core."""
 MAX_GROUP = 1_000
 MAX_WAITING = 200_000
 DURABLE_SECONDS = 30.0

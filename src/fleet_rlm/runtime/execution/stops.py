@@ -22,6 +22,7 @@ class Stop:
         self.future: Future[TreeStopped] = Future()
         self.own = False
         self._reason: TreeStopped | None = None
+        self._is_set = False  # that `future` has its result, or has it in a moment: to look there takes a lock
         self._above = above
         self._below: set[Stop] = set()
         self._told: set[Callable[[], None]] = set()
@@ -39,11 +40,11 @@ class Stop:
     @property
     def done(self) -> bool:
         """Whether it is stopped."""
-        return self.future.done()
+        return self._is_set
 
     def check(self) -> None:
         """Raise TreeStopped when it is stopped."""
-        if self.future.done():
+        if self._is_set:
             reason = self.future.result()
             raise TreeStopped(reason.reason, reason.limit)
 
@@ -71,7 +72,7 @@ class Stop:
         with self._lock:
             self._racing.add(box)
         try:
-            if not self.future.done():
+            if not self._is_set:
                 result.add_done_callback(lambda _: box.put(None))
                 box.get(timeout=timeout)
             return True
@@ -98,6 +99,7 @@ class Stop:
             each._set(reason, own=False)
         for tell in told:
             tell()
+        self._is_set = True
         self.future.set_result(reason)
         with self._lock:
             racing = list(self._racing)
