@@ -343,7 +343,7 @@ class TreeBudget:
 
     def _chosen(self, lease: Lease, sizes: Sequence[Size]) -> Size:
         """The first size that leaves room for others, or the last (caller holds the lock)."""
-        if len(sizes) == 1:
+        if len(sizes) == 1 or not any(each.limits.bounds_answers for each in lease.account.line()):
             return sizes[0]
         tokens = _least(each.left_tokens for each in lease.account.line())
         micro = _least(each.left_micro for each in lease.account.line())

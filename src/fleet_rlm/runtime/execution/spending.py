@@ -152,6 +152,8 @@ class Account:
 
     def refuses(self, tokens: int, micro_usd: int) -> Unit | None:
         """The unit of which there is not enough for one more call of this size, or None."""
+        if self.limits.calls is None and not self.limits.bounds_answers:
+            return None
         free, left_tokens, left_micro = self.free_calls, self.left_tokens, self.left_micro
         if free is not None and free < 1:
             return "calls"
