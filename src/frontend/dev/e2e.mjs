@@ -328,6 +328,24 @@ check("a menu opens although the page moves under the pressed pointer", {}, asyn
   }
 });
 
+check("an open menu keeps the focus, and is used by key", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_asyncio`);
+  await page.getByTestId("turn-menu").last().click();
+  await page.getByRole("menu").waitFor();
+  for (const [entry, thief] of [
+    ["Ask again", "composer"],
+    ["Replay from the journal", "main"],
+    ["Fork from here…", "composer"],
+  ]) {
+    await page.keyboard.press("ArrowDown");
+    await page.locator('[role="menuitem"]:focus', { hasText: entry }).waitFor();
+    await page.evaluate((id) => document.getElementById(id).focus(), thief);
+  }
+  await page.keyboard.press("Enter");
+  await page.getByTestId("fork-form").waitFor();
+  assert.equal(await page.getByRole("menu").count(), 0);
+});
+
 check("what says where a session comes from has its place before it is there", {}, async (page, server) => {
   const place = (testid) =>
     page
