@@ -25,15 +25,8 @@ async function elsewhere(page, act) {
 }
 
 async function turnMenu(page, item) {
-  // A page that has just arrived may still take the focus, which closes a menu: then a person opens it again.
-  const entry = page.getByRole("menuitem", { name: item });
-  for (let tries = 3; tries > 1; tries -= 1) {
-    await by(page, "turn-menu").last().click();
-    if (await entry.click({ timeout: 10_000 }).then(() => true, () => false)) return;
-    await page.keyboard.press("Escape");
-  }
   await by(page, "turn-menu").last().click();
-  await entry.click();
+  await page.getByRole("menuitem", { name: item }).click();
 }
 
 /** Choose a run in the tree, and a tab of its details. */

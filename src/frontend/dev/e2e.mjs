@@ -313,6 +313,68 @@ check("a turn is replayed in a session of its own, which says so", {}, async (pa
   assert.equal(await page.getByTestId("run-count").getAttribute("data-total"), "13");
 });
 
+check("a menu opens although the page moves under the pressed pointer", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_asyncio`);
+  for (const name of ["turn-menu", "budget"]) {
+    const button = page.getByTestId(name).last();
+    await button.hover();
+    await page.mouse.down();
+    await button.evaluate((element) => {
+      element.parentElement.style.translate = "0 60px";
+    });
+    await page.mouse.up();
+    await page.getByRole(name === "budget" ? "dialog" : "menu").waitFor();
+    await page.keyboard.press("Escape");
+  }
+});
+
+check("an open menu keeps the focus, and is used by key", {}, async (page, server) => {
+  await page.goto(`${server.url}/s/ses_asyncio`);
+  await page.getByTestId("turn-menu").last().click();
+  await page.getByRole("menu").waitFor();
+  for (const [entry, thief] of [
+    ["Ask again", "composer"],
+    ["Replay from the journal", "main"],
+    ["Fork from here…", "composer"],
+  ]) {
+    await page.keyboard.press("ArrowDown");
+    await page.locator('[role="menuitem"]:focus', { hasText: entry }).waitFor();
+    await page.evaluate((id) => document.getElementById(id).focus(), thief);
+  }
+  await page.keyboard.press("Enter");
+  await page.getByTestId("fork-form").waitFor();
+  assert.equal(await page.getByRole("menu").count(), 0);
+});
+
+check("what says where a session comes from has its place before it is there", {}, async (page, server) => {
+  const place = (testid) =>
+    page
+      .getByTestId(testid)
+      .evaluate(
+        (element) => element.getBoundingClientRect().top + element.closest("[role=region]").scrollTop,
+      );
+  await page.goto(`${server.url}/s/ses_asyncio`);
+  await page.getByTestId("turn-menu").last().click();
+  await page.getByRole("menuitem", { name: "Replay from the journal" }).click();
+  await page.waitForURL((url) => !url.pathname.endsWith("ses_asyncio"));
+  await ended(page);
+  let release = () => {};
+  const held = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route(/\/(Lineage|OriginLine)-/, async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.reload();
+  await ended(page);
+  const before = await place("question");
+  release();
+  await page.getByTestId("lineage").waitFor();
+  await page.getByTestId("origin").waitFor();
+  assert.equal(await place("question"), before);
+});
+
 check("a question is asked again with the very limits it had", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_failed`);
   await page.getByRole("button", { name: "Ask again" }).click();

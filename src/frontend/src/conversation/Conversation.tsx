@@ -71,7 +71,14 @@ export function Conversation() {
             This session has no question yet. Ask one below.
           </p>
         )}
-        <Suspense>{bench?.forked_from && <Lineage from={bench.forked_from} />}</Suspense>
+        {/* Its place is there before its code is, so that nothing moves under a pointer when it comes. */}
+        {bench?.forked_from && (
+          <div className="h-[34px]">
+            <Suspense>
+              <Lineage from={bench.forked_from} />
+            </Suspense>
+          </div>
+        )}
         <div className="relative w-full" style={{ height }}>
           {rows.getVirtualItems().map((item) => {
             const turn = bench?.turns[order[item.index] ?? ""];

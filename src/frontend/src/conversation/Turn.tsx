@@ -81,7 +81,13 @@ export const Turn = memo(function Turn({ turn }: { turn: TurnView }) {
       data-turn={turn.id}
       className="mx-auto w-full max-w-[760px] px-4 pt-5"
     >
-      <Suspense>{turn.origin && <OriginLine bench={bench} turn={turn} />}</Suspense>
+      {turn.origin && (
+        <div className="min-h-6">
+          <Suspense>
+            <OriginLine bench={bench} turn={turn} />
+          </Suspense>
+        </div>
+      )}
       <UserMessage text={turn.question} turn={turn.id}>
         {turn.contexts.length > 0 && <ContextChips contexts={turn.contexts} />}
       </UserMessage>

@@ -5,10 +5,11 @@ import { isMac, setInspector, toggleList, useUi } from "./ui";
 
 const mac = isMac();
 
+/** In a field, or in a menu, whose letters go to the entry that begins with them. */
 function typing(target: EventTarget | null): boolean {
   return (
     target instanceof HTMLElement &&
-    (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+    (target.isContentEditable || target.closest('input,textarea,select,[role="menu"]') !== null)
   );
 }
 

@@ -4,18 +4,33 @@ import { useRef } from "react";
 import type { Opening } from "./layer";
 import type { MenuProps } from "./Menu";
 
+/** Back to where it was in the menu. */
+function giveBack(menu: HTMLElement | null, from: EventTarget | null): void {
+  const entry = from instanceof HTMLElement && menu?.contains(from) ? from : menu;
+  entry?.focus({ preventScroll: true });
+}
+
 export function RadixMenu(props: MenuProps & Opening) {
   const elsewhere = useRef(false);
+  const menu = useRef<HTMLDivElement>(null);
   return (
     <Radix.Root modal={false} defaultOpen={props.startOpen}>
       <Radix.Trigger asChild>{props.trigger}</Radix.Trigger>
       {/* Inside a landmark, so that a reader of the page by its parts finds the menu. */}
       <Radix.Portal container={document.getElementById("main")}>
         <Radix.Content
+          ref={menu}
           align={props.align ?? "end"}
           side={props.side ?? "bottom"}
           sideOffset={4}
           collisionPadding={8}
+          // A press elsewhere has closed the menu before the focus goes there. What moves it beside that is the page, on
+          // its own account (a question of a run, a field that is there now): a person who reads a menu keeps it.
+          onFocusOutside={(event) => {
+            if (elsewhere.current || (event.target as Element).closest('[role$="dialog"]')) return;
+            event.preventDefault();
+            giveBack(menu.current, event.detail.originalEvent.relatedTarget);
+          }}
           onCloseAutoFocus={(event) => {
             if (elsewhere.current) event.preventDefault();
             elsewhere.current = false;
@@ -25,6 +40,8 @@ export function RadixMenu(props: MenuProps & Opening) {
           {props.items.map((item) => (
             <Radix.Item
               key={item.label}
+              // Radix takes the entry that a press is let go over, also when the page has moved it there.
+              onPointerUp={(event) => event.preventDefault()}
               onSelect={() => {
                 elsewhere.current = item.movesFocus ?? false;
                 item.onSelect();

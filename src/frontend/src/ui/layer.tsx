@@ -1,4 +1,4 @@
-import { type ComponentType, cloneElement, type ReactElement, useState } from "react";
+import { type ComponentType, cloneElement, type PointerEvent, type ReactElement, useState } from "react";
 
 export interface Triggered {
   trigger: ReactElement<Record<string, unknown>>;
@@ -6,6 +6,11 @@ export interface Triggered {
 
 export interface Opening {
   startOpen: boolean;
+}
+
+/** What is late may push the page down under a pressed pointer: the click goes to the button that was pressed. */
+function hold(event: PointerEvent): void {
+  event.currentTarget.setPointerCapture(event.pointerId);
 }
 
 /**
@@ -29,6 +34,7 @@ export function lazyLayer<P extends Triggered>(
       "aria-haspopup": kind,
       "aria-expanded": false,
       onPointerEnter: warm,
+      onPointerDown: hold,
       onFocus: warm,
       onClick: open,
     });
