@@ -100,33 +100,44 @@ class BlobStore:
         return ref
 
     def _store(self, ref: str, data: bytes) -> None:
-        target = self._file(ref)
         try:
-            if not target.exists():
-                _write(target, data)
+            _write(self._folder(ref), ref.removeprefix(PREFIX), data)
         except OSError as error:
             raise StorageError(f"cannot write a blob of {len(data)} bytes: {error.strerror or error}") from error
 
+    def _folder(self, ref: str) -> str:
+        return f"{self._root}/{ref[len(PREFIX) : len(PREFIX) + 2]}"
+
     def _file(self, ref: str) -> Path:
-        digest = ref.removeprefix(PREFIX)
-        return self._root / digest[:2] / digest
+        return Path(self._folder(ref), ref.removeprefix(PREFIX))
 
 
 def _ref(data: bytes) -> str:
     return PREFIX + hashlib.sha256(data).hexdigest()
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Temporary name, sync, rename: a reader sees the whole or nothing."""
-    target.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+def _write(folder: str, name: str, data: bytes) -> None:
+    """Temporary name, sync, rename: a reader sees the whole or nothing. Nothing to do where it stands already."""
+    target = f"{folder}/{name}"
+    if os.access(target, os.F_OK):
+        return
+    temporary = f"{folder}/.{name}.{secrets.token_hex(4)}"
+    fd = _created(temporary, folder)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
+            os.fsync(fd)
+        Path(temporary).rename(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _created(path: str, folder: str) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
