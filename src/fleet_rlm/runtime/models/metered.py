@@ -186,6 +186,7 @@ class MeteredLM(dspy.BaseLM):
         self, asked: Request, status: ev.CallStatus, *, outputs: Any = None, error: Exception | None = None
     ) -> None:
         """Everything that is taken for a call is given back, and its end told. Once for each call."""
+        asked.abandon = None  # it holds the request, and the request it
         if asked.told and asked.reservations:
             asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
             cost = cost_of(asked.entries, self._price, sent_in_vain=status == "failed")
