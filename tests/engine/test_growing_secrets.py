@@ -18,11 +18,13 @@ from tests.engine.test_turns import ask, check_journal
 from tests.scripted import ScriptedEngine
 
 from fleet_rlm.errors import TooLarge
+from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.artifacts import MAX_IN_TURN, ArtifactShelf
 from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import Workspace, open_workspace
@@ -50,6 +52,25 @@ def growing(redact: Redactor) -> tuple[Ledger, GrowingText]:
 
 def shown(ledger: Ledger) -> str:
     return "".join(event.text for event in ledger.events if isinstance(event, ev.MessageDelta))
+
+
+@given(pieces=st.lists(st.text("ab sk-01", max_size=12), max_size=6), cuts=st.sets(st.integers(0, 60)))
+def test_a_secret_that_a_cell_prints_in_pieces_is_hidden(pieces: list[str], cuts: set[int]) -> None:
+    """However the output is cut on its way; and nothing of it is lost or comes in another order."""
+    ledger, redact = Ledger(), Redactor([SECRET])
+    observer = TurnObserver(
+        ledger, ledger, sid="s", turn="t", redact=redact, so_far=redact.so_far, settled=redact.settled
+    )
+    scope = RunScope(id="run", lease=TreeBudget(ev.Limits()).root())
+    recorder = CellRecorder(observer, scope, shown_chars=100)
+    whole = SECRET.join(pieces)
+    recorder.cell_started("c.1", "print()")
+    marks = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    for start, end in zip(marks, marks[1:], strict=False):
+        recorder.cell_output("c.1", "stdout", whole[start:end])
+    recorder.cell_finished("c.1", CellResult("ok", stdout=whole))
+    told = "".join(event.text for event in ledger.events if isinstance(event, ev.CellOutput))
+    assert SECRET not in told and told.replace(HIDDEN, SECRET) == redact(whole).replace(HIDDEN, SECRET)
 
 
 def test_a_secret_that_is_cut_off_is_not_shown_either() -> None:

@@ -26,12 +26,16 @@ class Redactor:
 
     def so_far(self, text: str) -> str:
         """The same for a text that is still growing, without an end that may be the beginning of a secret."""
+        return self(text[: self.settled(text)])
+
+    def settled(self, text: str) -> int:
+        """How many characters of a growing text can be told: what is after them may begin a secret."""
         end = len(text) - max((_begun(text, secret) for secret in self._secrets), default=0)
         while True:
             across = (text.find(s, max(0, end - len(s) + 1), end + len(s) - 1) for s in self._secrets)
             start = min((at for at in across if at >= 0), default=end)
             if start == end:
-                return self(text[:end])
+                return end
             end = start  # never through the middle of one that is whole
 
 

@@ -130,8 +130,9 @@ class TurnRunner:
         mcp: McpClients | None = None,
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
+        hide = self._redact
         observer = TurnObserver(
-            self._journal, self._blobs, sid=sid, turn=turn, redact=self._redact, so_far=self._redact.so_far
+            self._journal, self._blobs, sid=sid, turn=turn, redact=hide, so_far=hide.so_far, settled=hide.settled
         )
         tree = self._tree(request, models, observer, plan)
         cancel.arm(tree)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.coverage import Coverage
-from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.observer import Pieces, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.paths import call_place
 
 PARTIAL_NAME = "answer"
@@ -33,6 +33,7 @@ class CellRecorder:
         self._before = self._most = self._asking = 0
         self._running = False
         self._lock = threading.Lock()
+        self._told: dict[Literal["stdout", "stderr"], Pieces] = {}
         self.submitted: Any = None
         """The outputs that ended the run, with handles in place of pieces of contexts; None when there are none."""
         self.isolation: str | None = None
@@ -63,9 +64,17 @@ class CellRecorder:
         self._observer.emit(started, self._scope)
 
     def cell_output(self, cell: str, stream: Literal["stdout", "stderr"], text: str) -> None:
-        self._observer.emit(ev.CellOutput(id=cell, stream=stream, text=self._observer.clean(text)), self._scope)
+        if stream not in self._told:
+            self._told[stream] = self._observer.pieces()
+        self._tell(cell, stream, self._told[stream].add(text))
+
+    def _tell(self, cell: str, stream: Literal["stdout", "stderr"], text: str) -> None:
+        if text:
+            self._observer.emit(ev.CellOutput(id=cell, stream=stream, text=text), self._scope)
 
     def cell_finished(self, cell: str, result: CellResult) -> None:
+        for stream, pieces in self._told.items():
+            self._tell(cell, stream, pieces.rest())
         with self._lock:
             self._running = False
         self._scope.sandbox_ms += result.ms

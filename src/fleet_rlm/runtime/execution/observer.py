@@ -109,10 +109,32 @@ def entered(scope: RunScope) -> Generator[RunScope]:
         SCOPE.reset(token)
 
 
+class Pieces:
+    """A text that is told in pieces: without secrets, also those that two pieces share. Not thread-safe."""
+
+    def __init__(self, clean: Callable[[str], str], settled: Callable[[str], int]) -> None:
+        self._clean = clean
+        self._settled = settled
+        self._held = ""
+
+    def add(self, piece: str) -> str:
+        """What can be told now."""
+        text = self._held + piece
+        end = self._settled(text)
+        self._held = text[end:]
+        return self._clean(text[:end])
+
+    def rest(self) -> str:
+        """What was held back; nothing more will come."""
+        rest, self._held = self._held, ""
+        return self._clean(rest)
+
+
 class TurnObserver:
     """Emits the events of one turn. Thread-safe; every method is quick.
 
-    `redact` removes secrets from a text, `so_far` from one that is still growing (None: as `redact`).
+    `redact` removes secrets from a text, `so_far` from one that is still growing (None: as `redact`), `settled` tells
+    how much of such a text can be told (None: all of it).
     """
 
     def __init__(
@@ -124,6 +146,7 @@ class TurnObserver:
         turn: str,
         redact: Callable[[str], str],
         so_far: Callable[[str], str] | None = None,
+        settled: Callable[[str], int] | None = None,
     ) -> None:
         self.sid = sid
         self.turn = turn
@@ -132,6 +155,7 @@ class TurnObserver:
         self._redact = redact
         self.so_far = so_far or redact
         """A growing text for an event: without secrets, and without an end that may become one."""
+        self._settled = settled or len
         self._lock = threading.Lock()
         self._budget_at = 0.0
         self.runs = 0
@@ -147,6 +171,10 @@ class TurnObserver:
     def clean(self, value: str) -> str:
         """A short string for an event: secrets removed."""
         return self._redact(value)
+
+    def pieces(self) -> Pieces:
+        """For a text that is told in pieces."""
+        return Pieces(self._redact, self._settled)
 
     def emit(self, data: ev.EventData, scope: RunScope | None = None, *, durable: bool = False) -> None:
         """Append one event under `scope` (None: the turn itself)."""
