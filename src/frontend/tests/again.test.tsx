@@ -106,6 +106,12 @@ describe("resuming", () => {
     expect(resumes({ ...bench, turns: turns("ok") }, first(bench))).toBe("now");
     expect(bench.turns[a]).toBe(first(bench));
   });
+  it("is left to Python where the model was one of its objects", async () => {
+    const bench = await renewals();
+    const alone = { ...bench, turn_order: bench.turn_order.slice(0, 1) };
+    const turn = { ...first(bench), objects: ["sub_model"] as TurnView["objects"] };
+    expect(resumes(alone, turn)).toBeNull();
+  });
   it("needs a higher limit where the turn met one that is still there", async () => {
     const bench = await renewals();
     const alone = { ...bench, turn_order: bench.turn_order.slice(0, 1) };

@@ -45,7 +45,8 @@ class Notice(View):
 class TurnView(View):
     """A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts.
 
-    `messages` and `reasoning` are those of the root run; those of other runs stand with them.
+    `messages` and `reasoning` are those of the root run; those of other runs stand with them. `objects`: see
+    TurnAccepted.
     """
 
     id: str
@@ -58,6 +59,7 @@ class TurnView(View):
     contexts: list[ev.ContextRef]
     command: str | None
     origin: ev.Origin | None = None
+    objects: list[Literal["model", "sub_model"]] = []
     status: Status = "running"
     finished_ts: int | None = None
     answer: str | None = None

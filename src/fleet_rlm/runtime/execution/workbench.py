@@ -109,6 +109,7 @@ def _accepted(s: Workbench, e: ev.Event, d: ev.TurnAccepted) -> None:
         contexts=list(d.contexts),
         command=d.command,
         origin=d.origin,
+        objects=list(d.objects),
     )
     s.turn_order.append(tid)
     for context in d.contexts:

@@ -410,7 +410,7 @@ export interface Notice {
   run: string | null;
   seq: number;
 }
-/** A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts. `messages` and `reasoning` are those of the root run; those of other runs stand with them. */
+/** A turn: its request, and its end once `status` is not "running". `runs` is in the order of their starts. `messages` and `reasoning` are those of the root run; those of other runs stand with them. `objects`: see TurnAccepted. */
 export interface TurnView {
   id: string;
   ts: number;
@@ -422,6 +422,7 @@ export interface TurnView {
   contexts: ContextRef[];
   command: string | null;
   origin: Origin | null;
+  objects: ("model" | "sub_model")[];
   status: "running" | "ok" | "failed" | "cancelled" | "limit" | "interrupted";
   finished_ts: number | null;
   answer: string | null;

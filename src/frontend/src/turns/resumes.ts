@@ -10,9 +10,13 @@ export function successor(bench: Workbench, turn: TurnView): string | null {
   return bench.turn_order.find((id) => bench.turns[id]?.origin?.turn === turn.id) ?? null;
 }
 
-/** How a turn can go on from its journal: as it is, only with a higher limit, or not. The server refuses the rest. */
+/**
+ * How a turn can go on from its journal: as it is, only with a higher limit, or not. The server refuses the rest; a model
+ * that was a Python object only Python can pass again.
+ */
 export function resumes(bench: Workbench, turn: TurnView): "now" | "raised" | null {
   if (!["interrupted", "failed", "limit", "cancelled"].includes(turn.status)) return null;
+  if (turn.objects.length > 0) return null;
   if (activeTurn(bench) || successor(bench, turn)) return null;
   return turn.status === "limit" && !ANEW.includes(turn.limit) ? "raised" : "now";
 }

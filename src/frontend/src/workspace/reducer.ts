@@ -118,6 +118,7 @@ const handlers: Handlers = {
       contexts: data.contexts ?? [],
       command: data.command ?? null,
       origin: data.origin ?? null,
+      objects: data.objects ?? [],
       status: "running",
       finished_ts: null,
       answer: null,
