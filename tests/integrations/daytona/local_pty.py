@@ -87,6 +87,7 @@ class LocalPty:
         loop.remove_writer(self._master)
 
     any_thread = False
+    reopens = True
 
     def drop(self) -> None:
         """Lose the connection, and with `lose_output` all that is said meanwhile (on the loop)."""

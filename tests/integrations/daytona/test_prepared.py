@@ -21,6 +21,7 @@ class Inner:
         self.hears, self.ends = receive, closed
 
     any_thread = False
+    reopens = True
 
     async def reopen(self) -> None: ...
 

@@ -209,7 +209,8 @@ class Channel:
     def _connection_lost(self, reason: str) -> None:
         if self._ended or self._mending is not None:
             return
-        if self._hello is None or not self._hello.done():  # the worker has no key yet: nothing to resume
+        # A worker without its key has nothing to resume.
+        if self._hello is None or not self._hello.done() or not self._transport.reopens:
             self._lose(reason)
             return
         self._mending = asyncio.get_running_loop().create_task(self._mend(reason))

@@ -49,6 +49,7 @@ class DirectTransport:
     """Implements `Transport`. A line is lost with its worker only, so there is nothing to open again."""
 
     any_thread = True
+    reopens = False
 
     def __init__(self, door: Door, sandbox: str) -> None:
         self._door = door

@@ -74,6 +74,10 @@ class FallbackTransport:
     def any_thread(self) -> bool:
         return self._used.any_thread
 
+    @property
+    def reopens(self) -> bool:
+        return self._used.reopens
+
     async def reopen(self) -> None:
         await self._used.reopen()
 

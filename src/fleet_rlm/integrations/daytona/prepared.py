@@ -40,6 +40,10 @@ class PreparedTerminal:
     def any_thread(self) -> bool:
         return self._inner.any_thread
 
+    @property
+    def reopens(self) -> bool:
+        return self._inner.reopens
+
     async def reopen(self) -> None:
         await self._inner.reopen()
 

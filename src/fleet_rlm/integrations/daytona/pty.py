@@ -49,6 +49,7 @@ class PtyTransport:
         self._answered: asyncio.Future[None] | None = None
 
     any_thread = False
+    reopens = True
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed

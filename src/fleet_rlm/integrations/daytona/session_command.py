@@ -51,6 +51,7 @@ class SessionTransport:
         self._closed: Callable[[str], None] = lambda _: None
 
     any_thread = False
+    reopens = True
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed

@@ -30,6 +30,11 @@ class Transport(Protocol):
         """Whether `write` may be called on any thread, which saves waking the loop."""
         ...
 
+    @property
+    def reopens(self) -> bool:
+        """Whether a lost connection may come back."""
+        ...
+
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         """Start the terminal and connect. Bytes may arrive before this returns."""
         ...
