@@ -200,6 +200,7 @@ class TestLife:
                     it.execute("leave()\nwhile True: pass")
             else:
                 it.shutdown()
+                assert wait_for(lambda: len(runtime.list(labels)) == 1)  # it gets its labels in the background
                 time.sleep(0.5)
                 assert len(runtime.list(labels)) == 1
                 assert other.execute("2") == "2"
