@@ -32,10 +32,11 @@ Listener = Callable[[Sequence[Event]], None]
 _ARTIFACT = re.compile(r"art_[0-9a-z]{26}")
 GROUP_EVENTS = 50
 GROUP_SECONDS = 0.020
-PROMISE_SECONDS = 0.005
+PROMISE_SECONDS, PROMISE_MOST = 0.005, 0.010
 COMMIT_SHARE = 10
-"""Promises are committed at once, but not sooner than this after the last commit began, nor than so many times what
-that one took (and no later than GROUP_SECONDS): in a storm of calls one commit for each would take a core."""
+"""Promises are committed at once, but in a storm of calls one commit for each would take a core: not sooner after the
+last one began than so many times what that took, which is taken to be at least the first of these times and at most the
+second."""
 MAX_GROUP = 1_000
 MAX_WAITING = 200_000
 DURABLE_SECONDS = 30.0
@@ -208,7 +209,8 @@ class Journal:
         while (entries := self._next()) is not None:
             began = time.monotonic()
             self._commit(entries)
-            self._not_before = began + max(PROMISE_SECONDS, COMMIT_SHARE * (time.monotonic() - began))
+            took = time.monotonic() - began
+            self._not_before = began + min(max(PROMISE_SECONDS, COMMIT_SHARE * took), PROMISE_MOST)
 
     def _next(self) -> list[_Entry] | None:
         """The next group, when it is time for it; None at the end of the journal."""
