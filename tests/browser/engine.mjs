@@ -97,6 +97,20 @@ const scenarios = {
     seen.events = await events(page);
   },
 
+  // One child hangs: the whole turn is stopped.
+  async stop() {
+    const page = await begin();
+    await ask(page, given.question);
+    await row(page, "child 1").locator("xpath=self::*[@data-status='running']").waitFor();
+    await row(page, "child 0").locator("xpath=self::*[@data-status='ok']").waitFor();
+    await by(page, "stop").click();
+    const began = Date.now();
+    await page.getByText("Stopped", { exact: false }).first().waitFor();
+    seen.ms = Date.now() - began;
+    await ended(page, "cancelled");
+    seen.events = await events(page);
+  },
+
   // A turn is under way when the server dies.
   async leave() {
     const page = await begin();

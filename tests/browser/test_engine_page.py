@@ -128,6 +128,19 @@ def test_one_run_is_cancelled_and_its_parent_goes_on(tmp_path: Path, model: SseM
     assert sorted(event["status"] for event in of_type(seen["events"], "run.finished")) == ["cancelled"] + 3 * ["ok"]
 
 
+def test_stop_ends_the_turn_and_its_processes(tmp_path: Path, model: SseModel, script: Script) -> None:
+    script.holding.set()
+    with connected(tmp_path, model) as workspace:
+        seen = browse("engine.mjs", "stop", url=workspace.address, question=QUESTION)
+    assert [event["status"] for event in of_type(seen["events"], "turn.finished")] == ["cancelled"]
+    assert sorted(event["status"] for event in of_type(seen["events"], "run.finished")) == 2 * ["cancelled"] + 2 * [
+        "ok"
+    ]
+    released = len(of_type(seen["events"], "sandbox.released"))
+    assert released == len(of_type(seen["events"], "sandbox.ready")) == 4
+    gapless(seen["events"])
+
+
 def test_a_turn_is_resumed_after_its_server_was_killed(tmp_path: Path, model: SseModel, script: Script) -> None:
     script.holding.set()
     with connected(tmp_path, model) as workspace:

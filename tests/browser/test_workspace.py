@@ -46,17 +46,6 @@ def haystack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def large_haystack(haystack: Path, tmp_path: Path) -> Path:
-    """A log of 100 MB: a turn over it lasts long enough for a person, or a loaded machine, to stop it."""
-    path = tmp_path / "large.log"
-    text = haystack.read_text()
-    with path.open("w") as file:
-        for _ in range(5):
-            file.write(text + "\n")
-    return path
-
-
-@pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     with served(tmp_path / "home", FLEET_MODEL="demo/search") as workspace:
         yield workspace.address
@@ -84,12 +73,6 @@ def test_a_turn_goes_on_without_its_tab(address: str, haystack: Path) -> None:
     assert seen["answers"] == 1 and seen["runs"] >= seen["midway"]
     gapless(seen["events"])
     assert [event["type"] for event in seen["events"]].count("turn.finished") == 1
-
-
-def test_stop_ends_the_turn_and_its_processes(address: str, large_haystack: Path) -> None:
-    seen = browse("workspace.mjs", "stop", url=address, file=str(large_haystack), question=QUESTION)
-    assert [event["status"] for event in seen["events"] if event["type"] == "turn.finished"] == ["cancelled"]
-    gapless(seen["events"])
 
 
 def test_the_first_question_is_kept_while_the_model_is_chosen(fresh_address: str, haystack: Path) -> None:

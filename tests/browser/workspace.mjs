@@ -45,20 +45,6 @@ const scenarios = {
     seen.events = await events(again);
   },
 
-  // Stop a running turn.
-  async stop() {
-    const page = await open(given.url);
-    await by(page, "file-input").setInputFiles(given.file);
-    await by(page, "attachment").first().waitFor();
-    await ask(page, given.question);
-    await untilRuns(page, 3);
-    await by(page, "stop").click();
-    const began = Date.now();
-    await page.getByText("Stopped", { exact: false }).first().waitFor();
-    seen.ms = Date.now() - began;
-    seen.events = await events(page);
-  },
-
   // No model: the question is kept, the demo is chosen, the question is sent.
   async firstRun() {
     const page = await open(given.url);
