@@ -177,6 +177,10 @@ async def test_a_fork_bomb_is_killed_whole(spawn) -> None:
     jail = await spawn()
     code = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
     (await jail.run(["python3", "-c", code, marker])).close()
-    await here(marker, 4)
+    try:
+        await here(marker, 4)
+    except AssertionError:  # on a loaded machine the keeper may have killed it between two looks: once more
+        (await jail.run(["python3", "-c", code, marker])).close()
+        await here(marker, 4)
     await asyncio.wait_for(jail.kill(), PATIENCE_S)
     assert await gone(marker, 0)
