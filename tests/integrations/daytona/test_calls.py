@@ -196,3 +196,64 @@ os._exit(0)
 def test_interrupts_at_any_moment_lose_no_message_and_no_right_to_read() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stdout) == (0, "ok True\n"), done.stderr
+
+
+def test_more_callers_than_places_all_get_theirs(ends: tuple[Control, Parent]) -> None:
+    """Each call that ends makes room for another, also for one that found a place while it lined up."""
+    control, parent = ends
+    callers, rounds, done = MAX_LIVE_CALLS + 60, 6, list[int]()
+
+    def work(number: int) -> None:
+        for n in range(rounds):
+            assert control.call("tool", [number, n], {})["value"] == [number, n]
+        done.append(number)
+
+    def echo() -> None:
+        for _ in range(callers * rounds):
+            parent.answer(parent.take())
+
+    threading.Thread(target=echo, daemon=True).start()
+    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(callers)]
+    for worker in workers:
+        worker.start()
+    until = time.monotonic() + 60
+    while len(done) < callers and time.monotonic() < until:
+        time.sleep(0.02)
+    assert sorted(done) == list(range(callers))
+
+
+LINED_UP = """
+import os, signal, socket, threading, time
+from fleet_rlm.integrations.daytona.worker.calls import MAX_LIVE_CALLS, MESSAGE_HEAD, Control
+from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
+near, far = socket.socketpair()
+control, stream = Control(near), far.makefile("rb")
+
+def take():
+    return from_json(stream.read(MESSAGE_HEAD.unpack(stream.read(8))[0]))
+
+def on_interrupt(*_):
+    if not control.put_off_interrupt():
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, on_interrupt)
+ahead = [control.begin("tool", [n], {}, ahead=True) for n in range(MAX_LIVE_CALLS)]
+calls = [take() for _ in ahead]
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    control.call("tool", ["given up"], {})
+except KeyboardInterrupt:
+    pass
+threading.Thread(target=lambda: control.call("tool", ["next"], {}), daemon=True).start()
+time.sleep(0.2)
+payload = to_json({"id": calls[0]["id"], "value": 0})
+far.sendall(MESSAGE_HEAD.pack(len(payload), 3) + payload)
+far.settimeout(20)
+print(take()["args"])
+os._exit(0)
+"""
+
+
+def test_who_gives_up_a_place_in_line_keeps_nobody_waiting() -> None:
+    done = subprocess.run([sys.executable, "-c", LINED_UP], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "['next']\n"), done.stderr

@@ -34,6 +34,9 @@ _EXIT_PROTOCOL = "X-Daytona-Pty-Exit-Control"
 class PtyTransport:
     """Implements `Transport`. `toolbox_url` is the sandbox's own API, `headers` carry the key."""
 
+    any_thread = False
+    reopens = True
+
     def __init__(self, http: aiohttp.ClientSession, toolbox_url: str, headers: Mapping[str, str]) -> None:
         self._http = http
         self._url = re.sub("^http", "ws", toolbox_url)
@@ -47,9 +50,6 @@ class PtyTransport:
         self._closed: Callable[[str], None] = lambda _: None
         self._exited: str | None = None
         self._answered: asyncio.Future[None] | None = None
-
-    any_thread = False
-    reopens = True
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed

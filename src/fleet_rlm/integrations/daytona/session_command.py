@@ -35,6 +35,9 @@ LOOK_ALIVE_S = 2.0  # of silence, then whether the relay still runs
 class SessionTransport:
     """Implements `Transport` on one sandbox."""
 
+    any_thread = False
+    reopens = True
+
     def __init__(self, sandbox: AsyncSandbox) -> None:
         self._process = sandbox.process
         self._path = f"/tmp/.fleet-{uuid.uuid4().hex}"  # noqa: S108 - in the sandbox, private by mode and name
@@ -49,9 +52,6 @@ class SessionTransport:
         self._live = False
         self._receive: Callable[[bytes], None] = lambda _: None
         self._closed: Callable[[str], None] = lambda _: None
-
-    any_thread = False
-    reopens = True
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive, self._closed = receive, closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import itertools
 import os
 import queue
@@ -121,10 +122,9 @@ class Control:
                 return False
             waiting = Waiting(self)
             self._without_slot.append(waiting)
-            if not self._slots.acquire(blocking=False):
-                waiting.get()
-            else:
+            if self._slots.acquire(blocking=False):  # one was given back meanwhile
                 return True
+            waiting.get()
         return True
 
     def wait_for(self, box: queue.SimpleQueue[Any]) -> Any:
@@ -193,10 +193,11 @@ class Control:
             waiting.box.put(reply)
 
     def _give_slot(self) -> None:
+        """Tell all that wait for a place, some of which may have given up: who finds none lines up again."""
         self._slots.release()
-        for waiting in self._without_slot[:1]:
-            self._without_slot.remove(waiting)
-            waiting.box.put(None)
+        with contextlib.suppress(IndexError):  # another thread may tell them too
+            while True:
+                self._without_slot.pop().box.put(None)
 
 
 def tool_error(name: str, error: dict[str, Any]) -> Exception:
