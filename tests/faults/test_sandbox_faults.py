@@ -124,6 +124,25 @@ def test_while_the_host_works_for_it(thief: Thief, ask) -> None:
     assert types(events).count("call.finished") == 3
 
 
+def test_while_the_host_works_for_it_for_longer_than_the_run(thief: Thief, ask) -> None:
+    """The run goes on without that answer, and does not end before all of its calls have."""
+    answer = threading.Event()
+
+    def reply(prompt: str) -> str:
+        return action("llm_query('slow')") if FIRST in prompt else action("SUBMIT(answer='after')")
+
+    def slow(prompt: str) -> str:
+        thief.steal()
+        assert answer.wait(60)
+        return "too late"
+
+    result, events = ask(None, mode="rlm", model=scripted(reply), sub_model=scripted(slow), session=thief.session)
+    answer.set()
+    assert (result.status, result.answer) == ("ok", "after"), result.error
+    assert [e.data.status for e in events if isinstance(e.data, ev.CallFinished)] == ["ok", "ok", "cancelled"]
+    assert result.usage.calls == 3, "what was sent is spent"
+
+
 def test_while_it_starts(thief: Thief, ask) -> None:
     leave = thief.steal_when("sandbox.requested")
     result, _ = ask(None, mode="rlm", model=scripted(lambda _: action("SUBMIT(answer='in')")), session=thief.session)

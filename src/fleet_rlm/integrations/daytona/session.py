@@ -1,7 +1,7 @@
 """A live worker as threads use it: run a cell, serve its tool calls, interrupt it, end it.
 
-The channel lives on an event loop; the thread that runs a cell waits on the cell's mailbox. Each host tool runs
-on its own thread, in a copy of the context of the thread that runs the cell.
+The channel lives on an event loop; the thread that runs a cell waits on the cell's mailbox. Host tools run on threads
+of their own, in a copy of the context of the thread that runs the cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fleet_rlm.integrations.daytona.cells import (
 )
 from fleet_rlm.integrations.daytona.channel import Channel, ChannelOptions
 from fleet_rlm.integrations.daytona.listener import CellLimits
-from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.integrations.daytona.threads import Crew, DaemonThreads
 from fleet_rlm.integrations.daytona.transport import Transport, TransportError
 from fleet_rlm.integrations.daytona.worker.calls import MAX_LIVE_CALLS
 from fleet_rlm.integrations.daytona.worker.frames import CH_CALL, CH_CUT, CH_EXEC, CH_INTERRUPT, CH_LOST
@@ -50,6 +50,12 @@ InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
 ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
 
 _threads = DaemonThreads("fleet-tool")
+
+LET_GO: contextvars.ContextVar[Callable[[BaseException], None] | None] = contextvars.ContextVar(
+    "fleet_let_go", default=None
+)
+"""In the thread of a tool call: ends the call with what is no Exception, from any thread, as if the tool had raised it.
+The thread, which something holds, is left to itself, and what it brings later goes nowhere."""
 
 
 class Session:
@@ -73,7 +79,10 @@ class Session:
         self._cell: Cell | None = None
         self._context: contextvars.Context | None = None
         self._early: list[Output] = []  # printed by the guest's threads between two cells
+        self._crew = Crew(_threads, REFUSED_CALLS)
+        self._queued = 0  # calls that no thread has begun
         self._live: set[int] = set()  # the calls that run now
+        self._awaits_tools = False
         self._interrupt: str | None = None
         self._gone: str | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -103,7 +112,7 @@ class Session:
         with self._lock:
             if self._gone is not None:
                 return Lost(self._gone)
-            self._cell, self._interrupt = cell, None
+            self._cell, self._interrupt, self._awaits_tools = cell, None, False
             self._context = contextvars.copy_context()
             for piece in self._early:
                 cell.events.put(piece)
@@ -168,7 +177,7 @@ class Session:
         if channel in STREAMS:
             self._on_output(Output(channel, payload))
         elif channel == CH_CALL:
-            _threads.run(lambda: self._serve(payload))
+            self._on_call(payload)
         elif channel == CH_EXEC:
             cell = self._cell
             if cell is not None:
@@ -177,6 +186,15 @@ class Session:
             self._on_output(cut_notice(json.loads(payload)))
         elif channel == CH_LOST:
             self._lose(str(json.loads(payload).get("reason", "the Python process ended")))
+
+    def _on_call(self, payload: bytes) -> None:
+        with self._lock:
+            crowded = self._queued >= REFUSED_CALLS
+            self._queued += 1
+        if crowded:
+            _threads.run(lambda: self._serve(payload, crowded=True))
+        else:
+            self._crew.run(lambda: self._serve(payload))
 
     def _on_output(self, piece: Output) -> None:
         cell = self._cell
@@ -194,7 +212,7 @@ class Session:
         kill_at: float | None = None
         wall_at = None if self._limits.wall_s is None else started + self._limits.wall_s
         while True:
-            if ended is not None and self._tools_done(kill_at):
+            if ended is not None and (self._tools_done() or (kill_at is not None and time.monotonic() >= kill_at)):
                 return ended
             event = _next(cell, log.due(), press_at, kill_at, wall_at)
             if isinstance(event, Lost | Raised):
@@ -217,8 +235,11 @@ class Session:
             if kill_at is not None and now >= kill_at and ended is None:
                 self._lose(f"{self._interrupt}, and it did not stop within {self._limits.grace_s:g} s of being told")
 
-    def _tools_done(self, kill_at: float | None) -> bool:
-        return not self._live or (kill_at is not None and time.monotonic() >= kill_at)
+    def _tools_done(self) -> bool:
+        """Whether all calls have ended; if not, whoever ends the last one tells."""
+        with self._lock:
+            self._awaits_tools = bool(self._live or self._queued)
+            return not self._awaits_tools
 
     def _outcome(self, cell: Cell, payload: bytes) -> Outcome | None:
         """The checked outcome; None when it belongs to another cell. Nonsense ends the session."""
@@ -231,61 +252,84 @@ class Session:
 
     # -- on tool threads ---------------------------------------------------------------------------------------
 
-    def _serve(self, payload: bytes) -> None:
+    def _serve(self, payload: bytes, *, crowded: bool = False) -> None:
         """One tool call of the guest, from its bytes to its reply."""
+        call: ToolCall | None = None
         try:
             call = msgspec.convert(from_json(payload), ToolCall)
         except (ValueError, msgspec.ValidationError) as error:
             self._lose(f"the sandbox sent a tool call that cannot be read: {error}")
-            return
         with self._lock:
+            self._queued -= 1
             cell, context = self._cell, self._context
-            if call.id in self._live or self._gone is not None:
-                return
             refusal = None
-            if cell is None or context is None:
+            if call is None or call.id in self._live or self._gone is not None:
+                call = None
+            elif cell is None or context is None:
                 refusal = "host tools can only be called while a cell is running"
-            elif len(self._live) >= REFUSED_CALLS:
+            elif crowded or len(self._live) >= REFUSED_CALLS:
                 refusal = f"more than {REFUSED_CALLS} tool calls at the same time"
             else:
                 self._live.add(call.id)
-        if refusal is not None or cell is None or context is None:
-            self._reply(call.id, error=("RuntimeError", str(refusal)))
-            return
-        try:
+        if call is not None and refusal is None and cell is not None and context is not None:
             context.copy().run(self._invoke, cell, call)
-        finally:
-            with self._lock:
-                self._live.discard(call.id)
-            cell.events.put(Poked())
+            return
+        if call is not None:
+            self._send(CH_CALL, self._failed(call.id, "RuntimeError", str(refusal)))
+        self._tell_done()
 
     def _invoke(self, cell: Cell, call: ToolCall) -> None:
+        LET_GO.set(lambda error: self._break_off(cell, call, error))
         scope = self._tool_scope
         try:
             with scope(cell.id, call.name, str(call.id)) if scope is not None else nullcontext():
                 value = self._invoke_tool(call.name, call.args, call.kwargs)
-            self._reply(call.id, value=value)
+            reply = self._returned(call.id, value)
         except Exception as error:  # noqa: BLE001 - whatever a host tool raises becomes the guest's exception
-            self._reply(call.id, error=(type(error).__name__, str(error)[:MAX_ERROR_CHARS]))
+            reply = self._failed(call.id, type(error).__name__, str(error)[:MAX_ERROR_CHARS])
         except BaseException as error:  # noqa: BLE001 - ends the session and goes to the caller of execute
-            if call.ahead:  # the code has not come so far: it meets this itself, when and if it asks
-                self._send(CH_CALL, to_json({"id": call.id, "refused": True}))
+            self._break_off(cell, call, error)
+            return
+        if self._leave(call):  # first: whoever has the reply may end the cell
+            self._send(CH_CALL, reply)
+
+    def _break_off(self, cell: Cell, call: ToolCall, error: BaseException) -> None:
+        """Any thread: the call ends with what is no Exception, unless it has ended."""
+        with self._lock:
+            if call.id not in self._live:
                 return
+        if call.ahead:  # the code has not come so far: it meets this itself, when and if it asks
+            self._send(CH_CALL, to_json({"id": call.id, "refused": True}))
+        else:
             cell.events.put(Raised(error))
             self.end(f"a host tool raised {type(error).__name__}")
+        self._leave(call)
 
-    def _reply(self, id: int, *, value: Any = None, error: tuple[str, str] | None = None) -> None:
-        reply = {"id": id, "value": value} if error is None else {"id": id, "error": _named(error)}
-        payload = to_json(reply)
-        if len(payload) > self._limits.message_bytes:
-            size = self._limits.message_bytes >> 20
-            text = f"the tool's result of {len(payload):,} bytes is larger than the limit of {size} MiB"
-            payload = to_json({"id": id, "error": _named(("ValueError", text))})
-        self._send(CH_CALL, payload)
+    def _leave(self, call: ToolCall) -> bool:
+        """The call is over; False when it was before."""
+        with self._lock:
+            mine = call.id in self._live
+            self._live.discard(call.id)
+        self._tell_done()
+        return mine
 
+    def _tell_done(self) -> None:
+        """Wake the thread that waits for the end of all calls."""
+        with self._lock:
+            cell = self._cell if self._awaits_tools and not self._live and not self._queued else None
+        if cell is not None:
+            cell.events.put(Poked())
 
-def _named(error: tuple[str, str]) -> dict[str, str]:
-    return {"class": error[0], "message": error[1]}
+    def _returned(self, id: int, value: Any) -> bytes:
+        payload = to_json({"id": id, "value": value})
+        if len(payload) <= self._limits.message_bytes:
+            return payload
+        size = self._limits.message_bytes >> 20
+        text = f"the tool's result of {len(payload):,} bytes is larger than the limit of {size} MiB"
+        return self._failed(id, "ValueError", text)
+
+    def _failed(self, id: int, kind: str, message: str) -> bytes:
+        return to_json({"id": id, "error": {"class": kind, "message": message}})
 
 
 def _next(cell: Cell, due: float | None, *times: float | None) -> Any:

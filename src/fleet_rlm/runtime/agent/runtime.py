@@ -101,7 +101,7 @@ class AgentRuntime:
             outcome = Outcome(answer.status, limit=answer.limit)
             raise
         finally:
-            scope.await_children()
+            scope.unwind()
             scope.lease.close()
             tree.closed(scope)
             self._finish_root(scope, outcome)

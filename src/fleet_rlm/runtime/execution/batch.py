@@ -1,4 +1,5 @@
-"""A batch: work over many items side by side, each in one thread from its beginning to its end.
+"""A batch: work over many items side by side, each in one thread from its beginning to its end, with as few threads as
+keep up.
 
 What holds a thread may go on for longer than the run that asked: nothing wakes a thread that reads from a slow model.
 So each piece of work is given a function by which whoever closes it from outside (see `Stop.watch`) ends its item; the
@@ -11,9 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Generic, TypeVar
 
-from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.integrations.daytona.threads import Crew, DaemonThreads
 from fleet_rlm.runtime.execution.stops import Stop
 
 T = TypeVar("T")
@@ -39,12 +41,11 @@ class Batch(Generic[T, R]):
         self._over: Future[None] = Future()
 
     def run(self, width: int) -> list[R]:
-        """All results in order, with so many threads. See Scheduler.map for errors."""
+        """All results in order, with at most so many threads. See Scheduler.map for errors."""
         self._stop.watch(self._close)
         try:
-            for _ in range(width):
-                context = copy_context()
-                _threads.run(lambda context=context: self._go_through(context))
+            context = copy_context()
+            Crew(_threads, width).run(*(partial(self._do, context, place) for place in range(len(self._items))))
             self._over.result()
         finally:
             self._stop.unwatch(self._close)
@@ -54,23 +55,23 @@ class Batch(Generic[T, R]):
             raise self._errors[min(self._errors)]
         return [self._results[place] for place in range(len(self._items))]
 
-    def _go_through(self, context: Context) -> None:
-        while (place := self._next()) is not None:
-            try:
-                result = context.copy().run(self._work, self._items[place], lambda place=place: self._end(place))
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-                self._end(place, error=error)
-            else:
-                self._end(place, result)
+    def _do(self, context: Context, place: int) -> None:
+        if not self._begin(place):
+            return
+        try:
+            result = context.copy().run(self._work, self._items[place], lambda: self._end(place))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._end(place, error=error)
+        else:
+            self._end(place, result)
 
-    def _next(self) -> int | None:
+    def _begin(self, place: int) -> bool:
         with self._lock:
-            if self._closed or self._begun == len(self._items):
-                return None
-            place = self._begun
+            if self._closed:
+                return False
             self._begun += 1
             self._open.add(place)
-            return place
+            return True
 
     def _end(self, place: int, result: R | None = None, *, error: BaseException | None = None) -> None:
         """The first end of an item is the one that counts."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Lease, TreeBudget
 from fleet_rlm.runtime.execution.paths import ROOT, Places
@@ -25,7 +26,7 @@ from fleet_rlm.runtime.execution.stops import Stop
 BUDGET_EVERY_S = 0.1
 """budget.updated is emitted at most this often while a turn runs."""
 UNWIND_S = 10.0
-"""How long an ended run waits for its children to write their ends. They are stopped already; it takes milliseconds."""
+"""How long an ended run waits for what is below it to write its end. All of it is stopped; it takes milliseconds."""
 
 
 class EventSink(Protocol):
@@ -74,19 +75,21 @@ class RunScope:
         self.stop = Stop(self.parent.stop if self.parent is not None else self.lease.tree.stopped)
         self.places = Places(self.path)
 
-    def child_opened(self) -> None:
-        """A child run has begun."""
+    def part_opened(self) -> None:
+        """A child run or a call has begun."""
         with self._changed:
             self._open += 1
 
-    def child_closed(self) -> None:
+    def part_closed(self) -> None:
         """Its end is written."""
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
 
-    def await_children(self, timeout: float = UNWIND_S) -> bool:
-        """Wait until the ends of all child runs are written: children finish before their parents, also on a cancel."""
+    def unwind(self, timeout: float = UNWIND_S) -> bool:
+        """Its work is done, one way or another. What still runs below it, such as a call for a cell whose sandbox is
+        lost, is stopped, and its end waited for: children finish before their parents."""
+        self.stop.set(TreeStopped("cancelled"))
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, timeout)
 

@@ -42,6 +42,11 @@ class Stop:
         """Whether it is stopped."""
         return self._is_set
 
+    @property
+    def reason(self) -> TreeStopped | None:
+        """Why it is stopped, or is being stopped at this moment."""
+        return self._reason
+
     def check(self) -> None:
         """Raise TreeStopped when it is stopped."""
         if self._is_set:

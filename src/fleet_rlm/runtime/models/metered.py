@@ -122,9 +122,9 @@ class MeteredLM(dspy.BaseLM):
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
         return self._ask(prompt, messages, kwargs, None)
 
-    def in_batch(self, prompt: str, let_go: LetGo | None) -> Any:
-        """A request of a batch (batch.py), with the same errors. It may be made in the thread that asks, which `let_go`
-        frees when the run is stopped."""
+    def ask_here(self, prompt: str, let_go: LetGo | None) -> Any:
+        """One request in a thread that can be left, with the same errors: an engine may hold it. When the run is
+        stopped meanwhile, `let_go` is called, and what comes later goes nowhere."""
         return self._ask(prompt, None, {}, let_go)
 
     def _ask(self, prompt: Any, messages: Any, kwargs: dict[str, Any], let_go: LetGo | None) -> Any:
@@ -315,6 +315,7 @@ class MeteredLM(dspy.BaseLM):
         if asked.told:
             return
         asked.told = True
+        asked.scope.part_opened()
         self._observer.emit(
             ev.CallStarted(
                 id=asked.id,
@@ -340,24 +341,25 @@ class MeteredLM(dspy.BaseLM):
     ) -> None:
         response = output_text(outputs) if status == "ok" else None
         record = record_of(outputs, response) if response is not None else error and record_of_failure(error)
-        self._observer.emit(
-            ev.CallFinished(
-                id=asked.id,
-                status=status,
-                ms=round((time.perf_counter() - asked.began) * 1000, 3),
-                queued_ms=round(asked.queued_s * 1000, 3),
-                tries=asked.tries,
-                prompt_tokens=cost.prompt_tokens,
-                completion_tokens=cost.completion_tokens,
-                cached_tokens=cost.cached_tokens,
-                cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
-                response=None if response is None else self._observer.text(response),
-                record=None if record is None else self._observer.text(record),
-                shared=shared,
-                error=None if error is None else self._error_info(error),
-            ),
-            asked.scope,
+        finished = ev.CallFinished(
+            id=asked.id,
+            status=status,
+            ms=round((time.perf_counter() - asked.began) * 1000, 3),
+            queued_ms=round(asked.queued_s * 1000, 3),
+            tries=asked.tries,
+            prompt_tokens=cost.prompt_tokens,
+            completion_tokens=cost.completion_tokens,
+            cached_tokens=cost.cached_tokens,
+            cost_usd=None if cost.micro_usd is None else cost.micro_usd / 1e6,
+            response=None if response is None else self._observer.text(response),
+            record=None if record is None else self._observer.text(record),
+            shared=shared,
+            error=None if error is None else self._error_info(error),
         )
+        try:
+            self._observer.emit(finished, asked.scope)
+        finally:
+            asked.scope.part_closed()
 
     def _settle(self, reservations: list[Reservation], cost: Cost) -> None:
         first, *others = reservations

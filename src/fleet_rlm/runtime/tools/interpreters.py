@@ -53,19 +53,19 @@ class InterpreterFactory:
             scope,
             ev.RunStarted(kind="rlm", task=SUB_AGENT, signature="dspy.RLM", model=tree.sub_lm.name, site=site),
         )
-        self._scope.child_opened()
+        self._scope.part_opened()
         # The sub-agent's calls are made in this same context until it shuts its interpreter down.
         token = SCOPE.set(scope)
 
         def closed() -> None:
             SCOPE.reset(token)
             gate.give_back(level)
-            scope.await_children()
+            status, limit = _status_of(scope.stop)
+            scope.unwind()
             scope.lease.close()
             tree.closed(scope)
-            status, limit = _status_of(scope.stop)
             tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
-            self._scope.child_closed()
+            self._scope.part_closed()
 
         recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables=False))
         try:

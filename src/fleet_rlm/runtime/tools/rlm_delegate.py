@@ -115,14 +115,14 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
         return _refused(tree, refused)
     scope = RunScope(id=new_id("run"), lease=lease, path=path, parent=parent, contexts=contexts)
     if parent is not None:
-        parent.child_opened()
+        parent.part_opened()
     try:  # whatever happens from here on, what was taken is given back
         return _opened(tree, scope, task, value)
     finally:
         lease.close()
         tree.closed(scope)
         if parent is not None:
-            parent.child_closed()
+            parent.part_closed()
 
 
 def _opened(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
@@ -148,7 +148,7 @@ def _opened(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
             raise
         return outcome  # the cancel was of this run: its parent goes on
     finally:
-        scope.await_children()
+        scope.unwind()
         scope.lease.close()
         tree.closed(scope)
         tree.observer.emit(_finished(tree, scope, outcome, replayed=known is not None), scope)

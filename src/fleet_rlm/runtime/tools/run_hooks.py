@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from dspy.utils.exceptions import LMError
 
-from fleet_rlm.errors import FleetError, InvalidInput
+from fleet_rlm.errors import FleetError, InvalidInput, TreeStopped
 from fleet_rlm.integrations.daytona.offer import offered
+from fleet_rlm.integrations.daytona.session import LET_GO
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.ids import new_id
@@ -109,7 +110,7 @@ class TurnRunHooks:
 
         @offered
         def llm_query(prompt: str, model: str | None = None) -> str:
-            return output_text(pick(model, sub)(_prompt(prompt)))
+            return output_text(pick(model, sub).ask_here(_prompt(prompt), _let_go()))
 
         @offered
         def llm_query_batched(prompts: list[str], model: str | None = None) -> list[Any]:
@@ -129,12 +130,18 @@ class TurnRunHooks:
 
     def _ask_or_fail(self, prompt: Any, lm: MeteredLM, let_go: LetGo | None) -> Any:
         try:
-            return output_text(lm.in_batch(_prompt(prompt), let_go))
+            return output_text(lm.ask_here(_prompt(prompt), let_go))
         except LMError as error:
             mapped = self._tree.failure(error)
         except FleetError as error:  # this prompt is empty or no text
             mapped = error
         return {"$failure": {"error": mapped.code, "message": self._tree.observer.clean(mapped.message)}}
+
+
+def _let_go() -> LetGo | None:
+    """Ends the guest's call of this thread when its run is stopped, whatever holds the thread."""
+    leave, stop = LET_GO.get(), SCOPE.get().stop
+    return None if leave is None else lambda: leave(stop.reason or TreeStopped("cancelled"))
 
 
 def _prompt(prompt: Any) -> str:
