@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import engine, program, report, sandboxes, trees
+from bench import engine, floors, program, report, sandboxes, trees
 from bench.measure import Row
 from bench.ours import Ours
 
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Ours], list[Row]]] = {
     "callbacks": sandboxes.callbacks,
     "files": sandboxes.files,
     "fleet-run": program.fleet_run,
+    "floors": floors.floors,
 }
 
 

@@ -57,6 +57,7 @@ def iteration(ours: Ours) -> list[Row]:
     for ask in (ours.ask, peer.ask):
         median_gap(ask)
     theirs = rlms.measured("iteration", calls=ITERATIONS, delay_s=0.0)
+    ours.settle()
     return [Row("engine overhead per iteration", "ms", median_gap(ours.ask), 1.5, median_gap(peer.ask), rlms=theirs)]
 
 
@@ -100,6 +101,8 @@ def serial(ours: Ours) -> list[Row]:
         return float(ask(scripted(one_cell(code))[0], sub_lm=sub).answer)
 
     theirs = rlms.measured("serial", calls=SERIAL, delay_s=0.0)
+    run(ours.ask)
+    ours.settle()
     return [Row("serial llm_query, 0 ms", "ms", run(ours.ask), 0.4, run(peer.ask), rlms=theirs)]
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `target` None: shown for information. `at_least`: more is better."""
+    """One line of the table. `ours` None: the peer alone is measured. `target` None: shown for information.
+    `at_least`: more is better."""
 
     name: str
     unit: str
-    ours: float
+    ours: float | None
     target: float | None = None
     peer: float | None = None
     at_least: bool = False
@@ -26,7 +27,7 @@ class Row:
     @property
     def ok(self) -> bool | None:
         """Whether the target is met; None without a target."""
-        if self.target is None:
+        if self.target is None or self.ours is None:
             return None
         return self.ours >= self.target if self.at_least else self.ours <= self.target
 

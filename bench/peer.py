@@ -26,4 +26,5 @@ def ask(
 
 def module(signature: str, **options: Any) -> Any:
     """A `dspy.RLM` as its documentation makes one, with room for the calls measured here."""
-    return dspy.RLM(signature, max_llm_calls=MAX_CALLS, interpreter_factory=dspy.LocalInterpreter, **options)
+    options = {"interpreter_factory": dspy.LocalInterpreter, **options}
+    return dspy.RLM(signature, max_llm_calls=MAX_CALLS, **options)

@@ -27,6 +27,10 @@ Models are scripted: they answer at once, or after the stated time.
 Sandboxes are made and begun ahead (docs/daytona.md, docs/sandboxd.md). *The first time in a while* starts with those
 that wait while nobody uses one, as a person's first question does; *again* with as many as were wanted before; *right
 after the start*, which a person cannot be quick enough for, with almost none.
+
+This machine's pace changes by half and more from one hour to the next, and the peers' columns with it. The targets were
+set where the peer's serial `llm_query` took 0.5 ms; where a row misses, read what it takes here. *DSPy alone* says what
+DSPy's own part takes in the same run, below which nothing that is built on it can come.
 """
 
 
@@ -63,7 +67,8 @@ def cells(row: Row) -> tuple[str, ...]:
     peer = "" if row.peer is None else f"{number(row.peer)} {row.unit}"
     ratio = "" if row.ratio is None else f"{number(row.ratio)}x"
     theirs = "" if row.rlms is None else f"{number(row.rlms)} {row.unit}"
-    return row.name, f"{number(row.ours)} {row.unit}", bound, verdict, peer, ratio, theirs
+    ours = "" if row.ours is None else f"{number(row.ours)} {row.unit}"
+    return row.name, ours, bound, verdict, peer, ratio, theirs
 
 
 def number(value: float) -> str:

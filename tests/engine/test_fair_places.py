@@ -66,7 +66,7 @@ def test_nothing_is_kept_of_those_that_left() -> None:
 
 
 def granted(all_places: list[Place]) -> list[Place]:
-    return [place for place in all_places if place.granted.done()]
+    return [place for place in all_places if place.granted]
 
 
 def test_a_refusal_halves_the_width_once_for_all_that_were_sent_under_it() -> None:
@@ -135,7 +135,7 @@ def test_a_server_that_works_one_by_one_is_not_asked_for_sixty_four_at_once() ->
     for place in waiting:
         gate.enter(place)
     for _ in range(400):
-        oldest = next(place for place in waiting if place.granted.done())
+        oldest = next(place for place in waiting if place.granted)
         clock.now += 1.0  # one answer a second, whatever is in flight
         waiting.remove(oldest)
         gate.leave(oldest, "ok", tokens=(10, 100))

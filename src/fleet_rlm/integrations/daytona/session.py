@@ -271,12 +271,12 @@ class Session:
                 refusal = f"more than {REFUSED_CALLS} tool calls at the same time"
             else:
                 self._live.add(call.id)
-        if call is not None and refusal is None and cell is not None and context is not None:
+            if call is None or refusal is not None:
+                self._tell_done()
+        if call is not None and refusal is not None:
+            self._send(CH_CALL, self._failed(call.id, "RuntimeError", refusal))
+        elif call is not None and cell is not None and context is not None:
             context.copy().run(self._invoke, cell, call)
-            return
-        if call is not None:
-            self._send(CH_CALL, self._failed(call.id, "RuntimeError", str(refusal)))
-        self._tell_done()
 
     def _invoke(self, cell: Cell, call: ToolCall) -> None:
         LET_GO.set(lambda error: self._break_off(cell, call, error))
@@ -310,15 +310,13 @@ class Session:
         with self._lock:
             mine = call.id in self._live
             self._live.discard(call.id)
-        self._tell_done()
+            self._tell_done()
         return mine
 
     def _tell_done(self) -> None:
-        """Wake the thread that waits for the end of all calls."""
-        with self._lock:
-            cell = self._cell if self._awaits_tools and not self._live and not self._queued else None
-        if cell is not None:
-            cell.events.put(Poked())
+        """Wake the thread that waits for the end of all calls, if this was the last (with the lock)."""
+        if self._awaits_tools and not self._live and not self._queued and self._cell is not None:
+            self._cell.events.put(Poked())
 
     def _returned(self, id: int, value: Any) -> bytes:
         payload = to_json({"id": id, "value": value})

@@ -356,9 +356,6 @@ class TreeBudget:
     def _await_price(self, with_it: int, stop: Future[TreeStopped] | None) -> None:
         """With a cost limit and no cost seen yet, one request at a time goes ahead (caller holds the lock)."""
 
-        if self.limits.cost_usd is None:
-            return
-
         def free() -> bool:
             alone = self.limits.cost_usd is None or self._all.in_flight <= with_it
             over = self.stopped.done() or (stop is not None and stop.done())
@@ -386,7 +383,7 @@ class TreeBudget:
         while True:
             self.check()
             with self._changed:
-                if any(size.micro_usd is None for size in sizes):
+                if self.limits.cost_usd is not None and any(size.micro_usd is None for size in sizes):
                     self._await_price(with_it, stop)
                 if stop is not None and stop.done():
                     raise _again(stop.result())

@@ -181,13 +181,14 @@ class TurnObserver:
 
     def emit(self, data: ev.EventData, scope: RunScope | None = None, *, durable: bool = False) -> None:
         """Append one event under `scope` (None: the turn itself)."""
-        self.emit_all([data], scope, durable=durable)
+        self.emit_all((data,), scope, durable=durable)
 
     def emit_all(self, items: Iterable[ev.EventData], scope: RunScope | None, *, durable: bool = False) -> None:
         """Append several events under one scope, in order and together."""
-        run = scope.id if scope else None
-        parent = scope.parent.id if scope and scope.parent else None
-        depth = scope.depth if scope else 0
+        run = parent = None
+        depth = 0
+        if scope is not None:
+            run, depth, parent = scope.id, scope.lease.depth, scope.parent and scope.parent.id
         drafts = [ev.Draft(data=data, turn=self.turn, run=run, parent=parent, depth=depth) for data in items]
         self._sink.append(self.sid, drafts, durable=durable)
 

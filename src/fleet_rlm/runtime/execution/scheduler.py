@@ -59,10 +59,10 @@ class Scheduler:
         `drives`: it is the next step of a run, and not one sub-call among many.
         """
         place = Place(self._turn, urgency(scope, drives=drives), scope.line)
-        throttle.enter(place)
+        granted = throttle.enter(place)
         try:
-            if not place.granted.done():
-                scope.stop.race(place.granted)
+            if granted is not None:
+                scope.stop.race(granted)
             scope.stop.check()
         except BaseException:
             throttle.give_up(place)

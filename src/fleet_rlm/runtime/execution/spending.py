@@ -11,7 +11,6 @@ what was reserved for it goes on counting against the limits as `at_risk`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fleet_rlm.runtime.execution.events import Unit, Usage
@@ -115,13 +114,14 @@ class Account:
     reserved_micro: int = 0
     tokens_at_risk: int = 0
     micro_at_risk: int = 0
+    _line: tuple[Account, ...] = field(init=False)
 
-    def line(self) -> Iterator[Account]:
+    def __post_init__(self) -> None:
+        self._line = (self, *(self.above.line() if self.above is not None else ()))
+
+    def line(self) -> tuple[Account, ...]:
         """This account and all above it."""
-        account: Account | None = self
-        while account is not None:
-            yield account
-            account = account.above
+        return self._line
 
     @property
     def tokens(self) -> int:

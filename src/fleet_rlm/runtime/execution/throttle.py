@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fleet_rlm.runtime.execution.fair import FairQueue
@@ -44,12 +44,13 @@ Verdict = Literal["ok", "limited", "timeout", "failed", "abandoned"]
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One call's place: where it stands in the queue, and `granted` once it may be sent."""
+    """One call's place: where it stands in the queue, and whether it may be sent. `told`: tells one that waits."""
 
     turn: str
     urgency: int
     path: tuple[str, ...]
-    granted: Future[None] = field(default_factory=Future[None])
+    granted: bool = False
+    told: Future[None] | None = None
     round: int = 0
     at: float = 0.0
 
@@ -91,21 +92,23 @@ class Throttle:
         """Nobody is here."""
         return self.in_flight == 0 and self._queue.waiting == 0
 
-    def enter(self, place: Place) -> None:
-        """Take a place or wait for one: `place.granted` tells."""
+    def enter(self, place: Place) -> Future[None] | None:
+        """Take a place: None when there was one; else what tells that it is granted."""
         with self._lock:
             self.used_at = now = self._clock()
             if not self._queue.waiting and self.in_flight < self.width and now >= self._paused_until:
                 self._queue.started(place)
                 self._grant(place, now)
-            else:
-                self._queue.push(place)
-                self._admit()
+                return None
+            place.told = Future()
+            self._queue.push(place)
+            self._admit()
+            return place.told
 
     def give_up(self, place: Place) -> None:
         """Wait no longer; a place that was granted in the meantime is given back."""
         with self._lock:
-            if place.granted.done():
+            if place.granted:
                 self._free(place)
             else:
                 self._queue.remove(place)
@@ -150,7 +153,9 @@ class Throttle:
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)
         place.round, place.at = self._round, now
-        place.granted.set_result(None)
+        place.granted = True
+        if place.told is not None:
+            place.told.set_result(None)
 
     def _wake_later(self, seconds: float) -> None:
         if self._timer is not None or not self._queue.waiting:

@@ -189,7 +189,8 @@ class MeteredLM(dspy.BaseLM):
         asked.abandon = None  # it holds the request, and the request it
         if asked.told and asked.reservations:
             asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
-            cost = cost_of(asked.entries, self._price, sent_in_vain=status == "failed")
+            in_vain = status == "failed"
+            cost = asked.used if status == "ok" else cost_of(asked.entries, self._price, sent_in_vain=in_vain)
             self._settle(asked.reservations, cost)
             self._tell_finished(asked, status, cost, outputs=outputs, error=error)
         elif asked.told:  # it had begun as one that waits for another's answer
@@ -306,8 +307,9 @@ class MeteredLM(dspy.BaseLM):
         place, asked.place = asked.place, None
         if place is None:
             return
-        used = cost_of(asked.entries, self._price, sent_in_vain=False) if verdict == "ok" else Cost()
-        tokens = used.prompt_tokens, used.completion_tokens
+        if verdict == "ok":
+            asked.used = cost_of(asked.entries, self._price, sent_in_vain=False)
+        tokens = asked.used.prompt_tokens, asked.used.completion_tokens
         throttle = self._scheduler.throttle(self._endpoint, self._owner)
         throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
 

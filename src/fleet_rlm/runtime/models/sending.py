@@ -22,20 +22,22 @@ import dspy
 from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
 
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
-from fleet_rlm.runtime.execution.budget import Reservation
+from fleet_rlm.runtime.execution.budget import Cost, Reservation
 from fleet_rlm.runtime.execution.flights import Flight
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.throttle import Place
 from fleet_rlm.runtime.models.billing import Entry
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 
+NOTHING_USED = Cost()
 _threads = DaemonThreads("fleet-call")
 _entries: ContextVar[list[Entry] | None] = ContextVar("fleet_lm_entries", default=None)
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown.
+    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown;
+    `used`: once it has its answer.
 
     `abandon` ends it from outside while an engine holds the thread that asked; None: that thread waits for nobody.
     `left`: that has happened.
@@ -56,6 +58,7 @@ class Request:
     tries: int = 0
     queued_s: float = 0.0
     entries: list[Entry] = field(default_factory=list[Entry])
+    used: Cost = NOTHING_USED
     reservations: list[Reservation] = field(default_factory=list[Reservation])
     place: Place | None = None
     flight: Flight | None = None

@@ -23,13 +23,17 @@ def sizes_of(text: str, kwargs: Mapping[str, Any], defaults: Mapping[str, Any], 
     are limited, so that the estimate holds.
     """
     prompt = math.ceil(_bytes_of(text) / BYTES_PER_TOKEN)
-    bounds = (source.get(name) for source in (kwargs, defaults) for name in ANSWER_BOUNDS)
-    given = next((int(bound) for bound in bounds if bound), None)
+    given = _given(kwargs) or _given(defaults)
     answers = [(given, None)] if given else [(bound, bound) for bound in ANSWER_TOKENS]
     return [
         Size(prompt + bound, None if price is None else price.at_most(prompt, bound), answer)
         for bound, answer in answers
     ]
+
+
+def _given(source: Mapping[str, Any]) -> int | None:
+    """The bound on an answer that stands there."""
+    return next((int(source[name]) for name in ANSWER_BOUNDS if source.get(name)), None)
 
 
 def _bytes_of(text: str) -> int:
