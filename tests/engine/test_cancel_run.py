@@ -131,6 +131,35 @@ def test_a_subtree_ends_whole_and_nothing_else(workspace: Workspace) -> None:
     assert [e.data.reserved_calls for e in events if e.type == "budget.updated"][-1] == 0, "nothing stays reserved"
 
 
+@pytest.mark.parametrize("where", ["cell", "call"])
+def test_a_sub_agent_that_the_code_built(workspace: Workspace, where: str) -> None:
+    """The cell that built it gets an exception, and its run goes on."""
+    answer = threading.Event()
+    parent = (
+        "try:\n    got = dspy.RLM('task -> answer')(task='below').answer\n"
+        "except Exception as error:\n    got = f'{type(error).__name__}: {error}'\nSUBMIT(answer=got)"
+    )
+
+    def reply(prompt: str) -> str:
+        if task_of(prompt) == "go":
+            return action(parent)
+        assert where == "cell" or answer.wait(60)
+        return action("import time; time.sleep(100)")
+
+    turn = start(workspace, reply)
+    child = run_of(workspace, turn.session, "sub-agent")
+    if where == "cell":
+        _cell(workspace, turn.session, child.run)
+    assert stop(workspace, turn.turn, child.run) < DONE_S
+    result = workspace.wait(turn.turn, 30)
+    answer.set()
+    assert (result.status, result.answer) == ("ok", "RuntimeError: this sub-agent was stopped by a person")
+    events = events_of(workspace, turn.session)
+    check_journal(events)
+    assert statuses(events) == {"go": "ok", "sub-agent": "cancelled"}
+    assert gone(workspace, child.run)
+
+
 def test_one_item_of_a_batch(workspace: Workspace) -> None:
     go_on = threading.Event()
 

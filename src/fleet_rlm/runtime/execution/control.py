@@ -26,8 +26,7 @@ class TurnControl:
     def cancel_run(self, turn: str, run: str) -> bool:
         """Stop one run and everything below it; its parent goes on. False when it had ended.
 
-        Errors: NotFound (no such turn, no such run in it), Conflict (another process runs the turn; a run that cannot
-        be stopped alone).
+        Errors: NotFound (no such turn, no such run in it), Conflict (another process runs the turn).
         """
         live = self._executor.live(turn)
         if live is not None and live.cancel_run(run):

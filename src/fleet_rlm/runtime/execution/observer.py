@@ -46,8 +46,7 @@ class RunScope:
     """Where a run stands in the tree, and what it may use.
 
     `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
-    writes. `stop` ends this run and everything below it. `path`: see paths.py. `guest`: a sub-agent that
-    model-written code built; it lives inside its parent's cell.
+    writes. `stop` ends this run and everything below it. `path`: see paths.py.
     """
 
     id: str
@@ -58,7 +57,6 @@ class RunScope:
     iteration: int | None = None
     final: bool = False
     streams: bool = False
-    guest: bool = False
     partial: str | None = None
     model_ms: float = 0.0
     sandbox_ms: float = 0.0

@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from contextvars import copy_context
 from typing import Any
 
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution.stops import Stop
@@ -16,6 +17,8 @@ GRACE_S = 0.3
 """After SIGINT a stopped run's cell has so long to end: what it assigned is kept. Then its sandbox is deleted."""
 TOLD_S = 5.0
 """How long the end of a run waits for what a start or a kill in the background still has to tell."""
+
+SUB_AGENT_STOPPED = "this sub-agent was stopped by a person"
 
 _threads = DaemonThreads("fleet-repl")
 
@@ -51,6 +54,15 @@ class RunInterpreter(DaytonaInterpreter):
         self._stop.check()
         self._begun.result()
         return super().execute(code, variables)
+
+    def invoke_tool(self, tool_name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """As DaytonaInterpreter does. Where only a sub-agent that the code built is stopped, the code gets an error."""
+        try:
+            return super().invoke_tool(tool_name, args, kwargs)
+        except TreeStopped as stop:
+            if stop.reason != "cancelled" or self._stop.reason is not None:
+                raise
+            raise RuntimeError(SUB_AGENT_STOPPED) from stop
 
     def shutdown(self) -> None:
         """End it. Idempotent."""

@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 import msgspec
 
-from fleet_rlm.errors import Conflict, InvalidInput, ModelError, TreeStopped
+from fleet_rlm.errors import InvalidInput, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.config_values import VariableMode
@@ -121,7 +121,7 @@ class TurnTree:
     def cancel_run(self, run: str) -> bool:
         """Stop one run and everything below it; its parent goes on. False when no such run is under way.
 
-        To stop the root run is to stop the turn. Errors: Conflict for a run that cannot be stopped alone.
+        To stop the root run is to stop the turn.
         """
         with self._lock:
             scope = self._runs.get(run)
@@ -129,11 +129,6 @@ class TurnTree:
             return False
         if scope.parent is None:
             self.cancel()
-        elif scope.guest:
-            raise Conflict(
-                "a sub-agent that a cell built with dspy.RLM cannot be stopped alone",
-                hint=f"stop the run that built it: {scope.parent.id}",
-            )
         else:
             scope.stop.set(TreeStopped("cancelled"))
         return True

@@ -40,7 +40,7 @@ class InterpreterFactory:
         places = self._scope.places
         tree.gate.depth(self._scope.depth + 1, SUB_AGENT)
         path = places.child(places.branch("dspy.RLM", None))
-        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope, guest=True)
+        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope)
         gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
         try:
             gate.take(level, scope.stop)
