@@ -41,12 +41,12 @@ def test_what_is_shown_is_always_a_beginning_of_the_redacted_whole(secrets: list
     at = data.draw(st.integers(0, len(text)))
     whole = text[:at] + secrets[0] + text[at:]
     for n in range(len(whole) + 1):
-        assert redact(whole).startswith(redact.so_far(whole[:n]))
+        assert redact(whole).startswith(redact(whole[: redact.settled(whole[:n])]))
 
 
 def growing(redact: Redactor) -> tuple[Ledger, GrowingText]:
     ledger = Ledger()
-    observer = TurnObserver(ledger, ledger, sid="s", turn="t", redact=redact, so_far=redact.so_far)
+    observer = TurnObserver(ledger, ledger, sid="s", turn="t", redact=redact, settled=redact.settled)
     return ledger, GrowingText(observer, RunScope(id="run", lease=TreeBudget(ev.Limits()).root()), "message")
 
 
@@ -58,9 +58,7 @@ def shown(ledger: Ledger) -> str:
 def test_a_secret_that_a_cell_prints_in_pieces_is_hidden(pieces: list[str], cuts: set[int]) -> None:
     """However the output is cut on its way; and nothing of it is lost or comes in another order."""
     ledger, redact = Ledger(), Redactor([SECRET])
-    observer = TurnObserver(
-        ledger, ledger, sid="s", turn="t", redact=redact, so_far=redact.so_far, settled=redact.settled
-    )
+    observer = TurnObserver(ledger, ledger, sid="s", turn="t", redact=redact, settled=redact.settled)
     scope = RunScope(id="run", lease=TreeBudget(ev.Limits()).root())
     recorder = CellRecorder(observer, scope, shown_chars=100)
     whole = SECRET.join(pieces)

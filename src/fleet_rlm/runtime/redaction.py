@@ -24,10 +24,6 @@ class Redactor:
                 text = text.replace(secret, HIDDEN)
         return text
 
-    def so_far(self, text: str) -> str:
-        """The same for a text that is still growing, without an end that may be the beginning of a secret."""
-        return self(text[: self.settled(text)])
-
     def settled(self, text: str) -> int:
         """How many characters of a growing text can be told: what is after them may begin a secret."""
         end = len(text) - max((_begun(text, secret) for secret in self._secrets), default=0)

@@ -134,8 +134,8 @@ class Pieces:
 class TurnObserver:
     """Emits the events of one turn. Thread-safe; every method is quick.
 
-    `redact` removes secrets from a text, `so_far` from one that is still growing (None: as `redact`), `settled` tells
-    how much of such a text can be told (None: all of it).
+    `redact` removes secrets from a text, `settled` tells how much of one that is still growing can be told (None: all
+    of it).
     """
 
     def __init__(
@@ -146,7 +146,6 @@ class TurnObserver:
         sid: str,
         turn: str,
         redact: Callable[[str], str],
-        so_far: Callable[[str], str] | None = None,
         settled: Callable[[str], int] | None = None,
     ) -> None:
         self.sid = sid
@@ -154,8 +153,6 @@ class TurnObserver:
         self._sink = sink
         self._texts = texts
         self._redact = redact
-        self.so_far = so_far or redact
-        """A growing text for an event: without secrets, and without an end that may become one."""
         self._settled = settled or len
         self._lock = threading.Lock()
         self._budget_at = 0.0
@@ -172,6 +169,10 @@ class TurnObserver:
     def clean(self, value: str) -> str:
         """A short string for an event: secrets removed."""
         return self._redact(value)
+
+    def so_far(self, text: str) -> str:
+        """A growing text for an event: without secrets, and without an end that may become one."""
+        return self._redact(text[: self._settled(text)])
 
     def pieces(self) -> Pieces:
         """For a text that is told in pieces."""
