@@ -131,9 +131,7 @@ class TurnRunner:
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
         hide = self._redact
-        observer = TurnObserver(
-            self._journal, self._blobs, sid=sid, turn=turn, redact=hide, settled=hide.settled
-        )
+        observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=hide, settled=hide.settled)
         tree = self._tree(request, models, observer, plan)
         cancel.arm(tree)
         observer.emit_all(
