@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -20,16 +20,23 @@ PARTIAL_NAME = "answer"
 class CellRecorder:
     """Implements the interpreter's `CellListener` for one run.
 
-    `shown_chars` is how much of a cell's output the model will see in its next turn.
+    `shown_chars` is how much of a cell's output the model will see in its next turn. `begins` is told of each cell.
     """
 
     def __init__(
-        self, observer: TurnObserver, scope: RunScope, *, shown_chars: int, coverage: Coverage | None = None
+        self,
+        observer: TurnObserver,
+        scope: RunScope,
+        *,
+        shown_chars: int,
+        coverage: Coverage | None = None,
+        begins: Callable[[RunScope], None] | None = None,
     ) -> None:
         self._observer = observer
         self._scope = scope
         self._shown = shown_chars
         self._coverage = coverage
+        self._begins = begins
         self._before = self._most = self._asking = 0
         self._running = False
         self._lock = threading.Lock()
@@ -62,6 +69,8 @@ class CellRecorder:
         self._scope.places.next_cell()
         started = ev.CellStarted(id=cell, code=self._observer.text(code), iteration=self._scope.iteration)
         self._observer.emit(started, self._scope)
+        if self._begins is not None:
+            self._begins(self._scope)
 
     def cell_output(self, cell: str, stream: Literal["stdout", "stderr"], text: str) -> None:
         if stream not in self._told:

@@ -41,6 +41,10 @@ from fleet_rlm.runtime.execution.spending import Cost, Share
 Kind = Literal["resume", "replay", "fork"]
 DIVERGED = "replay.diverged"
 MISSING = "replay.missing"
+STOPPED_ALONE = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
+"""The error of a run that was stopped by itself, and not with what is above it."""
+STOP_AGAIN_S = 0.1
+"""How long a cell that was stopped runs again before it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +212,11 @@ class Replay:
             return None
         if run.finished.status != "ok" or run.finished.output is None or run.started.model != model:
             return None
-        if any(f"{edit.path}/".startswith(f"{path}/") for edit in self._edits):
-            return None
-        return run
+        return None if self._edited(path) else run
+
+    def _edited(self, path: str) -> bool:
+        """Whether an edit lies in the run or below it."""
+        return any(f"{edit.path}/".startswith(f"{path}/") for edit in self._edits)
 
     def kept(self, run: RecordedRun) -> list[ev.EventData]:
         """What stays of a run that is not run again: its children, as a number; in view what it read, and in another
@@ -229,6 +235,37 @@ class Replay:
         assert run.finished is not None and run.finished.output is not None
         text, passed = self.text(run.finished.output), run.finished.passed
         return text if is_text else json.loads(text), None if passed is None else json.loads(self.text(passed))
+
+    # -- what was stopped -----------------------------------------------------------------------------------------
+
+    def cell_begins(self, scope: RunScope) -> None:
+        """Where the recorded cell was stopped, this one is, a moment later."""
+        stop = self._recorded_stop(scope, scope.places.stage)
+        if stop is not None:
+            timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
+            timer.daemon = True
+            timer.start()
+
+    def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[TreeStopped], object] | None:
+        """What stops again what a person stopped when the run stood here: a run with all below it, the turn only in a
+        replay. None where the recorded run had come further, or is meant to become another."""
+        run = self._record.runs.get(scope.path)
+        if run is None or stage <= run.done or not self._same_models:
+            return None
+        line = [scope]
+        while line[-1].parent is not None:
+            line.append(line[-1].parent)
+        for each in reversed(line):
+            end = self._end_of(each.path)
+            alone = end is not None and end.error is not None and end.error.code == STOPPED_ALONE.code
+            if alone and not self._edited(each.path):
+                return each.stop.set
+        end = self._end_of(line[-1].path)
+        return self._budget.stop if self.kind == "replay" and end is not None and end.status == "cancelled" else None
+
+    def _end_of(self, path: str) -> ev.RunFinished | None:
+        run = self._record.runs.get(path)
+        return None if run is None else run.finished
 
     # -- what it costs ------------------------------------------------------------------------------------------
 
@@ -251,6 +288,10 @@ class Replay:
 
     def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
         run = self._record.runs.get(scope.path)
+        stop = self._recorded_stop(scope, stage)
+        if stop is not None:
+            stop(TreeStopped("cancelled"))
+            scope.stop.check()
         if self.kind == "replay":
             self._end_replay(scope, run, what)
         if run is None or stage > run.done or self._quiet:

@@ -7,6 +7,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.replay import STOPPED_ALONE
 from fleet_rlm.runtime.execution.stops import Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import output_chars
@@ -61,13 +62,20 @@ class InterpreterFactory:
             SCOPE.reset(token)
             gate.give_back(level)
             status, limit = _status_of(scope.stop)
+            error = STOPPED_ALONE if scope.stop.own else None
             scope.unwind()
             scope.lease.close()
             tree.closed(scope)
-            tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
+            usage = scope.lease.usage()
+            tree.observer.emit(ev.RunFinished(status=status, usage=usage, limit=limit, error=error), scope)
             self._scope.part_closed()
 
-        recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables=False))
+        recorder = CellRecorder(
+            tree.observer,
+            scope,
+            shown_chars=output_chars(variables=False),
+            begins=None if tree.replay is None else tree.replay.cell_begins,
+        )
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)
         except BaseException:  # no interpreter, so no shutdown that would close the run

@@ -26,6 +26,7 @@ from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
+from fleet_rlm.runtime.execution.replay import STOPPED_ALONE
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.record import RecordedRun
 from fleet_rlm.runtime.execution.spending import Share
@@ -43,7 +44,6 @@ from fleet_rlm.runtime.tools.repl_functions import ReplFunctions
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 
 MAX_BATCH = 10_000
-CANCELLED = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 SIGNATURE_CHARS = 500
 
 
@@ -183,7 +183,13 @@ def _from_journal(tree: TurnTree, scope: RunScope, task: Task, known: RecordedRu
 
 def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     variables = works_in_variables(input_chars(task.task, value), tree.variable_mode)
-    recorder = CellRecorder(tree.observer, scope, shown_chars=output_chars(variables), coverage=tree.coverage)
+    recorder = CellRecorder(
+        tree.observer,
+        scope,
+        shown_chars=output_chars(variables),
+        coverage=tree.coverage,
+        begins=None if tree.replay is None else tree.replay.cell_begins,
+    )
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
     lm = tree.models.pick(task.model, tree.lm_for(scope.depth))
@@ -269,7 +275,7 @@ def typed_partial(partial: str | None, schema: Schema) -> Any:
 
 def _stopped(scope: RunScope, stop: TreeStopped) -> Outcome:
     if stop.reason == "cancelled":
-        return Outcome("cancelled", value=scope.partial, error=CANCELLED if scope.stop.own else None)
+        return Outcome("cancelled", value=scope.partial, error=STOPPED_ALONE if scope.stop.own else None)
     return Outcome("limit", value=scope.partial, limit=stop.limit)  # pyright: ignore[reportArgumentType]
 
 
