@@ -383,6 +383,26 @@ check("a question is asked again with the very limits it had", {}, async (page, 
   assert.deepEqual(accepted[1].data.limits, accepted[0].data.limits);
 });
 
+check("the card of a limit is gone to also when it comes late", {}, async (page, server) => {
+  let release = () => {};
+  const held = new Promise((resolve) => {
+    release = resolve;
+  });
+  await page.route(/\/Outcome-/, async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto(`${server.url}/s/ses_limit`);
+  await page.getByTestId("turn-menu").click();
+  await page.getByRole("menuitem", { name: "Raise the limit and continue…" }).click();
+  await page.waitForTimeout(2000);
+  release();
+  const calls = page.getByTestId("limits-form").getByLabel("Model calls");
+  await page.waitForFunction((name) => document.activeElement?.id === name, await calls.getAttribute("id"), {
+    timeout: 10_000,
+  });
+});
+
 check("a turn at its limit is raised and resumed from its card", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_limit`);
   await page.getByTestId("turn-menu").click();

@@ -1,11 +1,11 @@
-const FRAMES = 40;
+const PATIENCE_MS = 10_000;
 
 /** To the card where a turn's limit is raised, opened, with the focus in its field; it may have to be drawn first. */
-export function showRaise(turn: string, left = FRAMES): void {
+export function showRaise(turn: string, until = performance.now() + PATIENCE_MS): void {
   const at = `[data-turn="${CSS.escape(turn)}"] [data-testid="raise"]`;
   const card = document.querySelector<HTMLDetailsElement>(at);
   if (!card) {
-    if (left > 0) requestAnimationFrame(() => showRaise(turn, left - 1));
+    if (performance.now() < until) requestAnimationFrame(() => showRaise(turn, until));
     return;
   }
   card.open = true;
