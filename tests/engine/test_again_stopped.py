@@ -2,6 +2,7 @@
 
 import threading
 
+import msgspec
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.test_again import finished, of_kind, of_turn
@@ -10,6 +11,7 @@ from tests.engine.test_turns import FREE, check_journal, task_of
 from tests.scripted import action, scripted
 
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import Change, ForkEdit, TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace
 
@@ -76,6 +78,7 @@ def test_a_replay_stops_it_again_without_a_call(workspace: Workspace, code: str,
     events = first.check(workspace, finished(workspace, workspace.replay(first.result.turn)))
     assert len(first.lm.engine.prompts) == first.made
     assert not of_kind(events, ev.Warning)
+    assert first_difference(first.events, events) is None
 
 
 @pytest.mark.parametrize("where", ["cell", "call"])
@@ -91,17 +94,26 @@ def test_a_fork_at_a_later_step_leaves_it_stopped(workspace: Workspace, code: st
     assert not of_kind(events, ev.Warning)
 
 
-def test_a_replay_of_a_turn_that_was_cancelled_in_a_cell_does_not_wait_for_the_cell(workspace: Workspace) -> None:
+@pytest.mark.parametrize("status", ["cancelled", "interrupted"])
+def test_a_replay_of_a_turn_that_ended_in_a_cell_does_not_wait_for_the_cell(workspace: Workspace, status: str) -> None:
     lm = scripted(lambda prompt: action("x = 1" if FIRST in prompt else "import time; time.sleep(1000)"))
     turn = workspace.submit(TurnRequest(question="go", mode="rlm", model=lm, limits=FREE))
     root = run_of(workspace, turn.session, "go")
     _second(workspace, turn.session, root.run, "cell")
     workspace.cancel(turn.turn)
     first = finished(workspace, turn)
-    again = finished(workspace, workspace.replay(turn.turn))
+    events = [_ended_as(status, event) for event in of_turn(workspace, first)]
+    again = finished(workspace, workspace.replay_events(events))
     assert (again.status, first.status) == ("cancelled", "cancelled")
     assert len(lm.engine.prompts) == 2
     check_journal(events_of(workspace, again.session))
+
+
+def _ended_as(status: str, event: ev.Event) -> ev.Event:
+    """As if its process had died then."""
+    if not isinstance(event.data, ev.RunFinished | ev.TurnFinished):
+        return event
+    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, status=status))
 
 
 @pytest.mark.parametrize("code", [QUERY, BUILT], ids=["rlm_query", "dspy.RLM"])

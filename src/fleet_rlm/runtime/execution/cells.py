@@ -30,7 +30,7 @@ class CellRecorder:
         *,
         shown_chars: int,
         coverage: Coverage | None = None,
-        begins: Callable[[RunScope], None] | None = None,
+        begins: Callable[[RunScope], object] | None = None,
     ) -> None:
         self._observer = observer
         self._scope = scope

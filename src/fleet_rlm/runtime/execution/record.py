@@ -33,13 +33,14 @@ _SHOWN = (
 class RecordedCall:
     """A call of the journal. `stage`: where its run stood (`Places.stage`). `shown`: what was seen of its answer.
 
-    `edits`: under which edits of a fork it was made.
+    `edits`: under which edits of a fork it was made. `cut`: its end in place of `finished`, when its run was stopped.
     """
 
     started: ev.CallStarted
     path: str
     stage: int
     finished: ev.CallFinished | None = None
+    cut: ev.CallFinished | None = None
     shown: list[ev.EventData] = field(default_factory=list[ev.EventData])
     shown_in_run: bool = True
     edits: Sequence[ev.TurnEdit] = ()
@@ -220,6 +221,8 @@ class _Reader:
         call = self._open.pop(data.id, None)
         if data.status == "cancelled":
             self._called_off.add(data.id)
+            if call is not None:
+                call.cut = data
         elif call is not None:
             call.finished = data
         if not data.replayed and data.calls:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -44,7 +44,7 @@ MISSING = "replay.missing"
 STOPPED_ALONE = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 """The error of a run that was stopped by itself, and not with what is above it."""
 STOP_AGAIN_S = 0.1
-"""How long a cell that was stopped runs again before it is."""
+"""How long a cell or a call that was stopped is under way again before it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Replay:
     def call(self, scope: RunScope, request: str, place: str = "") -> RecordedCall | str | None:
         """The recorded call for this request; the text that is to be sent in its place; None when it is to be made.
 
+        One that was cancelled is given where its run is to be stopped again (`stop_soon`).
         Errors: TreeStopped when none may be made.
         """
         key, stage = self._claimed(scope, request, place), scope.places.stage
@@ -111,6 +112,8 @@ class Replay:
             return edit.prompt
         if found is not None and self._holds(found):
             return found
+        if found is not None and found.cut is not None and self._recorded_stop(scope, stage) is not None:
+            return replace(found, finished=found.cut)
         self._not_found(scope, stage, "a request to the model")
         return None
 
@@ -238,17 +241,21 @@ class Replay:
 
     # -- what was stopped -----------------------------------------------------------------------------------------
 
-    def cell_begins(self, scope: RunScope) -> None:
-        """Where the recorded cell was stopped, this one is, a moment later."""
+    def stop_soon(self, scope: RunScope) -> bool:
+        """Where the recorded cell or call was stopped, this one is, when what runs beside it has begun too; tells
+        whether it will be."""
         stop = self._recorded_stop(scope, scope.places.stage)
-        if stop is not None:
-            timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
-            timer.daemon = True
-            timer.start()
+        if stop is None:
+            return False
+        timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
+        timer.daemon = True
+        timer.start()
+        return True
 
     def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[TreeStopped], object] | None:
-        """What stops again what a person stopped when the run stood here: a run with all below it, the turn only in a
-        replay. None where the recorded run had come further, or is meant to become another."""
+        """What stops again what was stopped when the run stood here: a run with all below it that a person stopped; in a
+        replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
+        further, or is meant to become another."""
         run = self._record.runs.get(scope.path)
         if run is None or stage <= run.done or not self._same_models:
             return None
@@ -261,7 +268,8 @@ class Replay:
             if alone and not self._edited(each.path):
                 return each.stop.set
         end = self._end_of(line[-1].path)
-        return self._budget.stop if self.kind == "replay" and end is not None and end.status == "cancelled" else None
+        ended_early = end is not None and end.status in ("cancelled", "interrupted")
+        return self._budget.stop if self.kind == "replay" and ended_early else None
 
     def _end_of(self, path: str) -> ev.RunFinished | None:
         run = self._record.runs.get(path)

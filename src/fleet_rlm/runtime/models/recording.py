@@ -17,7 +17,7 @@ import msgspec
 from dspy.utils import exceptions
 from dspy.utils.exceptions import DSPyError, LMError
 
-from fleet_rlm.errors import FleetError
+from fleet_rlm.errors import FleetError, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
@@ -119,8 +119,21 @@ class CallReplay:
             return replace(asked, prompt=prompt, messages=messages, edited=True)
         if found is None or found.finished is None:
             return asked
+        if found.finished.status == "cancelled":
+            self._cut(scope, asked, found, found.finished)
         self._tell(scope, asked, found, found.finished)
         return Answered(self._outcome(found))
+
+    def _cut(self, scope: RunScope, asked: Asked, found: RecordedCall, end: ev.CallFinished) -> None:
+        """A call that was under way when its run was stopped. Always raises TreeStopped."""
+        scope.part_opened()
+        try:
+            if self._replay.stop_soon(scope):
+                scope.stop.future.result()
+            self._tell(scope, asked, found, end)
+        finally:
+            scope.part_closed()
+        raise TreeStopped("cancelled")
 
     def _tell(self, scope: RunScope, asked: Asked, found: RecordedCall, done: ev.CallFinished) -> None:
         micro = None if done.cost_usd is None else round(done.cost_usd * 1e6)

@@ -74,7 +74,7 @@ class InterpreterFactory:
             tree.observer,
             scope,
             shown_chars=output_chars(variables=False),
-            begins=None if tree.replay is None else tree.replay.cell_begins,
+            begins=None if tree.replay is None else tree.replay.stop_soon,
         )
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)
