@@ -253,8 +253,8 @@ class Replay:
         return True
 
     def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[TreeStopped], object] | None:
-        """What stops again what was stopped when the run stood here: a run with all below it that a person stopped; in a
-        replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
+        """What stops again what was stopped when the run stood here: a run that a person stopped, with all below it; in
+        a replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
         further, or is meant to become another."""
         run = self._record.runs.get(scope.path)
         if run is None or stage <= run.done or not self._same_models:
