@@ -114,14 +114,14 @@ class Account:
     reserved_micro: int = 0
     tokens_at_risk: int = 0
     micro_at_risk: int = 0
-    _line: tuple[Account, ...] = field(init=False)
+    _all_above: tuple[Account, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._line = (self, *(self.above.line() if self.above is not None else ()))
+        self._all_above = () if self.above is None else self.above.line()
 
     def line(self) -> tuple[Account, ...]:
         """This account and all above it."""
-        return self._line
+        return (self, *self._all_above)
 
     @property
     def tokens(self) -> int:
