@@ -37,12 +37,11 @@ from fleet_rlm.runtime.execution.record import (
     tool_key,
 )
 from fleet_rlm.runtime.execution.spending import Cost, Share
+from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 
 Kind = Literal["resume", "replay", "fork"]
 DIVERGED = "replay.diverged"
 MISSING = "replay.missing"
-STOPPED_ALONE = ev.ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
-"""The error of a run that was stopped by itself, and not with what is above it."""
 STOP_AGAIN_S = 0.1
 """How long a cell or a call that was stopped is under way again before it is."""
 

@@ -9,6 +9,10 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from fleet_rlm.errors import TreeStopped
+from fleet_rlm.runtime.execution.events import ErrorInfo
+
+STOPPED_ALONE = ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
+"""The error of a run that was stopped by itself, and not with what is above it."""
 
 
 class Stop:

@@ -124,7 +124,8 @@ class MeteredLM(dspy.BaseLM):
 
     def ask_here(self, prompt: str, let_go: LetGo | None) -> Any:
         """One request in a thread that can be left, with the same errors: an engine may hold it. When the run is
-        stopped meanwhile, `let_go` is called, and what comes later goes nowhere."""
+        stopped meanwhile, `let_go` is called, and what comes later goes nowhere. None: it cannot be left, and the
+        engine gets a thread of its own."""
         return self._ask(prompt, None, {}, let_go)
 
     def _ask(self, prompt: Any, messages: Any, kwargs: dict[str, Any], let_go: LetGo | None) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import dspy
 import msgspec
@@ -124,8 +124,8 @@ class CallReplay:
         self._tell(scope, asked, found, found.finished)
         return Answered(self._outcome(found))
 
-    def _cut(self, scope: RunScope, asked: Asked, found: RecordedCall, end: ev.CallFinished) -> None:
-        """A call that was under way when its run was stopped. Always raises TreeStopped."""
+    def _cut(self, scope: RunScope, asked: Asked, found: RecordedCall, end: ev.CallFinished) -> NoReturn:
+        """A call that was under way when its run was stopped. Errors: TreeStopped, always."""
         scope.part_opened()
         try:
             if self._replay.stop_soon(scope):

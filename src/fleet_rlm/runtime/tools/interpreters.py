@@ -7,8 +7,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.replay import STOPPED_ALONE
-from fleet_rlm.runtime.execution.stops import Stop
+from fleet_rlm.runtime.execution.stops import STOPPED_ALONE, Stop
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import output_chars
 

@@ -28,8 +28,8 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.record import RecordedRun
-from fleet_rlm.runtime.execution.replay import STOPPED_ALONE
 from fleet_rlm.runtime.execution.spending import Share
+from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
 from fleet_rlm.runtime.models.builders import (
