@@ -184,7 +184,8 @@ def test_a_turn_of_64_children_survives_a_sigkill(home: Path) -> None:
     limits = {"calls": 400, "sandboxes": 12}
     with BrokenModel(script) as model:
         with running(home, model, "go", limits=limits) as victim:
-            until(lambda: model.in_flight >= 8 and len(model.prompts) > 80, "the turn is in the middle")
+            # Four: where a busy machine makes the answers slow, the provider is asked for no more at once.
+            until(lambda: model.in_flight >= 4 and len(model.prompts) > 74, "the turn is in the middle")
             victim.kill()
         alive, before = False, Counter(map(asked_for, model.prompts))
         with opened(home, model) as workspace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -13,7 +14,16 @@ from pathlib import Path
 
 import pytest
 from daytona import CreateSandboxFromSnapshotParams, Sandbox
+from fake_jail import FakeJail, FakeWarm
 from sandboxd_server import Server
+
+from fleet_rlm.sandboxd.jail.spec import JailClosed, JailSpec
+from fleet_rlm.sandboxd.lines import Lines
+from fleet_rlm.sandboxd.models import CreateSandbox
+from fleet_rlm.sandboxd.sandboxes import Sandboxes
+from fleet_rlm.sandboxd.settings import Bounds, Settings
+from fleet_rlm.sandboxd.store import Store
+from fleet_rlm.sandboxd.volumes import Volumes
 
 PATIENCE = 30.0
 
@@ -130,6 +140,51 @@ def test_a_line_ends_with_its_sandbox(box: Sandbox, ask, script: str) -> None:
     assert (told["status"], told["code"]) == (400, "SANDBOX_NOT_STARTED")
     box.start()
     assert read_line(ask({"sandbox": box.id, "script": script})) == b"ready you\n"
+
+
+class LostAsItSpeaks(FakeJail):
+    """Its script has spoken, and the jail is gone before it could tell of the start."""
+
+    async def line(self, script: str, fd: int) -> None:
+        os.write(fd, b"ready you\n")
+        raise JailClosed("gone")
+
+
+class WarmForOne(FakeWarm):
+    def has_script(self, sha256: str) -> bool:
+        return True
+
+    async def spawn(self, spec: JailSpec) -> FakeJail:
+        return LostAsItSpeaks(spec)
+
+
+def test_nothing_is_told_on_a_line_whose_script_has_spoken(tmp_path: Path) -> None:
+    """Whoever reads there would take it for the script's own words."""
+
+    async def run() -> bytes:
+        settings = Settings(host="127.0.0.1", port=1, api_key="k", data=tmp_path / "data", bounds=Bounds())
+        store = Store(settings.data)
+        store.open()
+        sandboxes = Sandboxes(store, Volumes(store, settings.bounds), WarmForOne(), settings)  # type: ignore[arg-type]
+        box = await sandboxes.create(CreateSandbox(name="box"))
+        door, asking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        lines = Lines(door, sandboxes)
+        lines.start()
+        with asking, near:
+            with far:
+                message = json.dumps({"sandbox": box.record.id, "script": "0" * 64}).encode()
+                socket.send_fds(asking, [message], [far.fileno()])
+            heard = b""
+            while more := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(near, 65536), PATIENCE):
+                heard += more
+        lines.close()
+        await sandboxes.delete(box.record.id)
+        await sandboxes.close()
+        return heard
+
+    assert asyncio.run(run()) == b"ready you\n"
 
 
 def test_what_cannot_be_is_refused_in_one_line(box: Sandbox, ask, script: str) -> None:

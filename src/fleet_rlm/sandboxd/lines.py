@@ -18,6 +18,7 @@ import msgspec
 from fleet_rlm.sandboxd.activity import in_use
 from fleet_rlm.sandboxd.errors import ApiError, bad_request
 from fleet_rlm.sandboxd.jail.inside import wire
+from fleet_rlm.sandboxd.jail.spec import JailClosed
 from fleet_rlm.sandboxd.sandboxes import Sandboxes
 
 _TURN: Final = 64  # requests read before others are served
@@ -83,7 +84,10 @@ class Lines:
         with in_use(self._sandboxes, asked.sandbox) as sandbox:
             if not self._sandboxes.has_script(asked.script):
                 raise bad_request("there is no warm script with this hash")
-            process = await sandbox.running().line(asked.script, fds[0])
+            try:
+                process = await sandbox.running().line(asked.script, fds[0])
+            except JailClosed:  # the script may have spoken already: after that there is nothing to be told
+                return
             os.close(fds.pop())  # the script's alone: its end is the end of the line
             await process.wait()
 
