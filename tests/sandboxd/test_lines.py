@@ -145,8 +145,8 @@ def test_a_line_ends_with_its_sandbox(box: Sandbox, ask, script: str) -> None:
 class LostAsItSpeaks(FakeJail):
     """Its script has spoken, and the jail is gone before it could tell of the start."""
 
-    async def line(self, script: str, fd: int) -> None:
-        os.write(fd, b"ready you\n")
+    async def line(self, script: str, fds: list[int]) -> None:
+        os.write(fds[0], b"ready you\n")
         raise JailClosed("gone")
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused_in_one_line(box: Sandbox, ask, script: str) -
     assert "no warm script" in str(refusal(ask({"sandbox": box.id, "script": "0" * 64}))["error"])
     assert refusal(ask({"sandbox": box.id}))["status"] == 400
     assert refusal(ask({"sandbox": 7, "script": ["x"]}))["status"] == 400
-    assert "one socket" in str(refusal(ask({"sandbox": box.id, "script": script}, sockets=2))["error"])
+    assert "to 4 sockets" in str(refusal(ask({"sandbox": box.id, "script": script}, sockets=5))["error"])
     assert ask({"sandbox": box.id, "script": script}, sockets=0).recv(1) == b"", "without a socket there is no line"
     assert read_line(ask({"sandbox": box.id, "script": script})) == b"ready you\n"
 

@@ -1,9 +1,10 @@
 """Direct lines: a warm script on a socket of the process that started this server, with no server in between.
 
 That process may keep one end of a SOCK_SEQPACKET pair, whose other end this server is given at its start. A message
-there names a sandbox and a warm script and carries one socket, which becomes the script's standard input and output.
-Nothing of what passes on it is seen here. Only the processes that were given the door have it, so it needs no key. A
-refusal is one line of JSON on the socket itself, `{"status", "code", "error"}`; else the script speaks first.
+there names a sandbox and a warm script and carries one to four sockets: the first becomes the script's standard input
+and output, those after it its descriptors from 3 on. Nothing of what passes on them is seen here. Only the processes
+that were given the door have it, so it needs no key. A refusal is one line of JSON on the first socket, `{"status",
+"code", "error"}`; else the script speaks first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fleet_rlm.sandboxd.jail.spec import JailClosed
 from fleet_rlm.sandboxd.sandboxes import Sandboxes
 
 _TURN: Final = 64  # requests read before others are served
+_MOST: Final = 4  # sockets with one request
 
 
 class _Request(msgspec.Struct):
@@ -79,16 +81,17 @@ class Lines:
             asked = msgspec.convert(message, _Request)
         except msgspec.ValidationError as error:
             raise bad_request(f"a line is asked for with a sandbox and a script: {error}") from error
-        if len(fds) != 1:
-            raise bad_request("a line is asked for with one socket")
+        if not 1 <= len(fds) <= _MOST:
+            raise bad_request(f"a line is asked for with one to {_MOST} sockets")
         with in_use(self._sandboxes, asked.sandbox) as sandbox:
             if not self._sandboxes.has_script(asked.script):
                 raise bad_request("there is no warm script with this hash")
             try:
-                process = await sandbox.running().line(asked.script, fds[0])
+                process = await sandbox.running().line(asked.script, fds)
             except JailClosed:  # the script may have spoken already: after that there is nothing to be told
                 return
-            os.close(fds.pop())  # the script's alone: its end is the end of the line
+            while fds:
+                os.close(fds.pop())  # the script's alone: its end is the end of the line
             await process.wait()
 
 

@@ -22,8 +22,9 @@ from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
 class Parent:
     """The other end: keeps calls until it is told to answer them."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    def __init__(self, sock: socket.socket, calls: socket.socket) -> None:
+        self._commands = sock
+        self._socket = calls
 
     def take(self) -> dict[str, Any]:
         length, channel = MESSAGE_HEAD.unpack(self._exactly(MESSAGE_HEAD.size))
@@ -43,16 +44,22 @@ class Parent:
         self.say(CH_CALL, to_json({"id": call["id"], "value": call["args"] if value is None else value}))
 
     def say(self, channel: int, payload: bytes) -> None:
-        self._socket.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
+        line = self._socket if channel == CH_CALL else self._commands
+        line.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
 
 
-@pytest.fixture
-def ends() -> Iterator[tuple[Control, Parent]]:
+@pytest.fixture(params=["one socket", "calls have their own"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Control, Parent]]:
     near, far = socket.socketpair()
+    near_calls, far_calls = socket.socketpair() if request.param != "one socket" else (near, far)
+    control = Control(near)
+    if near_calls is not near:
+        control.use_calls(near_calls)
     far.settimeout(30)
-    yield Control(near), Parent(far)
-    far.close()
-    near.close()
+    far_calls.settimeout(30)
+    yield control, Parent(far, far_calls)
+    for each in (far, far_calls, near, near_calls):
+        each.close()
 
 
 def test_each_thread_gets_its_own_reply_in_whatever_order_they_come(ends: tuple[Control, Parent]) -> None:

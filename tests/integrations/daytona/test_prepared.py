@@ -22,6 +22,7 @@ class Inner:
 
     any_thread = False
     reopens = True
+    calls = None
 
     async def reopen(self) -> None: ...
 

@@ -1,7 +1,8 @@
 """One conversation with a worker in a sandbox: start it, exchange messages, survive dropped connections.
 
 Everything here runs on one event loop, but what is sent where the transport takes it on any thread. Messages arrive
-whole and in order, each exactly once.
+whole, each exactly once, and in order; tool calls that have a line of their own come in an order of their own, but all
+that were made in a cell before its result.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from fleet_rlm.errors import SandboxLost, SandboxUnavailable
 from fleet_rlm.integrations.daytona.transport import (
+    Line,
     Transport,
     TransportError,
     TransportGone,
@@ -23,8 +25,11 @@ from fleet_rlm.integrations.daytona.transport import (
     boot_marker,
     boot_payload,
 )
+from fleet_rlm.integrations.daytona.worker.calls import MESSAGE_HEAD, Messages
 from fleet_rlm.integrations.daytona.worker.frames import (
     BYE,
+    CH_CALL,
+    CH_EXEC,
     DATA,
     END,
     HELLO,
@@ -73,6 +78,8 @@ class Channel:
         self._lock = threading.RLock()  # over the link
         self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
         self._inbox = Inbox(options.message_bytes + (1 << 20))
+        self._calls: Line | None = None
+        self._called = Messages()
         self._nonce = secrets.token_hex(8)
         self._hello: asyncio.Future[None] | None = None
         self._booted = False
@@ -109,6 +116,9 @@ class Channel:
 
     def send(self, channel: int, payload: bytes, *, urgent: bool = False) -> None:
         """Queue one message to the worker; any thread, if `any_thread`."""
+        if channel == CH_CALL and self._calls is not None:
+            self._calls.write(MESSAGE_HEAD.pack(len(payload), channel) + payload)
+            return
         with self._lock:
             if not self._ended:
                 self._link.send(channel, payload, urgent=urgent)
@@ -175,8 +185,23 @@ class Channel:
             self._greet()
         elif frame.type in (DATA, END):
             message = self._inbox.add(frame)
-            if message is not None:
-                self._on_message(frame.channel, message)
+            if message is None:
+                return
+            if frame.channel == CH_EXEC and self._calls is not None:
+                self._calls.take()  # what the cell called before its end
+            self._on_message(frame.channel, message)
+
+    def _called_by(self, data: bytes) -> None:
+        """Tool calls, from the process that runs the code, which may write there what it likes."""
+        try:
+            for channel, payload in self._called.feed(data, self._options.message_bytes):
+                if self._ended:
+                    return
+                if channel != CH_CALL:
+                    raise ValueError(f"a message on channel {channel}")
+                self._on_message(channel, payload)
+        except ValueError as error:
+            self._lose(f"the Python process broke the control protocol: {error}")
 
     def _greet(self) -> None:
         """The worker's code-running child exists by now, so the key stays between us and the parent."""
@@ -189,10 +214,14 @@ class Channel:
             "marks": dict(self._options.marks),
             "output_bytes": self._options.output_bytes,
             "message_bytes": self._options.message_bytes,
+            "calls": self._transport.calls is not None,
         }
         self._link.control(KEY, json.dumps(options).encode())
         self._flush()
         self._link.use_key(key)
+        self._calls = self._transport.calls
+        if self._calls is not None:
+            self._calls.listen(self._called_by)
         self._hello.set_result(None)
 
     def _tick(self) -> None:

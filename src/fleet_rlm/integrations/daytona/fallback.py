@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from fleet_rlm.integrations.daytona.transport import Transport, TransportError, TransportGone
+from fleet_rlm.integrations.daytona.transport import Line, Transport, TransportError, TransportGone
 
 AGAIN_S = 0.2
 REMEMBER_S = 600.0
@@ -73,6 +73,10 @@ class FallbackTransport:
     @property
     def any_thread(self) -> bool:
         return self._used.any_thread
+
+    @property
+    def calls(self) -> Line | None:
+        return self._used.calls
 
     @property
     def reopens(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fleet_rlm.integrations.daytona.transport import Transport, TransportError
+from fleet_rlm.integrations.daytona.transport import Line, Transport, TransportError
 
 EARLY_BYTES = 64 * 1024  # a worker without its key says one line; who says more is no worker
 
@@ -39,6 +39,10 @@ class PreparedTerminal:
     @property
     def any_thread(self) -> bool:
         return self._inner.any_thread
+
+    @property
+    def calls(self) -> Line | None:
+        return self._inner.calls
 
     @property
     def reopens(self) -> bool:

@@ -19,6 +19,22 @@ class TransportGone(TransportError):
     """What was connected to does not exist any more."""
 
 
+class Line(Protocol):
+    """A way of its own for tool calls and their replies, straight to the process that runs the code. Reliable."""
+
+    def listen(self, receive: Callable[[bytes], None]) -> None:
+        """On the loop: from now on `receive` is called there with each piece that arrives."""
+        ...
+
+    def take(self) -> None:
+        """On the loop: hand over now what has arrived."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Any thread: queue bytes, in order. Dropped when nobody is there to read."""
+        ...
+
+
 class Transport(Protocol):
     """A raw byte stream to a terminal. Every method is called on one event loop, `write` on any thread if `any_thread`.
 
@@ -28,6 +44,11 @@ class Transport(Protocol):
     @property
     def any_thread(self) -> bool:
         """Whether `write` may be called on any thread, which saves waking the loop."""
+        ...
+
+    @property
+    def calls(self) -> Line | None:
+        """Once open: the way of tool calls, where they have one of their own."""
         ...
 
     @property

@@ -173,10 +173,11 @@ class Jail:
         os.set_blocking(master, False)
         return JailPty(self._live(), pid, ended, master)
 
-    async def line(self, script: str, fd: int) -> _Child:
-        """Start a warm script (sha256 hex) whose standard input and output are a socket of the caller's, which keeps
-        and closes its own copy."""
-        pid, ended = await self._start(None, script, None, None, [0, 0, 0], [fd], on_tty=False)
+    async def line(self, script: str, fds: Sequence[int]) -> _Child:
+        """Start a warm script (sha256 hex) whose standard input and output are the first of these sockets; the others
+        become its descriptors from 3 on. The caller keeps and closes its own copies."""
+        stdio: list[int | None] = [0, 0, 0, *range(1, len(fds))]
+        pid, ended = await self._start(None, script, None, None, stdio, list(fds), on_tty=False)
         return _Child(self._live(), pid, ended, ())
 
     async def open(self, path: str, flags: int, mode: int = 0o666) -> int:

@@ -1,4 +1,4 @@
-"""The guest's calls to the host: the child's end of the socket pair, and host tools as functions."""
+"""The guest's calls to the host: the child's end of its sockets, and host tools as functions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import queue
 import select
 import socket
 import struct
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .files import packed_file
@@ -22,8 +23,30 @@ from .values import Failure, from_json, to_json
 MESSAGE_HEAD = struct.Struct(">II")
 MAX_LIVE_CALLS = 256  # host tool calls at the same time; more of them wait in the guest
 TAKE_BYTES = 256 * 1024
+CALLS_FD = 3  # where calls have a socket of their own to the host, past the parent
 READ_ON = object()  # in a box: nobody reads the socket any more
 HANDLES, FILE = "handles", "file"  # how a tool takes its arguments, besides plainly
+
+
+class Messages:
+    """Finds the messages in a stream: `length(4) channel(4) payload`."""
+
+    def __init__(self) -> None:
+        self._read = bytearray()
+
+    def feed(self, data: bytes, limit: int) -> Iterator[tuple[int, bytes]]:
+        """Add bytes; yield channel and payload of what is complete now. ValueError: one is longer than `limit`."""
+        self._read += data
+        while len(self._read) >= MESSAGE_HEAD.size:
+            length, channel = MESSAGE_HEAD.unpack_from(self._read)
+            if length > limit:
+                raise ValueError(f"a message of {length:,} bytes")
+            end = MESSAGE_HEAD.size + length
+            if len(self._read) < end:
+                return
+            payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : end])
+            del self._read[:end]
+            yield channel, payload
 
 
 class Waiting:
@@ -38,19 +61,20 @@ class Waiting:
 
 
 class Control:
-    """The child's end of the socket pair. Whoever waits for something reads it, for others too, one thread at a time:
-    a thread that only reads would cost a change of threads for each message.
+    """The child's end of the socket to its parent, and of the one to the host where calls have their own. Whoever waits
+    for something reads them, for others too, one thread at a time: a thread that only reads would cost a change of
+    threads for each message.
 
     An interrupt is put off while the main thread is in the middle of a message or holds the right to read.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self._parent = self._host = sock
+        self._lines: dict[int, tuple[socket.socket, Messages]] = {}
         self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+        self._listen(sock)
         self._write_lock = threading.Lock()
         self._reading = threading.Lock()
-        self._read = bytearray()
         self._waiters: list[queue.SimpleQueue[Any]] = []
         self._calls: dict[int, Waiting] = {}
         self._ids = itertools.count(1)
@@ -62,6 +86,16 @@ class Control:
         self._interrupt_waits = False
         self.commands = Waiting(self)
 
+    def _listen(self, sock: socket.socket) -> None:
+        self._lines[sock.fileno()] = sock, Messages()
+        self._poll.register(sock, select.POLLIN)
+
+    def use_calls(self, sock: socket.socket) -> None:
+        """From now on calls and their replies go by this socket."""
+        sock.set_inheritable(False)
+        self._host = sock
+        self._listen(sock)
+
     def send(self, channel: int, payload: bytes) -> None:
         if len(payload) > self.limit:
             most = f"{self.limit >> 20} MiB at most"
@@ -69,10 +103,11 @@ class Control:
         if os.getpid() != self._pid:
             os._exit(0)  # a fork of the guest's has run out of its cell; it must not answer for the interpreter
         main = threading.current_thread() is threading.main_thread()
+        line = self._host if channel == CH_CALL else self._parent
         with self._write_lock:
             self._puts_off = main or self._puts_off
             try:
-                self._socket.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
+                line.sendall(MESSAGE_HEAD.pack(len(payload), channel) + payload)
             finally:
                 self._puts_off = self._puts_off and not main
         if main:
@@ -137,8 +172,8 @@ class Control:
                 if box.empty() and self._reading.acquire(blocking=False):
                     try:
                         while box.empty():
-                            self._blocked(main, self._poll.poll)
-                            self._take()
+                            for fd, _ in self._blocked(main, self._poll.poll):
+                                self._take(*self._lines[fd])
                     finally:
                         self._reading.release()
                 item = self._blocked(main, box.get)
@@ -165,21 +200,15 @@ class Control:
         finally:
             self._puts_off = True
 
-    def _take(self) -> None:
+    def _take(self, line: socket.socket, messages: Messages) -> None:
         """Read what is there, and give it to those that it is for."""
         try:
-            data = self._socket.recv(TAKE_BYTES, socket.MSG_DONTWAIT)
+            data = line.recv(TAKE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         if not data:
-            os._exit(0)  # the parent is gone
-        self._read += data
-        while len(self._read) >= MESSAGE_HEAD.size:
-            length, channel = MESSAGE_HEAD.unpack_from(self._read)
-            if len(self._read) < MESSAGE_HEAD.size + length:
-                return
-            payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : MESSAGE_HEAD.size + length])
-            del self._read[: MESSAGE_HEAD.size + length]
+            os._exit(0)  # the parent is gone, or the host
+        for channel, payload in messages.feed(data, sys.maxsize):
             self._deliver(channel, payload)
 
     def _deliver(self, channel: int, payload: bytes) -> None:

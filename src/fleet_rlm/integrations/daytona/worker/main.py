@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .calls import MESSAGE_HEAD
+from .calls import CALLS_FD, MESSAGE_HEAD
 from .frames import (
     BYE,
     CH_CUT,
@@ -177,7 +177,9 @@ class Worker:
         self._link.use_key(bytes.fromhex(options["key"]))
         self._output_limit = max(1024, int(options["output_bytes"]))
         self._message_limit = int(options["message_bytes"])
-        self._tell_child(CH_SETUP, to_json({k: options[k] for k in ("contexts", "marks", "message_bytes")}))
+        if options["calls"]:
+            os.close(CALLS_FD)  # the child's alone
+        self._tell_child(CH_SETUP, to_json({k: options[k] for k in ("contexts", "marks", "message_bytes", "calls")}))
 
     def _on_piece(self, frame: Frame) -> None:
         message = self._inbox.add(frame)

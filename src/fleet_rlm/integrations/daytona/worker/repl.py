@@ -1,7 +1,8 @@
 """The process that runs model-written code: one persistent namespace, host tools as functions, SUBMIT.
 
 It has no terminal and no key. It talks to the parent by a socket pair, in messages
-`length(4) channel(4) payload`; its stdout and stderr are pipes that the parent reads.
+`length(4) channel(4) payload`; its stdout and stderr are pipes that the parent reads. On the machine of the host its
+calls have a socket of their own, which leads there without the parent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import types
 from typing import Any
 
 from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
-from .calls import Control, make_tool
+from .calls import CALLS_FD, Control, make_tool
 from .checkpoint import load, save
 from .frames import CH_EXEC, CH_SETUP
 from .readers import SEEN, tells_reads
@@ -323,7 +324,10 @@ def child_main(sock: socket.socket) -> None:
         if _signal.getsignal(signal.SIGINT) is not on_interrupt:  # the guest may have replaced it
             signal.signal(signal.SIGINT, on_interrupt)
         if channel == CH_SETUP:
-            repl.setup(from_json(payload))
+            options = from_json(payload)
+            if options["calls"]:
+                control.use_calls(socket.socket(fileno=CALLS_FD))
+            repl.setup(options)
         elif channel == CH_EXEC:
             request = from_json(payload)
             outcome = repl.run_cell(request)
