@@ -88,7 +88,7 @@ class LocalPty:
 
     any_thread = False
     reopens = True
-    calls = None
+    direct = None
 
     def drop(self) -> None:
         """Lose the connection, and with `lose_output` all that is said meanwhile (on the loop)."""

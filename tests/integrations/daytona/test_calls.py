@@ -54,7 +54,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Control, Parent]]:
     near_calls, far_calls = socket.socketpair() if request.param != "one socket" else (near, far)
     control = Control(near)
     if near_calls is not near:
-        control.use_calls(near_calls)
+        control.go_direct(near_calls)
     far.settimeout(30)
     far_calls.settimeout(30)
     yield control, Parent(far, far_calls)

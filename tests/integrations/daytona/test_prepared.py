@@ -22,7 +22,7 @@ class Inner:
 
     any_thread = False
     reopens = True
-    calls = None
+    direct = None
 
     async def reopen(self) -> None: ...
 

@@ -1,8 +1,11 @@
 """One conversation with a worker in a sandbox: start it, exchange messages, survive dropped connections.
 
 Everything here runs on one event loop, but what is sent where the transport takes it on any thread. Messages arrive
-whole, each exactly once, and in order; tool calls that have a line of their own come in an order of their own, but all
-that were made in a cell before its result.
+whole, in order, each exactly once.
+
+Where there is a direct way to the process that runs the code, cells, tool calls and what comes back take it, past the
+worker's own process. That one still reads what is printed, and tells when it has read all of a cell's: the result of a
+cell that printed something waits for that.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from fleet_rlm.integrations.daytona.worker.frames import (
     BYE,
     CH_CALL,
     CH_EXEC,
+    CH_LATER,
+    CH_LOST,
     DATA,
     END,
     HELLO,
@@ -78,8 +83,10 @@ class Channel:
         self._lock = threading.RLock()  # over the link
         self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
         self._inbox = Inbox(options.message_bytes + (1 << 20))
-        self._calls: Line | None = None
-        self._called = Messages()
+        self._direct: Line | None = None
+        self._said = Messages()
+        self._result: bytes | None = None  # of a cell whose output has not all been told
+        self._told = 0  # cells whose output has, and whose result is to come
         self._nonce = secrets.token_hex(8)
         self._hello: asyncio.Future[None] | None = None
         self._booted = False
@@ -116,8 +123,8 @@ class Channel:
 
     def send(self, channel: int, payload: bytes, *, urgent: bool = False) -> None:
         """Queue one message to the worker; any thread, if `any_thread`."""
-        if channel == CH_CALL and self._calls is not None:
-            self._calls.write(MESSAGE_HEAD.pack(len(payload), channel) + payload)
+        if channel in (CH_CALL, CH_EXEC) and self._direct is not None:
+            self._direct.write(MESSAGE_HEAD.pack(len(payload), channel) + payload)
             return
         with self._lock:
             if not self._ended:
@@ -187,21 +194,36 @@ class Channel:
             message = self._inbox.add(frame)
             if message is None:
                 return
-            if frame.channel == CH_EXEC and self._calls is not None:
-                self._calls.take()  # what the cell called before its end
+            if self._direct is not None and frame.channel == CH_EXEC:
+                self._told += 1
+                self._match()
+                return
+            if self._direct is not None and frame.channel == CH_LOST:
+                self._direct.take()  # what it said before its end
             self._on_message(frame.channel, message)
 
-    def _called_by(self, data: bytes) -> None:
-        """Tool calls, from the process that runs the code, which may write there what it likes."""
+    def _heard_directly(self, data: bytes) -> None:
+        """From the process that runs the code, which may write there what it likes."""
         try:
-            for channel, payload in self._called.feed(data, self._options.message_bytes):
+            for channel, payload in self._said.feed(data, self._options.message_bytes):
                 if self._ended:
                     return
-                if channel != CH_CALL:
+                if channel in (CH_CALL, CH_EXEC):
+                    self._on_message(channel, payload)
+                elif channel == CH_LATER and self._result is None:
+                    self._result = payload
+                    self._match()
+                else:
                     raise ValueError(f"a message on channel {channel}")
-                self._on_message(channel, payload)
         except ValueError as error:
             self._lose(f"the Python process broke the control protocol: {error}")
+
+    def _match(self) -> None:
+        """Pass a result on when all that its cell printed was."""
+        if self._result is not None and self._told:
+            result, self._result = self._result, None
+            self._told -= 1
+            self._on_message(CH_EXEC, result)
 
     def _greet(self) -> None:
         """The worker's code-running child exists by now, so the key stays between us and the parent."""
@@ -214,14 +236,14 @@ class Channel:
             "marks": dict(self._options.marks),
             "output_bytes": self._options.output_bytes,
             "message_bytes": self._options.message_bytes,
-            "calls": self._transport.calls is not None,
+            "direct": self._transport.direct is not None,
         }
         self._link.control(KEY, json.dumps(options).encode())
         self._flush()
         self._link.use_key(key)
-        self._calls = self._transport.calls
-        if self._calls is not None:
-            self._calls.listen(self._called_by)
+        self._direct = self._transport.direct
+        if self._direct is not None:
+            self._direct.listen(self._heard_directly)
         self._hello.set_result(None)
 
     def _tick(self) -> None:

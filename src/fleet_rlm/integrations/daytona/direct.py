@@ -2,7 +2,7 @@
 
 The local server is a child of this process and was given one end of a socket pair, its door. What is asked for there
 takes two sockets along (docs/sandboxd.md, "Extensions"): one becomes the standard input and output of the worker, the
-other the way on which the process that runs the code calls host tools.
+other belongs to the process in it that runs the code, for cells and tool calls.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DirectTransport:
         self._door = door
         self._sandbox = sandbox
         self._line: LocalSocket | None = None
-        self._calls: LocalSocket | None = None
+        self._direct: LocalSocket | None = None
         self._refusal = b""
         self._answered: asyncio.Future[None] | None = None
         self._receive: Callable[[bytes], None] = lambda _: None
@@ -66,11 +66,11 @@ class DirectTransport:
         self._receive, self._closed = receive, closed
         self._answered = asyncio.get_running_loop().create_future()
         near, far = socket.socketpair()
-        calls, far_calls = socket.socketpair()
-        self._line, self._calls = LocalSocket(near, self._lose), LocalSocket(calls)
+        inner, far_inner = socket.socketpair()
+        self._line, self._direct = LocalSocket(near, self._lose), LocalSocket(inner)
         try:
-            with far, far_calls:
-                self._door.ask(self._sandbox, far, far_calls)
+            with far, far_inner:
+                self._door.ask(self._sandbox, far, far_inner)
         except OSError as error:
             self._disconnect()
             raise TransportError(f"the local sandbox server takes no request: {error.strerror or error}") from error
@@ -87,8 +87,8 @@ class DirectTransport:
         raise TransportGone("the worker has ended")
 
     @property
-    def calls(self) -> Line | None:
-        return self._calls
+    def direct(self) -> Line | None:
+        return self._direct
 
     def write(self, data: bytes) -> None:
         if self._line is not None:
@@ -98,7 +98,7 @@ class DirectTransport:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for each in (self._line, self._calls):
+        for each in (self._line, self._direct):
             if each is not None:
                 each.close()
 

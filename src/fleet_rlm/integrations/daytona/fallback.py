@@ -75,8 +75,8 @@ class FallbackTransport:
         return self._used.any_thread
 
     @property
-    def calls(self) -> Line | None:
-        return self._used.calls
+    def direct(self) -> Line | None:
+        return self._used.direct
 
     @property
     def reopens(self) -> bool:

@@ -41,8 +41,8 @@ class PreparedTerminal:
         return self._inner.any_thread
 
     @property
-    def calls(self) -> Line | None:
-        return self._inner.calls
+    def direct(self) -> Line | None:
+        return self._inner.direct
 
     @property
     def reopens(self) -> bool:

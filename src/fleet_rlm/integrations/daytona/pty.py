@@ -36,7 +36,7 @@ class PtyTransport:
 
     any_thread = False
     reopens = True
-    calls = None
+    direct = None
 
     def __init__(self, http: aiohttp.ClientSession, toolbox_url: str, headers: Mapping[str, str]) -> None:
         self._http = http

@@ -37,7 +37,7 @@ class SessionTransport:
 
     any_thread = False
     reopens = True
-    calls = None
+    direct = None
 
     def __init__(self, sandbox: AsyncSandbox) -> None:
         self._process = sandbox.process

@@ -20,7 +20,7 @@ class TransportGone(TransportError):
 
 
 class Line(Protocol):
-    """A way of its own for tool calls and their replies, straight to the process that runs the code. Reliable."""
+    """A way straight to the process that runs the code, for cells, tool calls and what comes back. Reliable."""
 
     def listen(self, receive: Callable[[bytes], None]) -> None:
         """On the loop: from now on `receive` is called there with each piece that arrives."""
@@ -47,8 +47,8 @@ class Transport(Protocol):
         ...
 
     @property
-    def calls(self) -> Line | None:
-        """Once open: the way of tool calls, where they have one of their own."""
+    def direct(self) -> Line | None:
+        """Once open: the way past the worker's own process, where there is one."""
         ...
 
     @property

@@ -23,7 +23,7 @@ from .values import Failure, from_json, to_json
 MESSAGE_HEAD = struct.Struct(">II")
 MAX_LIVE_CALLS = 256  # host tool calls at the same time; more of them wait in the guest
 TAKE_BYTES = 256 * 1024
-CALLS_FD = 3  # where calls have a socket of their own to the host, past the parent
+DIRECT_FD = 3  # where cells and calls have a socket of their own to the host, past the parent
 READ_ON = object()  # in a box: nobody reads the socket any more
 HANDLES, FILE = "handles", "file"  # how a tool takes its arguments, besides plainly
 
@@ -61,15 +61,16 @@ class Waiting:
 
 
 class Control:
-    """The child's end of the socket to its parent, and of the one to the host where calls have their own. Whoever waits
-    for something reads them, for others too, one thread at a time: a thread that only reads would cost a change of
-    threads for each message.
+    """The child's end of the socket to its parent, and of the one to the host where there is one. Whoever waits for
+    something reads them, for others too, one thread at a time: a thread that only reads would cost a change of threads
+    for each message.
 
     An interrupt is put off while the main thread is in the middle of a message or holds the right to read.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._parent = self._host = sock
+        self._parent = sock
+        self._host: socket.socket | None = None
         self._lines: dict[int, tuple[socket.socket, Messages]] = {}
         self._poll = select.poll()
         self._listen(sock)
@@ -90,20 +91,26 @@ class Control:
         self._lines[sock.fileno()] = sock, Messages()
         self._poll.register(sock, select.POLLIN)
 
-    def use_calls(self, sock: socket.socket) -> None:
-        """From now on calls and their replies go by this socket."""
+    def go_direct(self, sock: socket.socket) -> None:
+        """From now on cells, calls and what comes back go by this socket to the host."""
         sock.set_inheritable(False)
         self._host = sock
         self._listen(sock)
 
     def send(self, channel: int, payload: bytes) -> None:
+        """To the host; by the parent, where there is no other way."""
+        self._send(self._host or self._parent, channel, payload)
+
+    def tell_parent(self, channel: int, payload: bytes) -> None:
+        self._send(self._parent, channel, payload)
+
+    def _send(self, line: socket.socket, channel: int, payload: bytes) -> None:
         if len(payload) > self.limit:
             most = f"{self.limit >> 20} MiB at most"
             raise ValueError(f"value of {len(payload):,} bytes is too large to leave the sandbox ({most})")
         if os.getpid() != self._pid:
             os._exit(0)  # a fork of the guest's has run out of its cell; it must not answer for the interpreter
         main = threading.current_thread() is threading.main_thread()
-        line = self._host if channel == CH_CALL else self._parent
         with self._write_lock:
             self._puts_off = main or self._puts_off
             try:

@@ -6,24 +6,21 @@ the host has not acknowledged enough, and cuts what a cell prints beyond the lim
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
-import fcntl
 import functools
 import os
 import select
 import signal
 import socket
 import sys
-import termios
 import time
 import tty
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .calls import CALLS_FD, MESSAGE_HEAD
+from .calls import DIRECT_FD, MESSAGE_HEAD
 from .frames import (
     BYE,
     CH_CUT,
@@ -43,6 +40,7 @@ from .frames import (
     Link,
 )
 from .repl import child_main
+from .tally import Tally, waiting_in
 from .values import from_json, to_json
 
 READ_BYTES = 64 * 1024
@@ -78,11 +76,17 @@ class Stream:
 
 
 class Worker:
-    """The loop between terminal, child and its pipes."""
+    """The loop between terminal, child and its pipes.
 
-    def __init__(self, child: int, control: socket.socket, out: int, err: int) -> None:
+    Where the child has a socket to the host, cells and calls do not pass here: it is told of the end of those that
+    printed something, so that the host hears the end of their output.
+    """
+
+    def __init__(self, child: int, control: socket.socket, out: int, err: int, tally: Tally) -> None:
         self._child = child
         self._control = control
+        self._tally = tally
+        self._direct = False
         self._streams = [Stream(out, CH_STDOUT), Stream(err, CH_STDERR)]
         self._link = Link(OUT_WINDOW_BYTES, IN_WINDOW_BYTES)
         self._inbox = Inbox(HOST_MESSAGE_BYTES)
@@ -177,9 +181,16 @@ class Worker:
         self._link.use_key(bytes.fromhex(options["key"]))
         self._output_limit = max(1024, int(options["output_bytes"]))
         self._message_limit = int(options["message_bytes"])
-        if options["calls"]:
-            os.close(CALLS_FD)  # the child's alone
-        self._tell_child(CH_SETUP, to_json({k: options[k] for k in ("contexts", "marks", "message_bytes", "calls")}))
+        if options["direct"]:
+            os.close(DIRECT_FD)  # the child's alone
+            self._direct = True
+            self._begin_cell()
+        self._tell_child(CH_SETUP, to_json({k: options[k] for k in ("contexts", "marks", "message_bytes", "direct")}))
+
+    def _begin_cell(self) -> None:
+        self._in_cell = True
+        self._head_left = self._output_limit // 2
+        self._tail_limit = self._output_limit // 4
 
     def _on_piece(self, frame: Frame) -> None:
         message = self._inbox.add(frame)
@@ -190,9 +201,7 @@ class Worker:
                 os.kill(self._child, signal.SIGINT)
             return
         if frame.channel == CH_EXEC:
-            self._in_cell = True
-            self._head_left = self._output_limit // 2
-            self._tail_limit = self._output_limit // 4
+            self._begin_cell()
         self._tell_child(frame.channel, message)
 
     def _tell_child(self, channel: int, message: bytes) -> None:
@@ -200,10 +209,13 @@ class Worker:
         self._to_child += message
 
     def _read_stream(self, stream: Stream, limit: int = READ_BYTES) -> int:
+        self._tally.step()
         try:
             data = os.read(stream.fd, limit)
         except OSError:
             return 0
+        finally:
+            self._tally.step()
         live = min(len(data), self._head_left) if self._in_cell else len(data)
         if live:
             self._link.send(stream.channel, data[:live], end=True)
@@ -215,13 +227,9 @@ class Worker:
 
     def _drain(self, stream: Stream) -> None:
         """Take what the pipe holds at this moment: all that the finished cell printed."""
-        waiting = array.array("i", [0])
-        fcntl.ioctl(stream.fd, termios.FIONREAD, waiting)
-        while waiting[0] > 0:
-            taken = self._read_stream(stream, min(waiting[0], READ_BYTES))
-            if not taken:
-                break
-            waiting[0] -= taken
+        waiting = waiting_in(stream.fd)
+        while waiting > 0 and (taken := self._read_stream(stream, min(waiting, READ_BYTES))):
+            waiting -= taken
         if stream.cut:
             self._link.send(CH_CUT, to_json({"channel": stream.channel, "bytes": stream.cut}))
         for part in stream.tail:
@@ -260,6 +268,8 @@ class Worker:
             for stream in self._streams:
                 self._drain(stream)
             self._in_cell = False
+            if self._direct:  # of the next one it is told at its end
+                self._begin_cell()
         return True
 
     def _on_child_gone(self, reason: str | None = None) -> None:
@@ -291,7 +301,7 @@ def reap(child: int) -> str:
     return f"the Python process ended with exit status {os.WEXITSTATUS(status)}"
 
 
-def become_child(control: socket.socket, out: int, err: int) -> None:
+def become_child(control: socket.socket, out: int, err: int, tally: Tally) -> None:
     """In the fork: lose the terminal, take the pipes as output, then run cells for ever."""
     os.setsid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -308,7 +318,7 @@ def become_child(control: socket.socket, out: int, err: int) -> None:
     sys.argv = [""]
     if "" not in sys.path:
         sys.path.insert(0, "")
-    child_main(control)
+    child_main(control, tally)
 
 
 def main() -> None:
@@ -320,13 +330,14 @@ def main() -> None:
     parent_end, child_end = socket.socketpair()
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
+    tally = Tally()
     child = os.fork()
     if child == 0:
         try:
             parent_end.close()
             for fd in (out_read, err_read):
                 os.close(fd)
-            become_child(child_end, out_write, err_write)
+            become_child(child_end, out_write, err_write, tally)
         finally:
             os._exit(1)
     prctl(PR_SET_DUMPABLE, 0)
@@ -334,7 +345,7 @@ def main() -> None:
     for fd in (out_write, err_write):
         os.close(fd)
     try:
-        Worker(child, parent_end, out_read, err_read).run()
+        Worker(child, parent_end, out_read, err_read, tally).run()
     finally:
         with contextlib.suppress(OSError):
             os.killpg(child, signal.SIGKILL)

@@ -1,8 +1,8 @@
 """The process that runs model-written code: one persistent namespace, host tools as functions, SUBMIT.
 
 It has no terminal and no key. It talks to the parent by a socket pair, in messages
-`length(4) channel(4) payload`; its stdout and stderr are pipes that the parent reads. On the machine of the host its
-calls have a socket of their own, which leads there without the parent.
+`length(4) channel(4) payload`; its stdout and stderr are pipes that the parent reads. On the machine of the host it has
+a socket that leads there without the parent, for cells and calls.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import types
 from typing import Any
 
 from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
-from .calls import CALLS_FD, Control, make_tool
+from .calls import DIRECT_FD, Control, make_tool
 from .checkpoint import load, save
-from .frames import CH_EXEC, CH_SETUP
+from .frames import CH_EXEC, CH_LATER, CH_SETUP
 from .readers import SEEN, tells_reads
 from .slices import Contexts, Helpers, note_reads, with_handles
+from .tally import Tally
 from .values import Failure, bounded_repr, bounded_text, from_json, plain, to_json
 
 VALUE_CHARS = 20_000
@@ -308,10 +309,11 @@ def valid_name(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
 
 
-def child_main(sock: socket.socket) -> None:
+def child_main(sock: socket.socket, tally: Tally) -> None:
     """The child's whole life: take commands until the parent goes away."""
     control = Control(sock)
     repl = Repl(control)
+    direct = False
 
     def on_interrupt(_number: int, _frame: Any) -> None:
         if repl.running:
@@ -325,17 +327,24 @@ def child_main(sock: socket.socket) -> None:
             signal.signal(signal.SIGINT, on_interrupt)
         if channel == CH_SETUP:
             options = from_json(payload)
-            if options["calls"]:
-                control.use_calls(socket.socket(fileno=CALLS_FD))
+            direct = options["direct"]
+            if direct:
+                control.go_direct(socket.socket(fileno=DIRECT_FD))
+                tally.watch()
             repl.setup(options)
         elif channel == CH_EXEC:
             request = from_json(payload)
+            tally.begin()
             outcome = repl.run_cell(request)
             outcome["cell"] = request["cell"]
+            told = CH_EXEC
+            if direct and not tally.nothing:
+                told = CH_LATER
+                control.tell_parent(CH_EXEC, to_json(request["cell"]))  # it reads all that was printed, and says so
             try:
-                control.send(CH_EXEC, to_json(outcome))
+                control.send(told, to_json(outcome))
             except ValueError as error:  # the outputs are too large
                 for name in ("output", "handles"):
                     outcome.pop(name, None)
                 outcome.update(status="error", error={"class": "ValueError", "message": str(error), "line": None})
-                control.send(CH_EXEC, to_json(outcome))
+                control.send(told, to_json(outcome))

@@ -1,4 +1,4 @@
-"""Tool calls on a socket of their own, from the process that runs model-written code straight to the host."""
+"""The socket by which cells and tool calls pass the worker's own process by."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from fleet_rlm.integrations.daytona.worker.calls import MESSAGE_HEAD
 from fleet_rlm.integrations.daytona.worker.frames import (
     CH_CALL,
     CH_EXEC,
+    CH_LATER,
+    CH_LOST,
+    CH_STDOUT,
     HELLO,
     IN_WINDOW_BYTES,
     KEY,
@@ -51,7 +54,8 @@ def test_large_values_go_both_ways_at_once(jailed: DaytonaInterpreter) -> None:
     "garbage",
     [
         "b'\\xff' * 64",  # longer than anything may be
-        "(2).to_bytes(4, 'big') + (0).to_bytes(4, 'big') + b'{}'",  # a result, which only the parent may tell
+        "(2).to_bytes(4, 'big') + (6).to_bytes(4, 'big') + b'{}'",  # a loss, which only the parent may tell
+        "((2).to_bytes(4, 'big') + (8).to_bytes(4, 'big') + b'{}') * 2",  # two results of one cell
     ],
 )
 def test_what_is_no_call_ends_the_session(jailed: DaytonaInterpreter, garbage: str) -> None:
@@ -79,7 +83,7 @@ def test_a_program_that_a_cell_starts_does_not_inherit_it(jailed: DaytonaInterpr
 
 
 class FarEnd:
-    """A worker as the channel sees it, in memory: a transport, and the way of its calls."""
+    """A worker as the channel sees it, in memory: a transport, and the direct way to the process in it."""
 
     any_thread = True
     reopens = False
@@ -87,7 +91,7 @@ class FarEnd:
     def __init__(self) -> None:
         self._link = Link(OUT_WINDOW_BYTES, IN_WINDOW_BYTES)
         self._arrived: list[bytes] = []
-        self.calls = self
+        self.direct = self
 
     async def open(self, receive: Callable[[bytes], None], closed: Callable[[str], None]) -> None:
         self._receive = receive
@@ -104,22 +108,27 @@ class FarEnd:
                 self._link.use_key(bytes.fromhex(json.loads(frame.payload)["key"]))
 
     def listen(self, receive: Callable[[bytes], None]) -> None:
-        self._receive_calls = receive
+        self._receive_directly = receive
 
     def take(self) -> None:
         while self._arrived:
-            self._receive_calls(self._arrived.pop(0))
+            self._receive_directly(self._arrived.pop(0))
 
-    def calls_and_ends(self, call: bytes, result: bytes) -> None:
-        """Both were sent, in this order; the loop finds the result first."""
-        self._arrived.append(MESSAGE_HEAD.pack(len(call), CH_CALL) + call)
-        self._link.send(CH_EXEC, result)
+    def parent(self, channel: int, payload: bytes) -> None:
+        """A frame of the worker's own process, which the loop finds at once."""
+        self._link.send(channel, payload)
         self._receive(self._link.pump())
 
+    def child(self, channel: int, payload: bytes) -> None:
+        """A message of the process that runs the code, which the loop finds at the next `take`."""
+        self._arrived.append(MESSAGE_HEAD.pack(len(payload), channel) + payload)
 
-def test_what_a_cell_called_is_heard_before_its_end() -> None:
-    """Else a call that was made in time would be refused: no cell is running."""
-    heard: list[tuple[int, bytes]] = []
+
+Heard = list[tuple[int, bytes]]
+
+
+def heard_of(speak: Callable[[FarEnd], None]) -> Heard:
+    heard: Heard = []
 
     async def run() -> None:
         far = FarEnd()
@@ -127,8 +136,55 @@ def test_what_a_cell_called_is_heard_before_its_end() -> None:
             far, ChannelOptions(), on_message=lambda *message: heard.append(message), on_lost=lambda _: None
         )
         await channel.open()
-        far.calls_and_ends(b"a call", b"the end")
+        speak(far)
+        far.take()
         await channel.close()
 
     asyncio.run(run())
-    assert heard == [(CH_CALL, b"a call"), (CH_EXEC, b"the end")]
+    return heard
+
+
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_a_result_comes_after_all_that_its_cell_printed(first: str) -> None:
+    def speak(far: FarEnd) -> None:
+        if first == "child":
+            far.child(CH_LATER, b"result")
+            far.take()
+        far.parent(CH_STDOUT, b"printed")
+        far.parent(CH_EXEC, b"1")
+        if first == "parent":
+            far.child(CH_LATER, b"result")
+
+    assert heard_of(speak) == [(CH_STDOUT, b"printed"), (CH_EXEC, b"result")]
+
+
+def test_a_result_of_a_cell_that_printed_nothing_waits_for_nobody() -> None:
+    assert heard_of(lambda far: far.child(CH_EXEC, b"result")) == [(CH_EXEC, b"result")]
+
+
+def test_what_a_process_said_before_its_end_is_heard_before_the_loss() -> None:
+    def speak(far: FarEnd) -> None:
+        far.child(CH_CALL, b"a call")
+        far.child(CH_EXEC, b"result")
+        far.parent(CH_LOST, b"{}")
+
+    assert heard_of(speak) == [(CH_CALL, b"a call"), (CH_EXEC, b"result"), (CH_LOST, b"{}")]
+
+
+def test_output_never_comes_after_its_cell(jailed: DaytonaInterpreter) -> None:
+    """Whoever printed it: the code itself, past Python, or a program that it started."""
+    ways = [
+        "print('{0}')",
+        "os.write(1, b'{0}\\n')",
+        "subprocess.run(['echo', '{0}'])",
+        "os.write(2, b'{0}\\n')",
+        "x = '{0}'",
+    ]
+    jailed.execute("import subprocess")
+    for n in range(100):
+        way = ways[n % len(ways)]
+        jailed.execute(way.format(f"cell {n}"))
+        cell = jailed.last_cell
+        assert cell is not None
+        told = (cell.stdout + cell.stderr).strip()
+        assert told == ("" if way.startswith("x") else f"cell {n}")
