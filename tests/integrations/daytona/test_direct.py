@@ -188,3 +188,13 @@ def test_output_never_comes_after_its_cell(jailed: DaytonaInterpreter) -> None:
         assert cell is not None
         told = (cell.stdout + cell.stderr).strip()
         assert told == ("" if way.startswith("x") else f"cell {n}")
+
+
+@pytest.mark.parametrize("channel", [CH_CALL, CH_EXEC])
+def test_a_message_too_deep_to_be_read_ends_the_session(jailed: DaytonaInterpreter, channel: int) -> None:
+    body = "b'[' * 200_000 + b']' * 200_000"
+    with pytest.raises(CodeInterpreterError, match="cannot be read"):
+        jailed.execute(
+            f"deep = {body}\nos.write(3, len(deep).to_bytes(4, 'big') + ({channel}).to_bytes(4, 'big') + deep)\n"
+            "import time\ntime.sleep(60)"
+        )

@@ -129,7 +129,7 @@ class SessionSandbox:
         answer = interpreter.execute(f"{function}({folder!r})")
         try:
             return msgspec.convert(json.loads(str(answer).splitlines()[-1]), Checkpoint)
-        except (ValueError, IndexError, msgspec.ValidationError):
+        except (ValueError, IndexError, RecursionError):
             raise SandboxUnavailable("the sandbox did not say which variables it kept") from None
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -50,6 +50,9 @@ InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
 ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
 
 _threads = DaemonThreads("fleet-tool")
+_calls = msgspec.json.Decoder(ToolCall)
+_outcomes = msgspec.json.Decoder(Outcome)
+_Read = TypeVar("_Read")
 
 LET_GO: contextvars.ContextVar[Callable[[BaseException], None] | None] = contextvars.ContextVar(
     "fleet_let_go", default=None
@@ -244,8 +247,8 @@ class Session:
     def _outcome(self, cell: Cell, payload: bytes) -> Outcome | None:
         """The checked outcome; None when it belongs to another cell. Nonsense ends the session."""
         try:
-            outcome = msgspec.convert(from_json(payload), Outcome)
-        except (ValueError, msgspec.ValidationError) as error:
+            outcome = _read(payload, _outcomes)
+        except (ValueError, RecursionError) as error:
             self._lose(f"the sandbox sent a result that cannot be read: {error}")
             return None
         return outcome if outcome.cell == cell.id else None
@@ -256,8 +259,8 @@ class Session:
         """One tool call of the guest, from its bytes to its reply."""
         call: ToolCall | None = None
         try:
-            call = msgspec.convert(from_json(payload), ToolCall)
-        except (ValueError, msgspec.ValidationError) as error:
+            call = _read(payload, _calls)
+        except (ValueError, RecursionError) as error:
             self._lose(f"the sandbox sent a tool call that cannot be read: {error}")
         with self._lock:
             self._queued -= 1
@@ -328,6 +331,14 @@ class Session:
 
     def _failed(self, id: int, kind: str, message: str) -> bytes:
         return to_json({"id": id, "error": {"class": kind, "message": message}})
+
+
+def _read(payload: bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
+    """What the sandbox says. Errors: ValueError, RecursionError."""
+    try:
+        return decoder.decode(payload)
+    except ValueError:  # or it has what only Python's own JSON knows: NaN, lone surrogates
+        return msgspec.convert(from_json(payload), decoder.type)
 
 
 def _next(cell: Cell, due: float | None, *times: float | None) -> Any:

@@ -54,9 +54,8 @@ class BlobStore:
         Lone surrogates, which UTF-8 cannot hold, become question marks.
         """
         data = text.encode("utf-8", "replace")
-        if len(text) <= head_chars:
-            return Text(head=data.decode(), bytes=len(data))
-        return Text(head=data.decode()[:head_chars], bytes=len(data), ref=self._put_later(data))
+        head = text[:head_chars].encode("utf-8", "replace").decode()
+        return Text(head=head, bytes=len(data), ref=self._put_later(data) if len(text) > head_chars else None)
 
     def text(self, text: Text) -> str:
         """The whole of a text value. Errors: NotFound when its blob is gone."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Literal
 
 from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.observer import Pieces, RunScope, TurnObserver
-from fleet_rlm.runtime.execution.paths import call_place
+from fleet_rlm.runtime.execution.paths import CALL_PLACE
 
 PARTIAL_NAME = "answer"
 """The REPL variable whose last value is a run's partial answer when a limit strikes (Algorithm 1)."""
@@ -97,19 +98,21 @@ class CellRecorder:
                 self._coverage.note(self._scope, sha256, spans)
         self._observer.emit(self._finished(cell, result), self._scope)
 
-    @contextmanager
-    def tool_scope(self, cell: str, name: str, call_id: str) -> Generator[None]:
+    def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
         """`call_id` counts the calls that the sandbox's code has made so far; what stands is its place in the cell."""
-        number = int(call_id)
+        return _Asking(self, int(call_id))
+
+    def ask_begins(self, number: int) -> str:
+        """Call `number` of the session begins; its place in the cell."""
         with self._lock:
             self._most = max(self._most, number)
             self._asking += 1
-        try:
-            with call_place(str(number - self._before)):
-                yield
-        finally:
-            with self._lock:
-                self._asking -= 1
+            return str(number - self._before)
+
+    def ask_ends(self) -> None:
+        """It has ended."""
+        with self._lock:
+            self._asking -= 1
 
     @property
     def computes(self) -> bool:
@@ -147,3 +150,20 @@ class CellRecorder:
             truncated=result.truncated,
             batched=result.batched,
         )
+
+
+class _Asking:
+    """A tool call of a cell. A class: made for every call, and a generator takes five times as long."""
+
+    __slots__ = ("_number", "_place", "_recorder")
+
+    def __init__(self, recorder: CellRecorder, number: int) -> None:
+        self._recorder = recorder
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._place = CALL_PLACE.set(self._recorder.ask_begins(self._number))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        CALL_PLACE.reset(self._place)
+        self._recorder.ask_ends()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -11,7 +12,10 @@ from typing import Any
 from fleet_rlm.runtime.execution.paths import PASSING
 
 _encoder = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=repr)
+_PLAIN = {"role", "content"}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,16}>")
+KEPT_CHARS = 32_000
+"""A message of at most so many characters is put into JSON once for several requests."""
 
 
 def prompt_text(prompt: Any, messages: Any) -> str:
@@ -55,10 +59,32 @@ def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, An
 
     Left out: what is said of the budget (`PASSING`), and where an object lay in memory.
     """
-    body = _encoder.encode([model, prompt, messages, dict(kwargs)])
+    encode = _encoder.encode
+    body = f"[{encode(model)}, {encode(prompt)}, {_messages_json(messages)}, {encode(dict(kwargs))}]"
     passing = PASSING.get()
     if passing:
-        body = body.replace(json.dumps(passing, ensure_ascii=False)[1:-1], "")
+        body = body.replace(encode(passing)[1:-1], "")
     if " at 0x" in body:
         body = _ADDRESS.sub(" at 0x>", body)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _messages_json(messages: Any) -> str:
+    """As `_encoder` writes them."""
+    if not isinstance(messages, list):
+        return _encoder.encode(messages)
+    return f"[{', '.join([_message_json(message) for message in messages])}]"
+
+
+def _message_json(message: Any) -> str:
+    if type(message) is dict and message.keys() == _PLAIN:
+        role, content = message["role"], message["content"]
+        if type(role) is str and type(content) is str and len(content) <= KEPT_CHARS:
+            return _plain_json(role, content)
+    return _encoder.encode(message)
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_json(role: str, content: str) -> str:
+    """What a run said once it says again with its next step."""
+    return _encoder.encode({"role": role, "content": content})
