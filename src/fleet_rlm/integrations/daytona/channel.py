@@ -85,6 +85,7 @@ class Channel:
         self._inbox = Inbox(options.message_bytes + (1 << 20))
         self._direct: Line | None = None
         self._said = Messages()
+        self._holds = False
         self._result: bytes | None = None  # of a cell whose output has not all been told
         self._told = 0  # cells whose output has, and whose result is to come
         self._nonce = secrets.token_hex(8)
@@ -204,10 +205,29 @@ class Channel:
 
     def _heard_directly(self, data: bytes) -> None:
         """From the process that runs the code, which may write there what it likes."""
+        self._said.add(data)
+        self._pass_on()
+
+    def hold(self) -> None:
+        """On the loop: pass nothing on that was said directly, until `go_on`."""
+        if self._direct is not None:
+            self._holds = True
+            self._direct.pause()
+
+    def go_on(self) -> None:
+        """On the loop: pass on what was held, and what comes."""
+        self._holds = False
+        self._pass_on()
+        if self._direct is not None and not self._holds:
+            self._direct.resume()
+
+    def _pass_on(self) -> None:
         try:
-            for channel, payload in self._said.feed(data, self._options.message_bytes):
-                if self._ended:
+            while not (self._holds or self._ended):
+                message = self._said.next(self._options.message_bytes)
+                if message is None:
                     return
+                channel, payload = message
                 if channel in (CH_CALL, CH_EXEC):
                     self._on_message(channel, payload)
                 elif channel == CH_LATER and self._result is None:

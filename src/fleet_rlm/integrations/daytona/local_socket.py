@@ -10,7 +10,7 @@ import termios
 import threading
 from collections.abc import Callable
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 _COUNT = struct.Struct("i")
 
 
@@ -30,6 +30,15 @@ class LocalSocket:
     def listen(self, receive: Callable[[bytes], None]) -> None:
         """Begin to read, on the loop."""
         self._receive = receive
+        self.resume()
+
+    def pause(self) -> None:
+        """Read no more, on the loop; who writes has to wait."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+
+    def resume(self) -> None:
+        """Read again, on the loop."""
         if self._socket is not None:
             self._loop.add_reader(self._socket.fileno(), self._readable)
 

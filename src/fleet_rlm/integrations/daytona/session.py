@@ -45,6 +45,7 @@ PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does
 OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not take connections yet
 MAX_ERROR_CHARS = 4000
 REFUSED_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
+HELD_CALLS = REFUSED_CALLS // 2  # where it can be made to wait, a forger waits until no more than these are left
 
 InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
 ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
@@ -85,6 +86,7 @@ class Session:
         self._crew = Crew(_threads, REFUSED_CALLS)
         self._queued = 0  # calls that no thread has begun
         self._live: set[int] = set()  # the calls that run now
+        self._holding = False
         self._awaits_tools = False
         self._interrupt: str | None = None
         self._gone: str | None = None
@@ -194,6 +196,10 @@ class Session:
         with self._lock:
             crowded = self._queued >= REFUSED_CALLS
             self._queued += 1
+            full = self._queued + len(self._live) >= REFUSED_CALLS and not self._holding
+            self._holding = self._holding or full
+        if full and self._channel is not None:
+            self._channel.hold()
         if crowded:
             _threads.run(lambda: self._serve(payload, crowded=True))
         else:
@@ -317,7 +323,12 @@ class Session:
         return mine
 
     def _tell_done(self) -> None:
-        """Wake the thread that waits for the end of all calls, if this was the last (with the lock)."""
+        """A call is over: let more come, and wake the thread that waits for the end of all, if it was the last (with
+        the lock)."""
+        if self._holding and self._queued + len(self._live) <= HELD_CALLS and self._channel is not None:
+            self._holding = False
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._channel.go_on)
         if self._awaits_tools and not self._live and not self._queued and self._cell is not None:
             self._cell.events.put(Poked())
 

@@ -30,6 +30,14 @@ class Line(Protocol):
         """On the loop: hand over now what has arrived."""
         ...
 
+    def pause(self) -> None:
+        """On the loop: read no more, so that who writes there has to wait. Idempotent."""
+        ...
+
+    def resume(self) -> None:
+        """On the loop: read again."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Any thread: queue bytes, in order. Dropped when nobody is there to read."""
         ...

@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .files import packed_file
@@ -34,19 +34,22 @@ class Messages:
     def __init__(self) -> None:
         self._read = bytearray()
 
-    def feed(self, data: bytes, limit: int) -> Iterator[tuple[int, bytes]]:
-        """Add bytes; yield channel and payload of what is complete now. ValueError: one is longer than `limit`."""
+    def add(self, data: bytes) -> None:
         self._read += data
-        while len(self._read) >= MESSAGE_HEAD.size:
-            length, channel = MESSAGE_HEAD.unpack_from(self._read)
-            if length > limit:
-                raise ValueError(f"a message of {length:,} bytes")
-            end = MESSAGE_HEAD.size + length
-            if len(self._read) < end:
-                return
-            payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : end])
-            del self._read[:end]
-            yield channel, payload
+
+    def next(self, limit: int) -> tuple[int, bytes] | None:
+        """Channel and payload of the next that is complete. ValueError: it is longer than `limit`."""
+        if len(self._read) < MESSAGE_HEAD.size:
+            return None
+        length, channel = MESSAGE_HEAD.unpack_from(self._read)
+        if length > limit:
+            raise ValueError(f"a message of {length:,} bytes")
+        end = MESSAGE_HEAD.size + length
+        if len(self._read) < end:
+            return None
+        payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : end])
+        del self._read[:end]
+        return channel, payload
 
 
 class Waiting:
@@ -215,8 +218,9 @@ class Control:
             return
         if not data:
             os._exit(0)  # the parent is gone, or the host
-        for channel, payload in messages.feed(data, sys.maxsize):
-            self._deliver(channel, payload)
+        messages.add(data)
+        while (message := messages.next(sys.maxsize)) is not None:
+            self._deliver(*message)
 
     def _deliver(self, channel: int, payload: bytes) -> None:
         if channel != CH_CALL:
