@@ -132,6 +132,11 @@ class Channel:
                 self._link.send(channel, payload, urgent=urgent)
                 self._flush()
 
+    def await_room(self) -> None:
+        """Any thread but the loop's: where code in the sandbox does not read what it asked for, wait until it does."""
+        if self._direct is not None:
+            self._direct.await_room(self._options.message_bytes)
+
     @property
     def any_thread(self) -> bool:
         """Whether `send` may be called on any thread."""

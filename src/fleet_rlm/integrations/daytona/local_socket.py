@@ -22,7 +22,7 @@ class LocalSocket:
         sock.setblocking(False)
         self._socket: socket.socket | None = sock
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()  # over what is written
+        self._lock = threading.Condition(threading.Lock())  # over what is written
         self._unsent = bytearray()
         self._receive: Callable[[bytes], None] = lambda _: None
         self._ended = ended
@@ -61,10 +61,17 @@ class LocalSocket:
         if begins and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._await_room)
 
+    def await_room(self, most: int) -> None:
+        """Any thread but the loop's: wait until no more than so many bytes are unsent, or nobody is there to read."""
+        with self._lock:
+            self._lock.wait_for(lambda: len(self._unsent) <= most or self._socket is None)
+
     def close(self) -> None:
         """On the loop. Idempotent; nothing is called back after this."""
         with self._lock:
             sock, self._socket = self._socket, None
+            self._unsent.clear()
+            self._lock.notify_all()
         if sock is not None:
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
@@ -86,6 +93,7 @@ class LocalSocket:
     def _writable(self) -> None:
         with self._lock:
             del self._unsent[: self._sent(self._unsent)]
+            self._lock.notify_all()
             if not self._unsent and self._socket is not None:
                 self._loop.remove_writer(self._socket.fileno())
 

@@ -299,6 +299,8 @@ class Session:
         except BaseException as error:  # noqa: BLE001 - ends the session and goes to the caller of execute
             self._break_off(cell, call, error)
             return
+        if self._channel is not None:
+            self._channel.await_room()
         if self._leave(call):  # first: whoever has the reply may end the cell
             self._send(CH_CALL, reply)
 

@@ -42,6 +42,10 @@ class Line(Protocol):
         """Any thread: queue bytes, in order. Dropped when nobody is there to read."""
         ...
 
+    def await_room(self, most: int) -> None:
+        """Any thread but the loop's: wait until no more than so many bytes wait to be sent."""
+        ...
+
 
 class Transport(Protocol):
     """A raw byte stream to a terminal. Every method is called on one event loop, `write` on any thread if `any_thread`.
