@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +12,6 @@ from dspy.primitives.code_interpreter import CodeInterpreterError
 from fleet_rlm.integrations.daytona.channel import Channel, ChannelOptions
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
-from fleet_rlm.integrations.daytona.session import REFUSED_CALLS
 from fleet_rlm.integrations.daytona.worker.calls import MESSAGE_HEAD
 from fleet_rlm.integrations.daytona.worker.frames import (
     CH_CALL,
@@ -207,33 +204,3 @@ def test_a_message_too_deep_to_be_read_ends_the_session(jailed: DaytonaInterpret
             f"deep = {body}\nos.write(3, len(deep).to_bytes(4, 'big') + ({channel}).to_bytes(4, 'big') + deep)\n"
             "import time\ntime.sleep(60)"
         )
-
-
-def test_who_forges_calls_without_end_waits_until_they_are_answered(jailed: DaytonaInterpreter) -> None:
-    """The worker itself has 256 at the same time. Nothing is read on for who has twice as many."""
-    number, begun, release = 3000, list[int](), threading.Event()
-
-    def slow(n: int) -> int:
-        begun.append(n)
-        release.wait(30)
-        return n
-
-    jailed.tools["slow"] = slow
-    code = (
-        "def message(n):\n"
-        '    body = b\'{"id":%d,"name":"slow","args":[%d],"kwargs":{}}\' % (10**6 + n, n)\n'
-        "    return len(body).to_bytes(4, 'big') + (3).to_bytes(4, 'big') + body\n"
-        f"forged = b''.join(map(message, range({number})))\n"
-        "while forged:\n    forged = forged[os.write(3, forged):]"
-    )
-    cell = threading.Thread(target=jailed.execute, args=(code,), daemon=True)
-    cell.start()
-    deadline = time.monotonic() + 30
-    while len(begun) < REFUSED_CALLS and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    assert len(begun) == REFUSED_CALLS and cell.is_alive()
-    release.set()
-    cell.join(30)
-    assert not cell.is_alive() and sorted(begun) == list(range(number))
-    assert jailed.execute("print(echo(1))") == "1"

@@ -15,7 +15,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from fleet_rlm.errors import SandboxLost, SandboxUnavailable
@@ -52,6 +53,7 @@ PING_S = 10.0
 SILENCE_S = 30.0  # no byte for so long: the connection is dead, whatever it says
 RECONNECT_S = 30.0
 SEEN_BYTES = 4096
+HELD_BYTES = 4 * OUT_WINDOW_BYTES  # an honest worker stops at its window
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Channel:
         self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
         self._inbox = Inbox(options.message_bytes + (1 << 20))
         self._direct: Line | None = None
+        self._arrived: deque[bytes] = deque()
+        self._frames: Generator[Frame] = self._link.receive(b"")
         self._said = Messages()
         self._holds = False
         self._result: bytes | None = None  # of a cell whose output has not all been told
@@ -177,14 +181,26 @@ class Channel:
         self._heard = time.monotonic()
         if self._hello is not None and not self._hello.done():
             self._watch_boot(data)
+        self._arrived.append(data)
+        self._take_frames()
+
+    def _take_frames(self) -> None:
+        """Go through what arrived. What is held is not acknowledged, and the worker soon reads no more of its child."""
         with self._lock:
             try:
-                for frame in self._link.receive(data):
+                while not (self._holds and self._direct is None) and (frame := self._next_frame()) is not None:
                     self._on_frame(frame)
             except Oversized as error:
                 self._lose(str(error))
                 return
+            if sum(map(len, self._arrived)) > HELD_BYTES:
+                self._lose("the terminal sent more than it may")
             self._flush()
+
+    def _next_frame(self) -> Frame | None:
+        while (frame := next(self._frames, None)) is None and self._arrived:
+            self._frames = self._link.receive(self._arrived.popleft())
+        return frame
 
     def _watch_boot(self, data: bytes) -> None:
         """Before HELLO: look for the marker of the booted Python and send it the worker."""
@@ -214,14 +230,15 @@ class Channel:
         self._pass_on()
 
     def hold(self) -> None:
-        """On the loop: pass nothing on that was said directly, until `go_on`."""
+        """On the loop: hear nothing more of the process that runs the code, until `go_on`. It will have to wait."""
+        self._holds = True
         if self._direct is not None:
-            self._holds = True
             self._direct.pause()
 
     def go_on(self) -> None:
         """On the loop: pass on what was held, and what comes."""
         self._holds = False
+        self._take_frames()
         self._pass_on()
         if self._direct is not None and not self._holds:
             self._direct.resume()
@@ -313,5 +330,7 @@ class Channel:
             self._mending = None
         self._heard = time.monotonic()
         with self._lock:
+            self._frames.close()  # a half frame of the lost connection
+            self._arrived.clear()
             self._link.resume()
             self._flush()

@@ -44,8 +44,8 @@ from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
 PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does
 OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not take connections yet
 MAX_ERROR_CHARS = 4000
-REFUSED_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
-HELD_CALLS = REFUSED_CALLS // 2  # where it can be made to wait, a forger waits until no more than these are left
+MOST_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
+HELD_CALLS = MAX_LIVE_CALLS  # and waits until no more than these are left
 
 InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
 ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
@@ -83,7 +83,7 @@ class Session:
         self._cell: Cell | None = None
         self._context: contextvars.Context | None = None
         self._early: list[Output] = []  # printed by the guest's threads between two cells
-        self._crew = Crew(_threads, REFUSED_CALLS)
+        self._crew = Crew(_threads, MOST_CALLS)
         self._queued = 0  # calls that no thread has begun
         self._live: set[int] = set()  # the calls that run now
         self._holding = False
@@ -194,16 +194,11 @@ class Session:
 
     def _on_call(self, payload: bytes) -> None:
         with self._lock:
-            crowded = self._queued >= REFUSED_CALLS
             self._queued += 1
-            full = self._queued + len(self._live) >= REFUSED_CALLS and not self._holding
-            self._holding = self._holding or full
-        if full and self._channel is not None:
+            self._holding = self._queued + len(self._live) >= MOST_CALLS
+        if self._holding and self._channel is not None:
             self._channel.hold()
-        if crowded:
-            _threads.run(lambda: self._serve(payload, crowded=True))
-        else:
-            self._crew.run(lambda: self._serve(payload))
+        self._crew.run(lambda: self._serve(payload))
 
     def _on_output(self, piece: Output) -> None:
         cell = self._cell
@@ -261,7 +256,7 @@ class Session:
 
     # -- on tool threads ---------------------------------------------------------------------------------------
 
-    def _serve(self, payload: bytes, *, crowded: bool = False) -> None:
+    def _serve(self, payload: bytes) -> None:
         """One tool call of the guest, from its bytes to its reply."""
         call: ToolCall | None = None
         try:
@@ -271,19 +266,16 @@ class Session:
         with self._lock:
             self._queued -= 1
             cell, context = self._cell, self._context
-            refusal = None
+            refused = cell is None or context is None
             if call is None or call.id in self._live or self._gone is not None:
                 call = None
-            elif cell is None or context is None:
-                refusal = "host tools can only be called while a cell is running"
-            elif crowded or len(self._live) >= REFUSED_CALLS:
-                refusal = f"more than {REFUSED_CALLS} tool calls at the same time"
-            else:
+            elif not refused:
                 self._live.add(call.id)
-            if call is None or refusal is not None:
+            if call is None or refused:
                 self._tell_done()
-        if call is not None and refusal is not None:
-            self._send(CH_CALL, self._failed(call.id, "RuntimeError", refusal))
+        if call is not None and refused:
+            message = "host tools can only be called while a cell is running"
+            self._send(CH_CALL, self._failed(call.id, "RuntimeError", message))
         elif call is not None and cell is not None and context is not None:
             context.copy().run(self._invoke, cell, call)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 MAGIC = b"\xf1\x5e"
@@ -76,7 +76,7 @@ class FrameReader:
         """Forget a half frame: the connection it came by is gone."""
         self._buffer.clear()
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> Generator[Frame, None, None]:
         """Add bytes; yield the frames that are complete now. A key set between two of them counts at once."""
         self._buffer += data
         at = 0
@@ -186,7 +186,7 @@ class Link:
         self._out.clear()
         return data
 
-    def receive(self, data: bytes) -> Iterator[Frame]:
+    def receive(self, data: bytes) -> Generator[Frame, None, None]:
         """New frames in order: data pieces, and HELLO, KEY, PONG, BYE as they come. Exhaust it."""
         for frame in self.reader.feed(data):
             self._acknowledged(frame.ack)

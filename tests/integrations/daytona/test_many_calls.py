@@ -1,0 +1,49 @@
+"""Code that calls host tools without end, past the worker's own limit, holds up itself alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.integrations.daytona.session import MOST_CALLS
+
+CALLS = 3000
+FORGED = f"""
+(control,) = [each.cell_contents for each in slow.__closure__ if hasattr(each.cell_contents, "begin")]
+line = control._host or control._parent
+def message(n):
+    body = b'{{"id":%d,"name":"slow","args":[%d],"kwargs":{{}}}}' % (10**6 + n, n)
+    return len(body).to_bytes(4, "big") + (3).to_bytes(4, "big") + body
+line.sendall(b"".join(map(message, range({CALLS}))))
+"""
+
+
+@pytest.mark.parametrize("transport", ["direct", "terminal", "session"])
+def test_nothing_is_read_on_until_they_are_answered(
+    transport: str, request: pytest.FixtureRequest, make: Callable[..., DaytonaInterpreter]
+) -> None:
+    runtime = request.getfixturevalue("runtime" if transport == "direct" else f"{transport}_runtime")
+    it, begun, release = make(runtime=runtime), list[int](), threading.Event()
+
+    def slow(n: int) -> int:
+        begun.append(n)
+        release.wait(60)
+        return n
+
+    it.tools["slow"] = slow
+    it.tools["echo"] = lambda value: value
+    cell = threading.Thread(target=it.execute, args=(FORGED,), daemon=True)
+    cell.start()
+    deadline = time.monotonic() + 60
+    while len(begun) < MOST_CALLS and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert len(begun) == MOST_CALLS and cell.is_alive()
+    release.set()
+    cell.join(60)
+    assert not cell.is_alive() and sorted(begun) == list(range(CALLS))
+    assert it.execute("print(echo(1))") == "1"
