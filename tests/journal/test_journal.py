@@ -83,6 +83,14 @@ def test_commits_are_grouped_and_promises_go_at_once(store: Store) -> None:
     assert len(commits) < 300, "each event had a commit of its own"
 
 
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 21, 128, 149, 300])
+def test_however_many_are_written_at_once_each_is_read_back_in_its_place(store: Store, number: int) -> None:
+    sid = store.sessions.create("s").sid
+    placed = store.journal.append(sid, [delta(f"{n} ' \x00 é") for n in range(number)], durable=True)
+    assert store.journal.read(sid, 0, 1_000)[-number:] == placed
+    assert [event.data.text for event in placed] == [f"{n} ' \x00 é" for n in range(number)]
+
+
 def test_durable_means_another_connection_reads_it(store: Store) -> None:
     sid = store.sessions.create("s").sid
     store.journal.append(sid, [delta("grouped")])
