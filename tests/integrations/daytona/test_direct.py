@@ -112,6 +112,9 @@ class FarEnd:
 
     def await_room(self, most: int) -> None: ...
 
+    def read(self, patience_s: float) -> bytes:
+        return self._arrived.pop(0) if self._arrived else b""
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
@@ -148,6 +151,29 @@ def heard_of(speak: Callable[[FarEnd], None]) -> Heard:
 
     asyncio.run(run())
     return heard
+
+
+def test_what_a_thread_that_reads_calls_leaves_is_heard_before_the_loss() -> None:
+    heard: Heard = []
+
+    async def run() -> None:
+        far = FarEnd()
+        channel = Channel(
+            far, ChannelOptions(), on_message=lambda *message: heard.append(message), on_lost=lambda _: None
+        )
+        await channel.open()
+        assert channel.lend() and not channel.lend()
+        far.child(CH_CALL, b"a call")
+        far.child(CH_EXEC, b"result")
+        assert channel.next_call(1.0) == b"a call"
+        far.parent(CH_LOST, b"{}")
+        assert channel.next_call(0.0) is None, "no call"
+        assert not heard
+        channel.go_on()
+        await channel.close()
+
+    asyncio.run(run())
+    assert heard == [(CH_EXEC, b"result"), (CH_LOST, b"{}")]
 
 
 @pytest.mark.parametrize("first", ["parent", "child"])

@@ -90,6 +90,8 @@ class Channel:
         self._frames: Generator[Frame] = self._link.receive(b"")
         self._said = Messages()
         self._holds = False
+        self._lent = False
+        self._lost: bytes | None = None  # how the process ended, while that is not told
         self._result: bytes | None = None  # of a cell whose output has not all been told
         self._told = 0  # cells whose output has, and whose result is to come
         self._nonce = secrets.token_hex(8)
@@ -221,8 +223,18 @@ class Channel:
                 self._match()
                 return
             if self._direct is not None and frame.channel == CH_LOST:
-                self._direct.take()  # what it said before its end
+                self._lost = message
+                self._tell_lost()
+                return
             self._on_message(frame.channel, message)
+
+    def _tell_lost(self) -> None:
+        """The process is gone: first what it said before, which may be in another thread's hands for a moment."""
+        if self._lost is None or self._lent or self._direct is None:
+            return
+        self._direct.take()
+        self._on_message(CH_LOST, self._lost)
+        self._lost = None
 
     def _heard_directly(self, data: bytes) -> None:
         """From the process that runs the code, which may write there what it likes."""
@@ -235,11 +247,37 @@ class Channel:
         if self._direct is not None:
             self._direct.pause()
 
+    def lend(self) -> bool:
+        """On the loop: leave the direct way to a thread, which may use `next_call`, until `go_on`. False: there is
+        none, or it is held."""
+        if self._direct is None or self._holds or self._ended:
+            return False
+        self.hold()
+        self._lent = True
+        return True
+
+    def next_call(self, patience_s: float) -> bytes | None:
+        """In the thread to which the direct way was lent: the next tool call. None: none came in time, or something
+        else did."""
+        assert self._direct is not None
+        limit = self._options.message_bytes
+        try:
+            while (channel := self._said.channel(limit)) is None:
+                data = self._direct.read(patience_s)
+                if not data:
+                    return None
+                self._said.add(data)
+            message = self._said.next(limit) if channel == CH_CALL else None
+        except ValueError:  # the loop finds it too
+            return None
+        return None if message is None else message[1]
+
     def go_on(self) -> None:
         """On the loop: pass on what was held, and what comes."""
-        self._holds = False
+        self._holds = self._lent = False
         self._take_frames()
         self._pass_on()
+        self._tell_lost()
         if self._direct is not None and not self._holds:
             self._direct.resume()
 

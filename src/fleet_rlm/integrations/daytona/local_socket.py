@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -41,6 +42,18 @@ class LocalSocket:
         """Read again, on the loop."""
         if self._socket is not None:
             self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def read(self, patience_s: float) -> bytes:
+        """Any one thread, while it is paused: a piece; empty when none comes in time, or the other side is gone."""
+        sock = self._socket
+        if sock is None:
+            return b""
+        poll = select.poll()
+        try:
+            poll.register(sock, select.POLLIN)
+            return sock.recv(READ_BYTES) if poll.poll(patience_s * 1000) else b""
+        except (OSError, ValueError):  # it was closed meanwhile; the loop is told in its turn
+            return b""
 
     def take(self) -> None:
         """Hand over what has arrived by now, on the loop."""

@@ -34,6 +34,7 @@ from fleet_rlm.integrations.daytona.cells import (
     cut_notice,
 )
 from fleet_rlm.integrations.daytona.channel import Channel, ChannelOptions
+from fleet_rlm.integrations.daytona.lead import Lead
 from fleet_rlm.integrations.daytona.listener import CellLimits
 from fleet_rlm.integrations.daytona.threads import Crew, DaemonThreads
 from fleet_rlm.integrations.daytona.transport import Transport, TransportError
@@ -84,6 +85,7 @@ class Session:
         self._context: contextvars.Context | None = None
         self._early: list[Output] = []  # printed by the guest's threads between two cells
         self._crew = Crew(_threads, MOST_CALLS)
+        self._lead = Lead(loop, self._call_came, self._serve, _threads.run)
         self._queued = 0  # calls that no thread has begun
         self._live: set[int] = set()  # the calls that run now
         self._holding = False
@@ -193,12 +195,19 @@ class Session:
             self._lose(str(json.loads(payload).get("reason", "the Python process ended")))
 
     def _on_call(self, payload: bytes) -> None:
+        carrier = self._channel
+        assert carrier is not None
+        self._call_came()
+        if self._queued + len(self._live) == 1 and self._lead.begin(carrier, payload):
+            return
+        if self._holding:
+            carrier.hold()
+        self._crew.run(lambda: self._serve(payload))
+
+    def _call_came(self) -> None:
         with self._lock:
             self._queued += 1
             self._holding = self._queued + len(self._live) >= MOST_CALLS
-        if self._holding and self._channel is not None:
-            self._channel.hold()
-        self._crew.run(lambda: self._serve(payload))
 
     def _on_output(self, piece: Output) -> None:
         cell = self._cell
@@ -258,6 +267,7 @@ class Session:
 
     def _serve(self, payload: bytes) -> None:
         """One tool call of the guest, from its bytes to its reply."""
+        began = time.perf_counter()
         call: ToolCall | None = None
         try:
             call = _read(payload, _calls)
@@ -278,6 +288,7 @@ class Session:
             self._send(CH_CALL, self._failed(call.id, "RuntimeError", message))
         elif call is not None and cell is not None and context is not None:
             context.copy().run(self._invoke, cell, call)
+        self._lead.note(time.perf_counter() - began)
 
     def _invoke(self, cell: Cell, call: ToolCall) -> None:
         LET_GO.set(lambda error: self._break_off(cell, call, error))

@@ -38,6 +38,10 @@ class Line(Protocol):
         """On the loop: read again."""
         ...
 
+    def read(self, patience_s: float) -> bytes:
+        """Any one thread, while it is paused: a piece; empty when none comes in time, or the other side is gone."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Any thread: queue bytes, in order. Dropped when nobody is there to read."""
         ...

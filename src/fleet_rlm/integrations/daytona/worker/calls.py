@@ -37,16 +37,21 @@ class Messages:
     def add(self, data: bytes) -> None:
         self._read += data
 
-    def next(self, limit: int) -> tuple[int, bytes] | None:
-        """Channel and payload of the next that is complete. ValueError: it is longer than `limit`."""
+    def channel(self, limit: int) -> int | None:
+        """That of the next message, when it is complete. ValueError: it is longer than `limit`."""
         if len(self._read) < MESSAGE_HEAD.size:
             return None
         length, channel = MESSAGE_HEAD.unpack_from(self._read)
         if length > limit:
             raise ValueError(f"a message of {length:,} bytes")
-        end = MESSAGE_HEAD.size + length
-        if len(self._read) < end:
+        return channel if len(self._read) >= MESSAGE_HEAD.size + length else None
+
+    def next(self, limit: int) -> tuple[int, bytes] | None:
+        """Channel and payload of the next, when it is complete. ValueError: it is longer than `limit`."""
+        channel = self.channel(limit)
+        if channel is None:
             return None
+        end = MESSAGE_HEAD.size + MESSAGE_HEAD.unpack_from(self._read)[0]
         payload = bytes(memoryview(self._read)[MESSAGE_HEAD.size : end])
         del self._read[:end]
         return channel, payload
