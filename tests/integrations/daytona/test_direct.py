@@ -136,7 +136,8 @@ class FarEnd:
 Heard = list[tuple[int, bytes]]
 
 
-def heard_of(speak: Callable[[FarEnd], None]) -> Heard:
+def heard_of(speak: Callable[[FarEnd, Channel], None], after: Callable[[Channel], None] = lambda _: None) -> Heard:
+    """What is heard of a worker that speaks; `after` the channel was closed, too."""
     heard: Heard = []
 
     async def run() -> None:
@@ -145,40 +146,39 @@ def heard_of(speak: Callable[[FarEnd], None]) -> Heard:
             far, ChannelOptions(), on_message=lambda *message: heard.append(message), on_lost=lambda _: None
         )
         await channel.open()
-        speak(far)
+        speak(far, channel)
         far.take()
         await channel.close()
+        after(channel)
 
     asyncio.run(run())
     return heard
 
 
 def test_what_a_thread_that_reads_calls_leaves_is_heard_before_the_loss() -> None:
-    heard: Heard = []
-
-    async def run() -> None:
-        far = FarEnd()
-        channel = Channel(
-            far, ChannelOptions(), on_message=lambda *message: heard.append(message), on_lost=lambda _: None
-        )
-        await channel.open()
+    def speak(far: FarEnd, channel: Channel) -> None:
         assert channel.lend() and not channel.lend()
         far.child(CH_CALL, b"a call")
         far.child(CH_EXEC, b"result")
         assert channel.next_call(1.0) == b"a call"
         far.parent(CH_LOST, b"{}")
         assert channel.next_call(0.0) is None, "no call"
-        assert not heard
         channel.go_on()
-        await channel.close()
 
-    asyncio.run(run())
-    assert heard == [(CH_EXEC, b"result"), (CH_LOST, b"{}")]
+    assert heard_of(speak) == [(CH_EXEC, b"result"), (CH_LOST, b"{}")]
+
+
+def test_nothing_is_heard_of_a_channel_that_was_closed_while_a_thread_read() -> None:
+    def speak(far: FarEnd, channel: Channel) -> None:
+        assert channel.lend()
+        far.parent(CH_LOST, b"{}")
+
+    assert not heard_of(speak, after=Channel.go_on)
 
 
 @pytest.mark.parametrize("first", ["parent", "child"])
 def test_a_result_comes_after_all_that_its_cell_printed(first: str) -> None:
-    def speak(far: FarEnd) -> None:
+    def speak(far: FarEnd, _: Channel) -> None:
         if first == "child":
             far.child(CH_LATER, b"result")
             far.take()
@@ -191,11 +191,11 @@ def test_a_result_comes_after_all_that_its_cell_printed(first: str) -> None:
 
 
 def test_a_result_of_a_cell_that_printed_nothing_waits_for_nobody() -> None:
-    assert heard_of(lambda far: far.child(CH_EXEC, b"result")) == [(CH_EXEC, b"result")]
+    assert heard_of(lambda far, _: far.child(CH_EXEC, b"result")) == [(CH_EXEC, b"result")]
 
 
 def test_what_a_process_said_before_its_end_is_heard_before_the_loss() -> None:
-    def speak(far: FarEnd) -> None:
+    def speak(far: FarEnd, _: Channel) -> None:
         far.child(CH_CALL, b"a call")
         far.child(CH_EXEC, b"result")
         far.parent(CH_LOST, b"{}")

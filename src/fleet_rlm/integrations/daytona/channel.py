@@ -274,6 +274,8 @@ class Channel:
 
     def go_on(self) -> None:
         """On the loop: pass on what was held, and what comes."""
+        if self._ended:
+            return
         self._holds = self._lent = False
         self._take_frames()
         self._pass_on()
