@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 URGENCIES = 3
-KEPT_BRANCHES = 64
-"""About so many empty branches are kept: the same come and go, and making one takes longer than its use."""
 
 
 class Waiting(Protocol):
@@ -43,19 +41,12 @@ class _Node(Generic[W]):
     own_served: int = 0
     below: dict[str, _Node[W]] = field(default_factory=dict[str, "_Node[W]"])
 
-    def prune(self) -> int:
-        """Drop the branches below in which nothing is; how many are left."""
-        self.below = {step: node for step, node in self.below.items() if node.waiting or node.in_flight}
-        return len(self.below) + sum(node.prune() for node in self.below.values())
-
 
 class FairQueue(Generic[W]):
     """Not thread-safe: its owner has a lock. `pop` and `started` count a place as in flight, `ended` frees it."""
 
     def __init__(self) -> None:
         self._turns: dict[str, list[_Node[W]]] = {}
-        self._nodes_most = KEPT_BRANCHES
-        self._nodes_made = 0
         self._tick = 0
         self.waiting = 0
 
@@ -74,7 +65,7 @@ class FairQueue(Generic[W]):
         for node in nodes:
             node.waiting -= 1
         self.waiting -= 1
-        self._forget()
+        self._forget(waiter, nodes)
 
     def pop(self) -> W | None:
         """The next in order, now in flight; None when nobody waits."""
@@ -112,32 +103,31 @@ class FairQueue(Generic[W]):
         nodes[-1].own_in_flight -= 1
         for node in nodes:
             node.in_flight -= 1
-        self._forget()
+        self._forget(waiter, nodes)
 
     def _nodes(self, waiter: W) -> list[_Node[W]]:
         """The nodes from the turn's root of this urgency down to the waiter's own; made where they are missing."""
         roots = self._turns.get(waiter.turn)
         if roots is None:
             roots = self._turns[waiter.turn] = [_Node() for _ in range(URGENCIES)]
-            self._nodes_made += URGENCIES
         node = roots[waiter.urgency]
         nodes = [node]
         for step in waiter.path:
             below = node.below.get(step)
             if below is None:
                 below = node.below[step] = _Node()
-                self._nodes_made += 1
             node = below
             nodes.append(node)
         return nodes
 
-    def _forget(self) -> None:
-        """Drop the branches in which nothing is left, once there are many."""
-        if self._nodes_made <= self._nodes_most:
-            return
-        busy = {turn: roots for turn, roots in self._turns.items() if any(r.waiting or r.in_flight for r in roots)}
-        left = sum(1 + root.prune() for roots in busy.values() for root in roots)
-        self._turns, self._nodes_made, self._nodes_most = busy, left, left + KEPT_BRANCHES
+    def _forget(self, waiter: W, nodes: list[_Node[W]]) -> None:
+        """Drop the branches in which nothing is left."""
+        for above, step, node in zip(nodes[-2::-1], reversed(waiter.path), nodes[:0:-1], strict=True):
+            if node.waiting or node.in_flight:
+                return
+            del above.below[step]
+        if all(not root.waiting and not root.in_flight for root in self._turns[waiter.turn]):
+            del self._turns[waiter.turn]
 
 
 def _waiting(roots: list[_Node[W]]) -> bool:
