@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -49,9 +48,7 @@ def test_a_call_that_lasts_lets_others_be_read(jailed: DaytonaInterpreter) -> No
     )
     for _ in range(5):
         release.clear()
-        began = time.monotonic()
         assert jailed.execute(code) == "[True]"
-        assert time.monotonic() - began < 50
 
 
 def test_a_cell_ends_as_ever_after_its_calls(jailed: DaytonaInterpreter) -> None:
