@@ -328,6 +328,32 @@ check("a menu opens although the page moves under the pressed pointer", {}, asyn
   }
 });
 
+check(
+  "a pressed entry is taken although the menu moves; one that is dragged off is not",
+  {},
+  async (page, server) => {
+    await page.goto(`${server.url}/s/ses_limit`);
+    const entry = page.getByRole("menuitem", { name: "Raise the limit and continue…" });
+    const press = async () => {
+      await page.getByTestId("turn-menu").click();
+      await entry.hover();
+      await page.mouse.down();
+    };
+    await press();
+    await page.mouse.move(700, 40);
+    await page.mouse.up();
+    assert.equal(await page.getByTestId("raise").getAttribute("open"), null);
+    await page.keyboard.press("Escape");
+    await page.getByRole("menu").waitFor({ state: "detached" });
+    await press();
+    await page.getByRole("menu").evaluate((menu) => {
+      menu.style.translate = "0 90px";
+    });
+    await page.mouse.up();
+    await page.locator('[data-testid="limits-form"] input[data-reached]:focus').waitFor();
+  },
+);
+
 check("an open menu keeps the focus, and is used by key", {}, async (page, server) => {
   await page.goto(`${server.url}/s/ses_asyncio`);
   await page.getByTestId("turn-menu").last().click();

@@ -1,7 +1,7 @@
 import { clsx } from "clsx";
 import { DropdownMenu as Radix } from "radix-ui";
-import { useRef } from "react";
-import type { Opening } from "./layer";
+import { type MouseEvent, type PointerEvent, useRef } from "react";
+import { hold, type Opening } from "./layer";
 import type { MenuProps } from "./Menu";
 
 /** Back to where it was in the menu. */
@@ -10,9 +10,30 @@ function giveBack(menu: HTMLElement | null, from: EventTarget | null): void {
   entry?.focus({ preventScroll: true });
 }
 
+/** How far in pixels a pointer may slip while it presses. */
+const SLIP = 8;
+
+/** An entry has the pointer that presses it, wherever the page moves it meanwhile; who drags off takes nothing. */
+function usePress() {
+  const pressed = useRef({ x: 0, y: 0 });
+  return {
+    onPointerDown: (event: PointerEvent) => {
+      hold(event);
+      pressed.current = { x: event.clientX, y: event.clientY };
+    },
+    onClick: (event: MouseEvent) => {
+      const byKey = event.detail === 0;
+      const moved = Math.hypot(event.clientX - pressed.current.x, event.clientY - pressed.current.y);
+      const over = document.elementFromPoint(event.clientX, event.clientY);
+      if (!byKey && moved > SLIP && !event.currentTarget.contains(over)) event.preventDefault();
+    },
+  };
+}
+
 export function RadixMenu(props: MenuProps & Opening) {
   const elsewhere = useRef(false);
   const menu = useRef<HTMLDivElement>(null);
+  const press = usePress();
   return (
     <Radix.Root modal={false} defaultOpen={props.startOpen}>
       <Radix.Trigger asChild>{props.trigger}</Radix.Trigger>
@@ -40,6 +61,7 @@ export function RadixMenu(props: MenuProps & Opening) {
           {props.items.map((item) => (
             <Radix.Item
               key={item.label}
+              {...press}
               // Radix takes the entry that a press is let go over, also when the page has moved it there.
               onPointerUp={(event) => event.preventDefault()}
               onSelect={() => {

@@ -8,8 +8,8 @@ export interface Opening {
   startOpen: boolean;
 }
 
-/** What is late may push the page down under a pressed pointer: the click goes to the button that was pressed. */
-function hold(event: PointerEvent): void {
+/** What is late may push the page down under a pressed pointer: the click goes to the element that was pressed. */
+export function hold(event: PointerEvent): void {
   event.currentTarget.setPointerCapture(event.pointerId);
 }
 
