@@ -35,6 +35,7 @@ class RunInterpreter(DaytonaInterpreter):
         self._when_ended: Callable[[], None] | None = ended
         self._begun: Future[None] | None = None
         self._over = threading.Event()
+        self._ending = threading.Lock()
         self._killed: Future[None] | None = None
         stop.future.add_done_callback(lambda _: self._end_soon())
 
@@ -65,15 +66,17 @@ class RunInterpreter(DaytonaInterpreter):
             raise RuntimeError(SUB_AGENT_STOPPED) from stop
 
     def shutdown(self) -> None:
-        """End it. Idempotent."""
-        if self._stop.future.done():
-            self.kill()  # who was stopped is gone at once; others may wait for a better moment
-        super().shutdown()
-        self._over.set()
-        told = [future for future in (self._begun, self._killed) if future is not None]
-        wait(told, TOLD_S)  # what they tell of the sandbox comes before the end of the run
-        ended, self._when_ended = self._when_ended, None
-        if ended is not None:
+        """End it. Idempotent, also for two at once: the second returns when it has ended."""
+        with self._ending:
+            if self._when_ended is None:
+                return
+            if self._stop.future.done():
+                self.kill()  # who was stopped is gone at once; others may wait for a better moment
+            super().shutdown()
+            self._over.set()
+            told = [future for future in (self._begun, self._killed) if future is not None]
+            wait(told, TOLD_S)  # what they tell of the sandbox comes before the end of the run
+            ended, self._when_ended = self._when_ended, None
             ended()
 
     def _start_for(self, begun: Future[None]) -> None:

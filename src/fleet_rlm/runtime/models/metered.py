@@ -27,6 +27,7 @@ from fleet_rlm.runtime.execution.flights import Flight, may_share
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.paths import CALL_PLACE
+from fleet_rlm.runtime.execution.run_thread import leaving
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.billing import cost_of, tokens_of
@@ -120,7 +121,7 @@ class MeteredLM(dspy.BaseLM):
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """One request. Errors: TreeStopped (limit or cancel), dspy.LMError subclasses as the provider raised them."""
-        return self._ask(prompt, messages, kwargs, None)
+        return self._ask(prompt, messages, kwargs, leaving(SCOPE.get().stop))
 
     def ask_here(self, prompt: str, let_go: LetGo | None) -> Any:
         """One request in a thread that can be left, with the same errors: an engine may hold it. When the run is

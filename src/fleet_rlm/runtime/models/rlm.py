@@ -53,8 +53,8 @@ class RunHooks(Protocol):
         """Iteration `n` (1-based) of at most `limit` begins."""
         ...
 
-    def iteration_finished(self, n: int) -> None:
-        """It has ended, also by an exception."""
+    def iteration_finished(self) -> None:
+        """It has ended, also by an exception. Idempotent."""
         ...
 
     def turn_note(self) -> str:
@@ -86,6 +86,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         self._sub_calls = hooks is None or bool(hooks.sub_call_tools())
         super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
+        self._repl: Any = None
         self._facade: tuple[Any, ...] | None = None
         self._repeats = Repeats()
         view = StepsInView(None if hooks is None else hooks.steps_shortened)
@@ -116,6 +117,19 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
             return None
         variables, history = self._seen
         return self._extract_fallback(variables, history, list(self.signature.output_fields))
+
+    def work(self, inputs: dict[str, Any]) -> dspy.Prediction:
+        """The whole run, as DSPy does it."""
+        return self(**inputs)
+
+    def leave(self) -> None:
+        """The thread of `work` was left: what it would tell and give back at its end is done here, and not again by it.
+        Idempotent."""
+        if self._repl is None:
+            return
+        if self._hooks is not None:
+            self._hooks.iteration_finished()
+        self._repl.shutdown()
 
     def _make_llm_tools(self, budget: Any = None, max_workers: int = 8) -> dict[str, Callable[..., Any]]:
         if self._hooks is None:
@@ -178,7 +192,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
     def _execute_iteration(
         self, repl: Any, variables: list[REPLVariable], history: REPLHistory, iteration: int, *rest: Any
     ) -> Any:
-        self._seen = (variables, history)
+        self._seen, self._repl = (variables, history), repl
         if iteration == 0:
             self._repeats.begin()
         if self._hooks is None:
@@ -187,7 +201,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         try:
             result = super()._execute_iteration(repl, variables, history, iteration, *rest)
         finally:
-            self._hooks.iteration_finished(iteration + 1)
+            self._hooks.iteration_finished()
         if isinstance(result, REPLHistory):
             self._seen = (variables, result)
             if self._repeats.stuck:

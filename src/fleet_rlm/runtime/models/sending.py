@@ -1,8 +1,8 @@
 """One request of a run on its way to the provider: streamed where a person watches, closed when nobody waits for it.
 
 The end of a run waits for no provider. DSPy's own engines send on an event loop, where a request can be closed. An
-engine of the caller's own holds its thread until it has answered: it gets one of its own, or that of a batch, which is
-let go from outside (batch.py).
+engine of the caller's own holds its thread until it has answered: it gets one of its own, or one that is let go from
+outside, of a batch (batch.py) or of a run (run_thread.py).
 
 Usage is read from the history entry that DSPy hands to `update_history` in the context of the call: that hook sees
 usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another thread's.
@@ -105,7 +105,7 @@ class Sender:
     def _answer(self, asked: Request, sink: CallStream | None) -> Any:
         if self._native:
             return self._on_the_loop(asked, self._call(asked, sink))
-        if asked.abandon is not None:
+        if asked.abandon is not None and sink is None:
             return self._here(asked, asked.abandon)
         return self._in_a_thread(asked, sink)
 

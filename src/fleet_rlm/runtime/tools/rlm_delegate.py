@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import dspy
 from dspy.adapters.utils import parse_value
 from dspy.primitives.code_interpreter import CodeInterpreterError
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -28,6 +29,7 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.record import RecordedRun
+from fleet_rlm.runtime.execution.run_thread import RunThread
 from fleet_rlm.runtime.execution.spending import Share
 from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.tree import TurnTree
@@ -193,10 +195,13 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
     lm = tree.models.pick(task.model, tree.lm_for(scope.depth))
+    thread: RunThread[dspy.Prediction] = RunThread(scope.stop)
     try:
         with tree.settings(scope.depth, lm):
-            prediction = rlm(**inputs)
+            prediction = thread.run(lambda: rlm.work(inputs))
     except TreeStopped as stop:
+        if thread.left:
+            rlm.leave()
         if stop.reason != "limit" or scope.stop.done:
             raise
         return _answer_at_limit(tree, scope, rlm, task, stop)

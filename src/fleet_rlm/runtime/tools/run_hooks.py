@@ -36,24 +36,29 @@ class TurnRunHooks:
         self._task = task if len(task) <= TASK_CHARS else f"{task[:TASK_CHARS]} ... (the whole is in `task`)"
         self._scope = scope
         self._mender = Mender(tree, scope)
-        self._iteration_id = ""
+        self._iteration: list[tuple[str, int]] = []
         self._began = 0.0
         self._sandbox_before = 0.0
 
     def iteration_started(self, n: int, limit: int) -> None:
         self._scope.stop.check()
         self._scope.iteration = n
-        self._iteration_id = new_id("itr")
+        id = new_id("itr")
+        self._iteration.append((id, n))
         self._began = time.perf_counter()
         self._sandbox_before = self._scope.sandbox_ms
-        self._tree.observer.emit(ev.IterationStarted(id=self._iteration_id, n=n, limit=limit), self._scope)
+        self._tree.observer.emit(ev.IterationStarted(id=id, n=n, limit=limit), self._scope)
 
-    def iteration_finished(self, n: int) -> None:
+    def iteration_finished(self) -> None:
+        try:
+            id, n = self._iteration.pop()  # once, whoever comes first
+        except IndexError:
+            return
         whole = (time.perf_counter() - self._began) * 1000
         sandbox = self._scope.sandbox_ms - self._sandbox_before
         self._tree.observer.emit(
             ev.IterationFinished(
-                id=self._iteration_id, n=n, model_ms=round(max(0.0, whole - sandbox), 3), sandbox_ms=round(sandbox, 3)
+                id=id, n=n, model_ms=round(max(0.0, whole - sandbox), 3), sandbox_ms=round(sandbox, 3)
             ),
             self._scope,
         )
