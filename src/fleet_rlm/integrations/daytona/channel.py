@@ -4,8 +4,7 @@ Everything here runs on one event loop, but what is sent where the transport tak
 whole, in order, each exactly once.
 
 Where there is a direct way to the process that runs the code, cells, tool calls and what comes back take it, past the
-worker's own process. That one still reads what is printed, and tells when it has read all of a cell's: the result of a
-cell that printed something waits for that.
+worker's own process: direct_way.py.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from fleet_rlm.errors import SandboxLost, SandboxUnavailable
+from fleet_rlm.integrations.daytona.direct_way import DirectWay
 from fleet_rlm.integrations.daytona.transport import (
-    Line,
     Transport,
     TransportError,
     TransportGone,
@@ -29,12 +28,10 @@ from fleet_rlm.integrations.daytona.transport import (
     boot_marker,
     boot_payload,
 )
-from fleet_rlm.integrations.daytona.worker.calls import MESSAGE_HEAD, Messages
 from fleet_rlm.integrations.daytona.worker.frames import (
     BYE,
     CH_CALL,
     CH_EXEC,
-    CH_LATER,
     CH_LOST,
     DATA,
     END,
@@ -85,15 +82,10 @@ class Channel:
         self._lock = threading.RLock()  # over the link
         self._link = Link(IN_WINDOW_BYTES, OUT_WINDOW_BYTES)
         self._inbox = Inbox(options.message_bytes + (1 << 20))
-        self._direct: Line | None = None
+        self._direct: DirectWay | None = None
         self._arrived: deque[bytes] = deque()
         self._frames: Generator[Frame] = self._link.receive(b"")
-        self._said = Messages()
         self._holds = False
-        self._lent = False
-        self._lost: bytes | None = None  # how the process ended, while that is not told
-        self._result: bytes | None = None  # of a cell whose output has not all been told
-        self._told = 0  # cells whose output has, and whose result is to come
         self._nonce = secrets.token_hex(8)
         self._hello: asyncio.Future[None] | None = None
         self._booted = False
@@ -131,7 +123,7 @@ class Channel:
     def send(self, channel: int, payload: bytes, *, urgent: bool = False) -> None:
         """Queue one message to the worker; any thread, if `any_thread`."""
         if channel in (CH_CALL, CH_EXEC) and self._direct is not None:
-            self._direct.write(MESSAGE_HEAD.pack(len(payload), channel) + payload)
+            self._direct.send(channel, payload)
             return
         with self._lock:
             if not self._ended:
@@ -141,7 +133,7 @@ class Channel:
     def await_room(self) -> None:
         """Any thread but the loop's: where code in the sandbox does not read what it asked for, wait until it does."""
         if self._direct is not None:
-            self._direct.await_room(self._options.message_bytes)
+            self._direct.await_room()
 
     @property
     def any_thread(self) -> bool:
@@ -159,6 +151,8 @@ class Channel:
     def _end(self) -> bool:
         """Stop everything that runs by itself; False when it was stopped before."""
         first, self._ended = not self._ended, True
+        if self._direct is not None:
+            self._direct.end()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._mending is not None and self._mending is not asyncio.current_task():
@@ -190,7 +184,7 @@ class Channel:
         """Go through what arrived. What is held is not acknowledged, and the worker soon reads no more of its child."""
         with self._lock:
             try:
-                while not (self._holds and self._direct is None) and (frame := self._next_frame()) is not None:
+                while not self._holds and (frame := self._next_frame()) is not None:
                     self._on_frame(frame)
             except Oversized as error:
                 self._lose(str(error))
@@ -219,93 +213,30 @@ class Channel:
             if message is None:
                 return
             if self._direct is not None and frame.channel == CH_EXEC:
-                self._told += 1
-                self._match()
-                return
-            if self._direct is not None and frame.channel == CH_LOST:
-                self._lost = message
-                self._tell_lost()
-                return
-            self._on_message(frame.channel, message)
-
-    def _tell_lost(self) -> None:
-        """The process is gone: first what it said before, which may be in another thread's hands for a moment."""
-        if self._lost is None or self._lent or self._direct is None:
-            return
-        self._direct.take()
-        self._on_message(CH_LOST, self._lost)
-        self._lost = None
-
-    def _heard_directly(self, data: bytes) -> None:
-        """From the process that runs the code, which may write there what it likes."""
-        self._said.add(data)
-        self._pass_on()
+                self._direct.printed()
+            elif self._direct is not None and frame.channel == CH_LOST:
+                self._direct.lost(message)
+            else:
+                self._on_message(frame.channel, message)
 
     def hold(self) -> None:
         """On the loop: hear nothing more of the process that runs the code, until `go_on`. It will have to wait."""
-        self._holds = True
         if self._direct is not None:
-            self._direct.pause()
-
-    def lend(self) -> bool:
-        """On the loop: leave the direct way to a thread, which may use `next_call`, until `go_on`. False: there is
-        none, or it is held."""
-        if self._direct is None or self._holds or self._ended:
-            return False
-        self.hold()
-        self._lent = True
-        return True
-
-    def next_call(self, patience_s: float) -> bytes | None:
-        """In the thread to which the direct way was lent: the next tool call. None: none came in time, or something
-        else did."""
-        assert self._direct is not None
-        limit = self._options.message_bytes
-        try:
-            while (channel := self._said.channel(limit)) is None:
-                data = self._direct.read(patience_s)
-                if not data:
-                    return None
-                self._said.add(data)
-            message = self._said.next(limit) if channel == CH_CALL else None
-        except ValueError:  # the loop finds it too
-            return None
-        return None if message is None else message[1]
+            self._direct.hold()
+        else:
+            self._holds = True
 
     def go_on(self) -> None:
         """On the loop: pass on what was held, and what comes."""
-        if self._ended:
-            return
-        self._holds = self._lent = False
-        self._take_frames()
-        self._pass_on()
-        self._tell_lost()
-        if self._direct is not None and not self._holds:
-            self._direct.resume()
+        if self._direct is not None:
+            self._direct.go_on()
+        elif not self._ended:
+            self._holds = False
+            self._take_frames()
 
-    def _pass_on(self) -> None:
-        try:
-            while not (self._holds or self._ended):
-                message = self._said.next(self._options.message_bytes)
-                if message is None:
-                    return
-                channel, payload = message
-                if channel in (CH_CALL, CH_EXEC):
-                    self._on_message(channel, payload)
-                elif channel == CH_LATER and self._result is None:
-                    self._result = payload
-                    self._match()
-                else:
-                    raise ValueError(f"a message on channel {channel}")
-        except ValueError as error:
-            self._lose(f"the Python process broke the control protocol: {error}")
-
-    def _match(self) -> None:
-        """Pass a result on when all that its cell printed was."""
-        if self._result is not None and self._told:
-            result, self._result = self._result, None
-            self._told -= 1
-            self._on_message(CH_EXEC, result)
+    def lend(self) -> DirectWay | None:
+        """On the loop: leave the direct way to a thread, until `go_on`. None: there is none, or it is held."""
+        return self._direct if self._direct is not None and self._direct.lend() else None
 
     def _greet(self) -> None:
         """The worker's code-running child exists by now, so the key stays between us and the parent."""
@@ -323,9 +254,10 @@ class Channel:
         self._link.control(KEY, json.dumps(options).encode())
         self._flush()
         self._link.use_key(key)
-        self._direct = self._transport.direct
-        if self._direct is not None:
-            self._direct.listen(self._heard_directly)
+        line = self._transport.direct
+        if line is not None:
+            self._direct = DirectWay(line, self._options.message_bytes, self._on_message, self._lose)
+            self._direct.begin()
         self._hello.set_result(None)
 
     def _tick(self) -> None:

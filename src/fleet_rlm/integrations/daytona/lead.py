@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from fleet_rlm.integrations.daytona.channel import Channel
+from fleet_rlm.integrations.daytona.direct_way import DirectWay
 
 LEAD_S = 0.003  # how long the next call may take to come
 QUICK_S = 0.002  # a call that took no longer is likely followed by one as quick
@@ -45,16 +46,17 @@ class Lead:
     def begin(self, channel: Channel, payload: bytes) -> bool:
         """On the loop: have this call, of which `came` was told, served by a thread that reads on. False: that is of
         no use here."""
-        if not self._quick or not channel.lend():
+        way = channel.lend() if self._quick else None
+        if way is None:
             return False
         with self._lock:
             self._turn += 1
             turn, served = self._turn, self._served
-        self._run(lambda: self._follow(channel, payload, turn))
-        self._loop.call_later(PATIENCE_S, self._look, channel, turn, served)
+        self._run(lambda: self._follow(way, payload, turn))
+        self._loop.call_later(PATIENCE_S, self._look, way, turn, served)
         return True
 
-    def _follow(self, channel: Channel, payload: bytes, turn: int) -> None:
+    def _follow(self, way: DirectWay, payload: bytes, turn: int) -> None:
         call: bytes | None = payload
         while call is not None:
             self._serve(call)
@@ -62,7 +64,7 @@ class Lead:
                 if self._turn != turn:  # it lasted, and the loop reads again
                     return
                 self._reads = True
-            call = channel.next_call(LEAD_S)
+            call = way.next_call(LEAD_S)
             if call is not None:
                 self._came()
             with self._lock:
@@ -70,9 +72,9 @@ class Lead:
                 self._served += 1
                 self._turn += call is None
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(channel.go_on)
+            self._loop.call_soon_threadsafe(way.go_on)
 
-    def _look(self, channel: Channel, turn: int, before: int) -> None:
+    def _look(self, way: DirectWay, turn: int, before: int) -> None:
         """On the loop, while a thread leads: read again when it is still in the call that it was in."""
         with self._lock:
             if self._turn != turn:
@@ -81,6 +83,6 @@ class Lead:
             self._turn += lasts
             served = self._served
         if lasts:
-            channel.go_on()
+            way.go_on()
         else:
-            self._loop.call_later(PATIENCE_S, self._look, channel, turn, served)
+            self._loop.call_later(PATIENCE_S, self._look, way, turn, served)
