@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,66 @@ def test_restart_tells_what_was_lost(make: Make, pty_source: LocalPtySource) -> 
     it.execute("count()")
     assert calls == [1, 1]
     assert teller.told == ["requested", "ready", "lost", "released", "requested", "ready"]
+
+
+class SlowTeller(Teller):
+    """It takes a while to hear of a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hears = threading.Event()
+
+    def sandbox_lost(self, id: str, reason: str) -> None:
+        self.hears.set()
+        time.sleep(0.3)
+        super().sandbox_lost(id, reason)
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_loss_is_told_before_anybody_meets_it(make: Make, pty_source: LocalPtySource, restarts: int) -> None:
+    """Who then ends a run, or starts anew, tells of it after the loss."""
+    teller = SlowTeller()
+    it = make(listener=teller, restarts=restarts)
+    it.execute("x = 1")
+    lose(pty_source)
+    assert teller.hears.wait(30)
+    with pytest.raises(CodeExecutionError if restarts else CodeInterpreterError):
+        it.execute("x")
+    assert teller.told[:3] == ["requested", "ready", "lost"]
+    it.shutdown()
+    assert teller.told == ["requested", "ready", "lost", "released", *(["requested", "ready", "released"] * restarts)]
+
+
+class Unlucky(DaytonaInterpreter):
+    """Its first sandbox goes away at the very end of its start."""
+
+    starts = 0
+
+    async def _start(self, source: Any, session: Any) -> None:
+        await super()._start(source, session)
+        self.starts += 1
+        if self.starts == 1:
+            lose(source)
+            while self._ended is None:
+                await asyncio.sleep(0.001)
+
+
+def test_a_sandbox_that_is_lost_as_soon_as_it_is_there_is_replaced(pty_source: LocalPtySource) -> None:
+    teller = Teller()
+    with Unlucky(runtime=pty_source, listener=teller, restarts=1) as it:
+        assert it.execute("print(1 + 1)") == "2"
+    assert teller.told == ["requested", "lost", "released", "requested", "ready", "released"]
+
+
+def test_without_a_restart_of_its_own_the_caller_may_start_it_anew(pty_source: LocalPtySource) -> None:
+    teller = Teller()
+    it = Unlucky(runtime=pty_source, listener=teller)
+    with pytest.raises(CodeInterpreterError):
+        it.start()
+    assert it.restart().lost == ()
+    assert it.execute("print(1 + 1)") == "2"
+    it.shutdown()
+    assert teller.told == ["requested", "lost", "released", "requested", "ready", "released"]
 
 
 def test_there_is_no_restart_without_a_loss(make: Make) -> None:

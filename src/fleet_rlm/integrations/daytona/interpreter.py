@@ -70,6 +70,7 @@ class DaytonaInterpreter:
         self._cell_lock = threading.Lock()
         self._start_lock = threading.Lock()
         self._state = threading.Lock()
+        self._losing = threading.Lock()
         self._writer = RequestWriter()
         self._parameters: dict[int, tuple[Callable[..., Any], list[str]]] = {}
         self._session: Session | None = None
@@ -77,6 +78,7 @@ class DaytonaInterpreter:
         self._ended: str | None = None
         self._given_back = False
         self._told: set[str] = set()  # the ids whose release was told
+        self._told_lost: set[str] = set()
         self._lost: str | None = None  # why the sandbox went away by itself
         self._restarts = restarts
         self._epoch = 1
@@ -120,8 +122,13 @@ class DaytonaInterpreter:
             self._fail(f"no sandbox within {START_S:g} s")
         with self._state:
             self._session = session
-        if self._ended is not None:  # shut down while it started
+        if self._ended is not None:  # shut down while it started, or lost as soon as it was there
             self._release()
+            with self._state:
+                lost = self._lost
+                if lost is not None and self._restarts > 0:
+                    self._ended = self._lost = None
+                    raise SandboxLost(lost)
             self._check_alive()
         if self._listener is not None and self._handle is not None:
             ms = (time.perf_counter() - begun) * 1000
@@ -204,8 +211,8 @@ class DaytonaInterpreter:
 
     def _take_new_id(self, lost: str | None = None) -> None:
         """Another sandbox takes the place of this one; `lost` is why, where nobody was told yet."""
-        if lost is not None and self._listener is not None:
-            self._listener.sandbox_lost(self._id, lost)
+        if lost is not None:
+            self._tell_lost(lost)
         self._tell_released(self._id)
         with self._state:
             self._epoch += 1
@@ -327,6 +334,14 @@ class DaytonaInterpreter:
         if not self._cell_lock.locked():
             self._tell_released(id)
 
+    def _tell_lost(self, reason: str) -> None:
+        """Once for each sandbox."""
+        with self._state:
+            id, first = self._id, self._id not in self._told_lost
+            self._told_lost.add(id)
+        if first and self._listener is not None:
+            self._listener.sandbox_lost(id, reason)
+
     def _tell_released(self, id: str) -> None:
         """Once, and after the end of the running cell."""
         with self._state:
@@ -336,12 +351,14 @@ class DaytonaInterpreter:
             self._listener.sandbox_released(id)
 
     def _on_lost(self, reason: str) -> None:
-        """The sandbox went away by itself, or had to be killed."""
-        with self._state:
-            first, self._ended = self._ended is None, self._ended or reason
-            self._lost = reason if first else self._lost
-        if first and self._listener is not None:
-            self._listener.sandbox_lost(self._id, reason)
+        """The sandbox went away by itself, or had to be killed. That is told before anybody can meet it, who might
+        tell of the end of a run."""
+        with self._losing:
+            if self._ended is None:
+                self._tell_lost(reason)
+            with self._state:
+                if self._ended is None:
+                    self._ended = self._lost = reason
         self._release()
 
     def _check_alive(self) -> None:
