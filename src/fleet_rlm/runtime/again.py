@@ -164,10 +164,18 @@ def fork(
     title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
     shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
     session = _found(shop, sid, title, shared, _before(shop.journal, row))
-    request = replace(base, session=session, limits=edit.limits or _last_limits(events, accepted), origin=origin)
-    quiet = other or edit.question is not None
-    told = _first_limits(accepted, chain)
-    return _begun(shop, request, Plan("fork", record, edits=edits, same_models=not other, quiet=quiet, limits=told))
+    last = _last_limits(events, accepted)
+    request = replace(base, session=session, limits=edit.limits or last, origin=origin)
+    plan = Plan(
+        "fork",
+        record,
+        edits=edits,
+        same_models=not other,
+        quiet=other or edit.question is not None,
+        limits=_first_limits(accepted, chain),
+        as_begun=edit.question is None and _as_deep(request.limits or last, last),
+    )
+    return _begun(shop, request, plan)
 
 
 def changed_limits(shop: Workshop, turn: str, changes: Mapping[str, Any]) -> ev.Limits | None:
@@ -223,8 +231,14 @@ def _replayed(
     shared = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
     session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)
     request = replace(_request(accepted, given or silent), session=session, limits=accepted.limits, origin=origin)
-    record = Record.read([Past(events, counts=False), *chain])
-    return _begun(shop, request, Plan("replay", record, edits=_edits(accepted), limits=_first_limits(accepted, chain)))
+    plan = Plan(
+        "replay",
+        Record.read([Past(events, counts=False), *chain]),
+        edits=_edits(accepted),
+        limits=_first_limits(accepted, chain),
+        room=_room(events, accepted),
+    )
+    return _begun(shop, request, plan)
 
 
 def _silent(shop: Workshop, name: str) -> str | dspy.BaseLM:
@@ -306,6 +320,18 @@ def _last_limits(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits
     """The limits as they were at the end: they may have been raised while the turn ran."""
     told = (event.data.limits for event in reversed(events) if isinstance(event.data, ev.BudgetUpdated))
     return next(told, accepted.limits)
+
+
+def _room(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits:
+    """The turn's limits with room for all that lived at any time; what was refused then is refused by the record."""
+    all_ = [accepted.limits, *(event.data.limits for event in events if isinstance(event.data, ev.BudgetUpdated))]
+    depth, sandboxes = max(each.depth for each in all_), max(each.sandboxes for each in all_)
+    return msgspec.structs.replace(accepted.limits, depth=depth, sandboxes=sandboxes)
+
+
+def _as_deep(limits: ev.Limits, others: ev.Limits) -> bool:
+    """Whether runs may do the same under both."""
+    return (limits.depth, limits.sandboxes) == (others.depth, others.sandboxes)
 
 
 def _first_limits(accepted: ev.TurnAccepted, chain: list[Past]) -> ev.Limits:

@@ -59,7 +59,7 @@ class RecordedTool:
 @dataclass(slots=True)
 class RecordedRun:
     """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
-    stays when it is not run again (coverage, artifacts)."""
+    stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do."""
 
     id: str
     path: str
@@ -71,6 +71,7 @@ class RecordedRun:
     stepping: bool = False
     cells: int = 0
     kept: list[ev.EventData] = field(default_factory=list[ev.EventData])
+    limits: ev.Limits = field(default_factory=ev.Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class Record:
                 if mine is None or (run.finished is not None and run.finished.status == "ok"):
                     self.runs[path] = run
                 self.runs[path].done = done
+            self.runs[path].limits = run.limits  # the oldest: it began there
         self.paid += older.paid
         self.ids = older.ids | self.ids
         self.keys = older.keys | self.keys
@@ -148,6 +150,7 @@ class _Reader:
         self._of_run: dict[str, RecordedCall] = {}
         self._edits: Sequence[ev.TurnEdit] = ()
         self._called_off: set[str] = set()
+        self._limits = ev.Limits()
 
     def read(self, events: Iterable[ev.Event]) -> Record:
         for event in events:
@@ -174,8 +177,11 @@ class _Reader:
 
     def _of_turn(self, data: ev.EventData) -> None:
         match data:
-            case ev.TurnAccepted(origin=ev.Origin(edits=edits)):
-                self._edits = edits
+            case ev.TurnAccepted(origin=origin, limits=limits):
+                self._edits = origin.edits if origin is not None else ()
+                self._limits = limits
+            case ev.BudgetUpdated(limits=limits):
+                self._limits = limits
             case ev.TurnFinished():
                 self._record.end = data
             case ev.BudgetExhausted(unit=unit):
@@ -205,7 +211,7 @@ class _Reader:
 
     def _run_started(self, event: ev.Event, data: ev.RunStarted) -> None:
         assert event.run is not None
-        run = RecordedRun(event.run, data.path or ROOT, event.parent, data)
+        run = RecordedRun(event.run, data.path or ROOT, event.parent, data, limits=self._limits)
         self._runs[event.run] = self._record.runs[run.path] = run
 
     def _call(self, run: RecordedRun, data: ev.CallStarted | ev.CallFinished) -> None:

@@ -52,6 +52,8 @@ class Plan:
 
     `quiet`: differences are meant (another question, another model), so nothing is said of them. `limits`: those of the
     first turn of the chain, which stand in its prompts. `memory_seq`: its agent knew what the memory said before that.
+    `as_begun`: known runs are offered what they were when they began, whatever the limits are now. `room`: the limits
+    that hold from the start, where those of the request are those of a turn that changed them later.
     """
 
     kind: Kind
@@ -61,6 +63,8 @@ class Plan:
     quiet: bool = False
     limits: ev.Limits | None = None
     memory_seq: int | None = None
+    as_begun: bool = True
+    room: ev.Limits | None = None
 
 
 class Replay:
@@ -82,6 +86,7 @@ class Replay:
         self._budget = budget
         self._observer = observer
         self._quiet = plan.quiet
+        self._as_begun = plan.as_begun
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         self._replayed = ev.Usage(cost_usd=0.0)
@@ -92,6 +97,8 @@ class Replay:
             self._alike.setdefault((call.path, call.started.request), []).append(key)
         if plan.kind == "resume":
             budget.carry(plan.record.paid)
+        if plan.room is not None:
+            budget.set_limits(plan.room)
 
     # -- what a run asks for ------------------------------------------------------------------------------------
 
@@ -184,6 +191,11 @@ class Replay:
             return code
         self._quiet = True
         return edit.code
+
+    def limits_of(self, path: str) -> ev.Limits | None:
+        """The limits under which a run first began; None where those of now say what it may do."""
+        run = self._record.runs.get(path)
+        return run.limits if run is not None and self._as_begun else None
 
     # -- child runs ---------------------------------------------------------------------------------------------
 

@@ -183,6 +183,11 @@ class TurnTree:
         if on_closed is not None:
             on_closed()
 
+    def limits_of(self, scope: RunScope) -> ev.Limits:
+        """Those that say what a run may do: as they are; for one that runs again, as they were when it first began."""
+        begun = None if self.replay is None else self.replay.limits_of(scope.path)
+        return begun or self.budget.limits
+
     def lm_for(self, depth: int) -> MeteredLM:
         """The model that drives a run at tree depth `depth`: the root model for the agent and the first RLM."""
         return self.root_lm if self.budget.level(depth) <= 0 else self.sub_lm

@@ -55,7 +55,7 @@ class Mender:
         left = budget.snapshot().left_calls
         if len(code) > MAX_CODE_CHARS or (left is not None and left < LEFT_ALONE) or self._asked >= MODEL_MENDS:
             return None
-        if budget.level(self._scope.depth) >= budget.limits.depth:
+        if budget.level(self._scope.depth) >= self._tree.limits_of(self._scope).depth:
             return None  # no sub-calls at this depth, of whatever kind
         self._asked += 1
         try:

@@ -231,7 +231,7 @@ def _passed(tree: TurnTree, scope: RunScope, recorder: CellRecorder, value: Any)
 def _build(
     tree: TurnTree, scope: RunScope, task: Task, value: Any, recorder: CellRecorder, *, variables: bool
 ) -> BoundedRLM:
-    deeper = tree.budget.level(scope.depth) < tree.budget.deepest_level
+    deeper = tree.budget.level(scope.depth) < tree.budget.deepest_under(tree.limits_of(scope))
     hooks = TurnRunHooks(tree, scope, task.task)
     tools: list[Callable[..., Any]] = []
     if deeper:

@@ -108,7 +108,7 @@ class TurnRunHooks:
 
     def sub_call_tools(self) -> dict[str, Callable[..., Any]]:
         """`llm_query` and `llm_query_batched`, as far as the depth limit allows plain sub-calls."""
-        if self._tree.budget.level(self._scope.depth) >= self._tree.budget.limits.depth:
+        if self._tree.budget.level(self._scope.depth) >= self._tree.limits_of(self._scope).depth:
             return {}
 
         pick, sub = self._tree.models.pick, self._tree.sub_lm
