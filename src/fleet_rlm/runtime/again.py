@@ -226,11 +226,12 @@ def _replayed(
         return found
     for context in accepted.contexts:
         _check_context(shop.contexts, context)
-    silent = Given(_silent(shop, accepted.model), _silent(shop, accepted.sub_model))
+    silent = Given(_silent(shop, accepted, accepted.model), _silent(shop, accepted, accepted.sub_model))
     origin = ev.Origin(kind="replay", session=first.sid, turn=first.turn or "", edits=_edits(accepted))
     shared = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
     session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)
-    request = replace(_request(accepted, given or silent), session=session, limits=accepted.limits, origin=origin)
+    same = _request(accepted, given or silent)
+    request = replace(same, session=session, limits=accepted.limits, origin=origin, setup=accepted.setup)
     plan = Plan(
         "replay",
         Record.read([Past(events, counts=False), *chain]),
@@ -241,8 +242,10 @@ def _replayed(
     return _begun(shop, request, plan)
 
 
-def _silent(shop: Workshop, name: str) -> str | dspy.BaseLM:
+def _silent(shop: Workshop, accepted: ev.TurnAccepted, name: str) -> str | dspy.BaseLM:
     """A model for a turn that calls none: by its name, or one that refuses where the name means nothing here."""
+    if name in accepted.known:
+        return name
     try:
         shop.models.resolve(name)
     except (NotConfigured, InvalidInput):
@@ -269,6 +272,7 @@ def _request(accepted: ev.TurnAccepted, given: Given | None, edit: ForkEdit | No
         mode=accepted.mode,
         model=lm or accepted.model,
         sub_model=sub or accepted.sub_model,
+        known=accepted.known,
     )
 
 

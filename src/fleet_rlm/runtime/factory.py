@@ -43,6 +43,7 @@ from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, ForkEdit, Submitted, TurnRequest, TurnResult
 from fleet_rlm.runtime.kept_clients import KeptClients
 from fleet_rlm.runtime.redaction import redactor
+from fleet_rlm.runtime.setup import setup_of, under
 
 if TYPE_CHECKING:
     import dspy
@@ -195,11 +196,13 @@ class Workspace:
 
     def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
         """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
-        limits = self.settings.policy.check_limits(request.limits or self.settings.limits)
+        settings = under(self.settings, request.setup)
+        limits = settings.policy.check_limits(request.limits or settings.limits)
         present = self.present if request.present is None else request.present
         request = _checked(replace(request, limits=limits, present=present))
-        runner = self._runner()
-        models = runner.bind(request, self.models, self.settings.sub_model)
+        runner = self._runner(settings)
+        registry = self.models if settings is self.settings else _module("models.registry").ModelRegistry(settings)
+        models = runner.bind(request, registry, settings.sub_model)
         made: SessionRow | None = None
         if not (sid := request.session or ""):
             made = self.sessions.create(request.title or self._title(request.question))
@@ -215,7 +218,7 @@ class Workspace:
             past = self._past(sid, request.origin) if row.turns else []
             turn = new_id("trn")
             first = row.turns == 0 and request.session is not None and request.origin is None
-            seq = self._accept(sid, turn, request, models, first=first)
+            seq = self._accept(sid, turn, request, models, setup_of(settings), first=first)
             servers = self.settings.mcp
 
             def work(cancel: CancelFlag) -> TurnResult:
@@ -363,25 +366,27 @@ class Workspace:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _runner(self) -> TurnRunner:
+    def _runner(self, settings: Settings) -> TurnRunner:
         return _module("turns").TurnRunner(
             journal=self.journal,
             blobs=self.blobs,
             contexts=self.contexts,
             sandboxes=self.sandboxes,
-            redact=redactor(self.settings),
-            kit=_module("agent.toolset").AgentKit(groups=self.settings.tools, fetcher=self._fetcher),
-            call_width=self.settings.call_width,
-            variable_mode=self.settings.variable_mode,
-            at_limit=self.settings.at_limit,
-            policy=self.settings.policy,
+            redact=redactor(settings),
+            kit=_module("agent.toolset").AgentKit(groups=settings.tools, fetcher=self._fetcher),
+            call_width=settings.call_width,
+            variable_mode=settings.variable_mode,
+            at_limit=settings.at_limit,
+            policy=settings.policy,
         )
 
     def _accept_lock(self, sid: str) -> threading.Lock:
         with self._lock:
             return self._accepting.setdefault(sid, threading.Lock())
 
-    def _accept(self, sid: str, turn: str, request: TurnRequest, models: Any, *, first: bool) -> int:
+    def _accept(
+        self, sid: str, turn: str, request: TurnRequest, models: Any, setup: ev.TurnSetup, *, first: bool
+    ) -> int:
         assert request.limits is not None
         clean = redactor(self.settings)
         accepted = ev.TurnAccepted(
@@ -394,6 +399,8 @@ class Workspace:
             command=request.command,
             origin=_cleaned(request.origin, clean),
             objects=given_as_objects(request),
+            known=models.known(),
+            setup=setup,
         )
         drafts = [ev.Draft(data=accepted, turn=turn)]
         if first:  # a session that was made empty gets its title from its first question

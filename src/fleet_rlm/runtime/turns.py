@@ -10,9 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import dspy
-
-from fleet_rlm.errors import FleetError, InternalError, InvalidInput, ModelError, TreeStopped
+from fleet_rlm.errors import FleetError, InternalError, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.integrations.mcp.client import McpClients
 from fleet_rlm.runtime.agent.runtime import AgentRuntime, Answer, PastTurn, check_direct
@@ -32,10 +30,10 @@ from fleet_rlm.runtime.execution.replay import Plan, Replay
 from fleet_rlm.runtime.execution.requests import AtLimit, SandboxInfo, TurnRequest, TurnResult
 from fleet_rlm.runtime.execution.scheduler import CALL_WIDTH, Scheduler
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.binding import BoundModel, Models, bind, check_price
 from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.failures import as_model_error, was_cut
 from fleet_rlm.runtime.models.metered import MeteredLM
-from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
@@ -45,35 +43,6 @@ from fleet_rlm.runtime.tools.memory import turn_memory
 
 DELTA_CHARS = 2_000
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundModel:
-    """A model that a turn will call: DSPy's LM and, when it came from a string, what is known about it."""
-
-    lm: dspy.BaseLM
-    name: str
-    spec: ModelSpec | None = None
-    price: Price | None = None
-
-    @property
-    def priced(self) -> bool:
-        """Whether a cost limit can hold: the price is known, or the caller brought an LM of their own."""
-        return self.spec is None or self.price is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The roles of a turn. `judge` None: answers are not checked. `named` gives further models that its code may name.
-
-    Errors of `named`: NotConfigured, InvalidInput.
-    """
-
-    root: BoundModel
-    sub: BoundModel
-    judge: BoundModel | None = None
-    allowed: tuple[str, ...] = ()
-    named: Callable[[str], BoundModel] | None = None
 
 
 class TurnRunner:
@@ -105,18 +74,11 @@ class TurnRunner:
         self._at_limit: AtLimit = at_limit
 
     def bind(self, request: TurnRequest, registry: ModelRegistry, default_sub: str | None) -> Models:
-        """The models of a request. Errors: NotConfigured, InvalidInput (unknown model, unpriced with a cost limit)."""
-        root = _bound(request.model, registry)
-        sub_choice = request.sub_model or (default_sub if request.model is None else None)
-        sub = _bound(sub_choice, registry) if sub_choice is not None else root
-        judge = (_bound(registry.judge_model, registry) if registry.judge_model else root) if registry.judges else None
-        limits = request.limits or ev.Limits()
-        for model in (root, sub, judge):
-            _check_price(model, limits)
+        """The models of a request. Errors: those of `binding.bind`, and TooLarge where the mode cannot take it."""
+        models = bind(request, registry, default_sub)
         if request.mode == "direct":
             check_direct(request.contexts)
-
-        return Models(root, sub, judge, registry.allowed, lambda name: _bound(name, registry))
+        return models
 
     def run(
         self,
@@ -268,7 +230,7 @@ def _wired(
 
     def named(name: str) -> MeteredLM:
         model = make(name) if make is not None else models.sub
-        _check_price(model, budget.limits)
+        check_price(model, budget.limits)
         if not model.priced:  # from now on no cost limit can be set
             unpriced.append(model.name)
         return metered(model, "sub")
@@ -288,23 +250,6 @@ def _checked(tree: TurnTree, request: TurnRequest, answer: Answer, cited: list[e
     except TreeStopped:
         return replace(answer, status="cancelled")
     return answer
-
-
-def _check_price(model: BoundModel | None, limits: ev.Limits) -> None:
-    """Errors: InvalidInput when a cost limit is set that cannot hold for this model."""
-    if model is not None and limits.cost_usd is not None and not model.priced:
-        raise InvalidInput(
-            f"the price of {model.name} is unknown, so a cost limit cannot hold",
-            hint=f'limit calls or tokens instead, or give its price in the settings: [prices."{model.name}"]',
-        )
-
-
-def _bound(choice: str | dspy.BaseLM | None, registry: ModelRegistry) -> BoundModel:
-    if isinstance(choice, dspy.BaseLM):
-        name = str(choice.model)
-        return BoundModel(choice, name, price=registry.own_price(name))
-    spec = registry.resolve(choice)
-    return BoundModel(registry.lm(spec), spec.model, spec, spec.price)
 
 
 def _weak(models: Models, request: TurnRequest) -> list[ev.EventData]:

@@ -202,10 +202,58 @@ class SessionForked(Data):
     edit: str | None = None
 
 
+Ability = Literal["tools", "schema", "json", "reasoning"]
+"""Native tool calls; answers that fit a JSON schema; answers in JSON; thinking before the answer."""
+
+
+class ModelKnown(Record):
+    """What was known of a model when a turn began; its requests depend on it.
+
+    `wire`: its name for DSPy. `can`: what DSPy's adapters may ask of it. `window`: tokens that it reads at once.
+    `writes_code` False: it failed the smallest task of an agent. `tried`: on this day (ISO); None: never, or it is no
+    server of one's own.
+    """
+
+    wire: str
+    can: list[Ability] = []
+    window: int | None = None
+    writes_code: bool = True
+    tried: str | None = None
+
+
+class Rules(Record):
+    """When a person was asked; the fields are those of `policy.Policy`."""
+
+    ask_tools: tuple[str, ...] = ()
+    ask_hosts: tuple[str, ...] = ("*",)
+    allowed_hosts: tuple[str, ...] = ()
+    ask_cost_usd: float | None = None
+    ask_depth: int | None = None
+    ask_seconds: float = 600.0
+    otherwise: Literal["deny", "allow"] = "deny"
+    ask_user: bool = True
+    max_depth: int = 8
+
+
+class TurnSetup(Record):
+    """The settings by which a turn's requests were made, for a replay under others.
+
+    `variables`, `tools`, `models`, `judge`: as the settings of these names say (`models`: those that code may name;
+    `judge`: None when answers were not checked, "" for the root's).
+    """
+
+    variables: Literal["auto", "always", "never"] = "auto"
+    rules: Rules = Rules()
+    tools: list[str] = []
+    models: list[str] = []
+    judge: str | None = None
+
+
 class TurnAccepted(Data):
     """The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key.
 
-    `objects`: the models that a Python caller gave as objects, which their names alone do not bring back.
+    `objects`: the models that a Python caller gave as objects, which their names alone do not bring back. `known`: what
+    was known of the models, by name. `setup`: None in journals that did not tell it.
     """
 
     type = "turn.accepted"
@@ -218,6 +266,8 @@ class TurnAccepted(Data):
     command: str | None = None
     origin: Origin | None = None
     objects: list[Literal["model", "sub_model"]] = []
+    known: dict[str, ModelKnown] = {}
+    setup: TurnSetup | None = None
 
 
 class TurnStarted(Data):

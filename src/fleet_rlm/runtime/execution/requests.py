@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fleet_rlm.runtime.execution.artifacts import Artifact
@@ -13,7 +14,9 @@ from fleet_rlm.runtime.execution.events import (
     ErrorInfo,
     Limits,
     Mode,
+    ModelKnown,
     Origin,
+    TurnSetup,
     TurnStatus,
     Unit,
     Usage,
@@ -34,7 +37,8 @@ class TurnRequest:
     `session` None makes a new one. `model`/`sub_model`: a model string, any DSPy LM, or None for the settings' model.
     `limits`, `at_limit` None: those of the settings. `command` is the client's idempotency key: the same key in a
     session gives the same turn. `origin`: the turn that this one goes on from (again.py). `present`: whether somebody
-    is there to answer questions; where nobody is, the rule does at once. None: as the workspace says.
+    is there to answer questions; where nobody is, the rule does at once. None: as the workspace says. `known`: what the
+    turn that this one goes on from knew of its models. `setup`: of a replay, the settings that held then.
     """
 
     question: str
@@ -49,6 +53,8 @@ class TurnRequest:
     title: str | None = None
     origin: Origin | None = None
     present: bool | None = None
+    known: Mapping[str, ModelKnown] = field(default_factory=dict[str, ModelKnown])
+    setup: TurnSetup | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ text, reasoning, tool calls, citations), `{}` when that is just the one text tha
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, cast
 
@@ -225,7 +225,13 @@ def _blocks(text: str) -> list[tuple[str, str]] | None:
 
 
 class _NoAnswer:
-    """An engine that refuses: whoever replays asks nobody."""
+    """An engine that refuses: whoever replays asks nobody. DSPy reads from it what its model can do."""
+
+    def __init__(self, can: Collection[ev.Ability]) -> None:
+        self.supports_function_calling = "tools" in can
+        self.supports_response_schema = "schema" in can
+        self.supports_reasoning = "reasoning" in can
+        self.supported_params = {"response_format"} if "json" in can else set[str]()
 
     def complete(self, request: Any) -> Any:
         raise LMError("no call is made in a replay", model=str(request.model))
@@ -234,6 +240,6 @@ class _NoAnswer:
         pass
 
 
-def silent_model(name: str) -> dspy.LM:
-    """A model that is only its name and abilities, as far as DSPy knows them by the name."""
-    return dspy.LM(name, engine=_NoAnswer(), cache=False)
+def silent_model(name: str, can: Collection[ev.Ability] = ()) -> dspy.LM:
+    """A model that is only its name and abilities."""
+    return dspy.LM(name, engine=_NoAnswer(can), cache=False)

@@ -121,7 +121,7 @@ export interface EventDataByType {
     turn?: string | null;
     edit?: string | null;
   };
-  /** The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key. `objects`: the models that a Python caller gave as objects, which their names alone do not bring back. */
+  /** The promise: once this is in the journal the turn is never lost. `command` is the client's idempotency key. `objects`: the models that a Python caller gave as objects, which their names alone do not bring back. `known`: what was known of the models, by name. `setup`: None in journals that did not tell it. */
   "turn.accepted": {
     question: string;
     mode: Mode;
@@ -132,6 +132,8 @@ export interface EventDataByType {
     command?: string | null;
     origin?: Origin | null;
     objects?: ("model" | "sub_model")[];
+    known?: Record<string, ModelKnown>;
+    setup?: TurnSetup | null;
   };
   "turn.started": Record<string, never>;
   /** The end of a turn, exactly once. `limit` names the unit that was reached when `status` is "limit". `before` is the part of `usage` that the turns paid for from which this one goes on. */

@@ -1,0 +1,42 @@
+"""The settings that shape a turn's requests, kept with the turn and put back for its replay.
+
+A replay makes no call, so nothing that a person has forbidden since can come back with them. Whatever goes on live, a
+resumed turn or a fork, works under the settings of its own time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+
+import msgspec
+
+from fleet_rlm.runtime.config import Settings
+from fleet_rlm.runtime.execution.events import Rules, TurnSetup
+from fleet_rlm.runtime.policy import Policy
+
+
+def setup_of(settings: Settings) -> TurnSetup:
+    """What stands in `turn.accepted`."""
+    return TurnSetup(
+        variables=settings.variable_mode,
+        rules=Rules(**dataclasses.asdict(settings.policy)),
+        tools=list(settings.tools),
+        models=list(settings.models_allowed),
+        judge=(settings.judge_model or "") if settings.verify == "judge" else None,
+    )
+
+
+def under(settings: Settings, setup: TurnSetup | None) -> Settings:
+    """The settings as they were then; as they are where nothing is known."""
+    if setup is None:
+        return settings
+    return replace(
+        settings,
+        variable_mode=setup.variables,
+        policy=Policy(**msgspec.structs.asdict(setup.rules)),
+        tools=tuple(setup.tools),
+        models_allowed=tuple(setup.models),
+        verify="off" if setup.judge is None else "judge",
+        judge_model=setup.judge or None,
+    )
