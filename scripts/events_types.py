@@ -14,10 +14,10 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution import views as wb
 
 ALIASES: dict[Any, str] = {}
-NAMED_ALIASES = ("RunKind", "TurnStatus", "RunStatus", "Mode", "CallRole", "Unit", "ApprovalKind")
+NAMED_ALIASES = ("RunKind", "TurnStatus", "RunStatus", "Mode", "CallRole", "Unit", "ApprovalKind", "Ability")
 RECORDS = (
     ev.Text, ev.ContextRef, ev.Limits, ev.Usage, ev.ErrorInfo, ev.Citation, ev.CallSite, ev.VariableChange,
-    ev.CellError, ev.TurnEdit, ev.Origin, ev.ReadSpan,
+    ev.CellError, ev.TurnEdit, ev.Origin, ev.ReadSpan, ev.ModelKnown, ev.Rules, ev.TurnSetup,
 )  # fmt: skip
 VIEWS = (
     wb.BudgetView, wb.Notice, wb.TurnView, wb.Step, wb.RunView, wb.IterationView, wb.OutputPart, wb.CellView,

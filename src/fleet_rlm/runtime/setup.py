@@ -20,7 +20,7 @@ def setup_of(settings: Settings) -> TurnSetup:
     """What stands in `turn.accepted`."""
     return TurnSetup(
         variables=settings.variable_mode,
-        rules=Rules(**dataclasses.asdict(settings.policy)),
+        rules=msgspec.convert(dataclasses.asdict(settings.policy), Rules),
         tools=list(settings.tools),
         models=list(settings.models_allowed),
         judge=(settings.judge_model or "") if settings.verify == "judge" else None,
@@ -34,7 +34,7 @@ def under(settings: Settings, setup: TurnSetup | None) -> Settings:
     return replace(
         settings,
         variable_mode=setup.variables,
-        policy=Policy(**msgspec.structs.asdict(setup.rules)),
+        policy=msgspec.convert(msgspec.structs.asdict(setup.rules), Policy),
         tools=tuple(setup.tools),
         models_allowed=tuple(setup.models),
         verify="off" if setup.judge is None else "judge",

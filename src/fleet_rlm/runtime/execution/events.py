@@ -224,9 +224,9 @@ class ModelKnown(Record):
 class Rules(Record):
     """When a person was asked; the fields are those of `policy.Policy`."""
 
-    ask_tools: tuple[str, ...] = ()
-    ask_hosts: tuple[str, ...] = ("*",)
-    allowed_hosts: tuple[str, ...] = ()
+    ask_tools: list[str] = []
+    ask_hosts: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    allowed_hosts: list[str] = []
     ask_cost_usd: float | None = None
     ask_depth: int | None = None
     ask_seconds: float = 600.0

@@ -8,6 +8,7 @@ export type Mode = "auto" | "rlm" | "direct";
 export type CallRole = "root" | "sub" | "judge" | "reflection";
 export type Unit = "calls" | "tokens" | "cost" | "wall" | "depth" | "children" | "sandboxes" | "iterations";
 export type ApprovalKind = "question" | "tool" | "host" | "cost" | "depth" | "limit";
+export type Ability = "tools" | "schema" | "json" | "reasoning";
 
 /** A text value. When `ref` is set, `head` is only its beginning and the whole lies in that blob. Units: `bytes` is the UTF-8 size of the whole text. */
 export interface Text {
@@ -104,6 +105,34 @@ export interface Origin {
 export interface ReadSpan {
   start: number;
   end: number;
+}
+/** What was known of a model when a turn began; its requests depend on it. `wire`: its name for DSPy. `can`: what DSPy's adapters may ask of it. `window`: tokens that it reads at once. `writes_code` False: it failed the smallest task of an agent. `tried`: on this day (ISO); None: never, or it is no server of one's own. */
+export interface ModelKnown {
+  wire: string;
+  can?: Ability[];
+  window?: number | null;
+  writes_code?: boolean;
+  tried?: string | null;
+}
+/** When a person was asked; the fields are those of `policy.Policy`. */
+export interface Rules {
+  ask_tools?: string[];
+  ask_hosts?: string[];
+  allowed_hosts?: string[];
+  ask_cost_usd?: number | null;
+  ask_depth?: number | null;
+  ask_seconds?: number;
+  otherwise?: "deny" | "allow";
+  ask_user?: boolean;
+  max_depth?: number;
+}
+/** The settings by which a turn's requests were made, for a replay under others. `variables`, `tools`, `models`, `judge`: as the settings of these names say (`models`: those that code may name; `judge`: None when answers were not checked, "" for the root's). */
+export interface TurnSetup {
+  variables?: "auto" | "always" | "never";
+  rules?: Rules;
+  tools?: string[];
+  models?: string[];
+  judge?: string | null;
 }
 
 /** The payload of each event, by its `type`. */
