@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.scripted import action
 
 from content.documents import pdf
+from faults.broken_model import BrokenModel, Reply, hangs, says
 from fleet_rlm.runtime.execution import events as ev
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,26 +232,32 @@ def test_a_taken_port_is_one_line() -> None:
     assert port in done.stderr
 
 
-def test_ctrl_c_stops_the_turn_and_every_process_of_it(library: Path, fleet_home: Path) -> None:
-    process = subprocess.Popen(
-        [FLEET, "run", QUESTION, *(word for _ in range(8) for word in ("-c", str(library))), *DEMO, "--events", "-"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    seen = b""
-    while b'"sandbox.ready"' not in seen:
-        piece = os.read(process.stdout.fileno(), 65536)
-        assert piece, process.stderr and process.stderr.read()
-        seen += piece
-    os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
-    rest, errors = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.fail("the turn was over before Ctrl-C; give it more to read")
+def test_ctrl_c_stops_the_turn_and_every_process_of_it(fleet_home: Path) -> None:
+    def script(_number: int, prompt: str) -> Reply:
+        if prompt == "wait for me":
+            return hangs
+        return says(action("llm_query('wait for me')"))
+
+    with BrokenModel(script) as model:
+        process = subprocess.Popen(
+            [FLEET, "run", QUESTION, "--mode", "rlm", "--model", "openai/tiny", "--events", "-"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "FLEET_API_BASE": model.address},
+        )
+        assert process.stdout is not None
+        seen = b""
+        while seen.count(b'"call.started"') < 2:  # in a cell, whose sandbox is there
+            piece = os.read(process.stdout.fileno(), 65536)
+            assert piece, process.stderr and process.stderr.read()
+            seen += piece
+        os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
+        rest, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     events = [ev.decode_event(line) for line in (seen + rest).splitlines()]
     assert [e.data.status for e in events if isinstance(e.data, ev.TurnFinished)] == ["cancelled"]
+    assert [e.type for e in events].count("sandbox.ready") == 1
     deadline = time.monotonic() + 20
     while (left := processes_naming(str(fleet_home))) and time.monotonic() < deadline:
         time.sleep(0.1)
