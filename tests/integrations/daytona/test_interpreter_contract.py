@@ -246,6 +246,20 @@ class TestTools:
         with pytest.raises(Stop):
             it.execute("try:\n    t()\nexcept BaseException:\n    pass\nprint('survived')")
 
+    def test_what_was_printed_before_the_call_that_ends_the_session_is_told(self, it: Any) -> None:
+        class Stop(BaseException):
+            pass
+
+        def t() -> None:
+            raise Stop("budget")
+
+        it.tools["t"] = t
+        with pytest.raises(Stop):
+            it.execute("for n in range(400):\n    print(n, 'x' * 99)\nt()")
+        cell = getattr(it, "last_cell", None)
+        if cell is not None:  # one of DSPy's own keeps none
+            assert [line.split()[0] for line in cell.stdout.splitlines()] == [str(n) for n in range(400)]
+
     def test_calls_run_side_by_side(self, it: Any) -> None:
         barrier = threading.Barrier(8, timeout=30)  # passes only when all eight are in at once
 

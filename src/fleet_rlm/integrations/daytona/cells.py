@@ -104,7 +104,11 @@ class Poked:
     """Something that the waiting thread looks at changed: a tool ended, or somebody asked to interrupt."""
 
 
-CellEvent = Output | Ended | Lost | Raised | Poked
+class Heard:
+    """All that was printed before it was asked for has been told."""
+
+
+CellEvent = Output | Ended | Lost | Raised | Poked | Heard
 
 
 @dataclass(slots=True)

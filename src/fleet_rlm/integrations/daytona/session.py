@@ -19,11 +19,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fleet_rlm.errors import SandboxUnavailable
+from fleet_rlm.errors import SandboxUnavailable, TreeStopped
 from fleet_rlm.integrations.daytona.cells import (
     STREAMS,
     Cell,
     Ended,
+    Heard,
     Lost,
     Outcome,
     Output,
@@ -39,9 +40,17 @@ from fleet_rlm.integrations.daytona.listener import CellLimits
 from fleet_rlm.integrations.daytona.threads import Crew, DaemonThreads
 from fleet_rlm.integrations.daytona.transport import Transport, TransportError
 from fleet_rlm.integrations.daytona.worker.calls import MAX_LIVE_CALLS
-from fleet_rlm.integrations.daytona.worker.frames import CH_CALL, CH_CUT, CH_EXEC, CH_INTERRUPT, CH_LOST
+from fleet_rlm.integrations.daytona.worker.frames import (
+    CH_CALL,
+    CH_CUT,
+    CH_EXEC,
+    CH_HEARD,
+    CH_INTERRUPT,
+    CH_LOST,
+)
 from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
 
+HEAR_OUT_S = 0.5  # a worker that is alive answers within a millisecond
 PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does
 OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not take connections yet
 MAX_ERROR_CHARS = 4000
@@ -149,12 +158,10 @@ class Session:
     def end(self, reason: str) -> None:
         """Any thread: no more of this session; a waiting `run` returns Lost."""
         with self._lock:
-            if self._gone is not None:
-                return
-            self._gone = reason
+            self._gone = self._gone or reason
             cell = self._cell
         if cell is not None:
-            cell.events.put(Lost(reason))
+            cell.events.put(Lost(self._gone))
 
     def close_soon(self) -> None:
         """Any thread: disconnect in the background."""
@@ -189,6 +196,9 @@ class Session:
             cell = self._cell
             if cell is not None:
                 cell.events.put(Ended(payload))
+        elif channel == CH_HEARD:
+            if self._cell is not None:
+                self._cell.events.put(Heard())
         elif channel == CH_CUT:
             self._on_output(cut_notice(json.loads(payload)))
         elif channel == CH_LOST:
@@ -228,6 +238,8 @@ class Session:
             if ended is not None and (self._tools_done() or (kill_at is not None and time.monotonic() >= kill_at)):
                 return ended
             event = _next(cell, log.due(), press_at, kill_at, wall_at)
+            if isinstance(event, Raised) and not _is_cancel(event.error):
+                self._hear_out(cell, log)
             if isinstance(event, Lost | Raised):
                 return event
             if isinstance(event, Output):
@@ -247,6 +259,14 @@ class Session:
                 press_at = now + PRESS_EVERY_S
             if kill_at is not None and now >= kill_at and ended is None:
                 self._lose(f"{self._interrupt}, and it did not stop within {self._limits.grace_s:g} s of being told")
+
+    def _hear_out(self, cell: Cell, log: OutputLog) -> None:
+        """What the code printed before the call that ends it takes another way, and may be on it still."""
+        self._send(CH_HEARD, b"{}")
+        until = time.monotonic() + HEAR_OUT_S
+        while (event := _next(cell, None, until)) is not None and not isinstance(event, Heard | Lost):
+            if isinstance(event, Output):
+                log.add(event)
 
     def _tools_done(self) -> bool:
         """Whether all calls have ended; if not, whoever ends the last one tells."""
@@ -315,8 +335,9 @@ class Session:
         if call.ahead:  # the code has not come so far: it meets this itself, when and if it asks
             self._send(CH_CALL, to_json({"id": call.id, "refused": True}))
         else:
+            with self._lock:  # not `end`: the cell goes on until all that it printed was heard
+                self._gone = self._gone or f"a host tool raised {type(error).__name__}"
             cell.events.put(Raised(error))
-            self.end(f"a host tool raised {type(error).__name__}")
         self._leave(call)
 
     def _leave(self, call: ToolCall) -> bool:
@@ -355,6 +376,11 @@ def _read(payload: bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
         return decoder.decode(payload)
     except ValueError:  # or it has what only Python's own JSON knows: NaN, lone surrogates
         return msgspec.convert(from_json(payload), decoder.type)
+
+
+def _is_cancel(error: BaseException) -> bool:
+    """Whoever cancels waits for nothing."""
+    return isinstance(error, TreeStopped) and error.reason == "cancelled"
 
 
 def _next(cell: Cell, due: float | None, *times: float | None) -> Any:
