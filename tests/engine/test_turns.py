@@ -1,5 +1,6 @@
 """Whole turns on real sandboxes, with scripted models behind the LM's own interface."""
 
+import itertools
 import re
 import threading
 import time
@@ -173,10 +174,12 @@ def test_cancel_ends_every_sandbox(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15, 0.3, 0.6])
 def test_a_cancel_at_any_moment_leaves_an_orderly_journal(workspace: Workspace, after_s: float) -> None:
+    step = itertools.count()  # a run that repeats itself is ended, and this one must not end by itself
+
     def reply(prompt: str) -> str:
         if "work" in task_of(prompt):
-            return action("print(llm_query('a'))\nx = llm_query_batched(['b', 'c'])")
-        return action("rlm_query_batched(['work'] * 12)")
+            return action(f"print(llm_query('a'), {next(step)})\nx = llm_query_batched(['b', 'c'])")
+        return action(f"rlm_query_batched(['work'] * 12)\nprint({next(step)})")
 
     root, sub = scripted(reply), scripted(lambda _: "fine", delay_s=0.05)
     submitted = workspace.submit(TurnRequest(question="go", mode="rlm", model=root, sub_model=sub, limits=FREE))

@@ -139,6 +139,7 @@ class DaytonaInterpreter:
         with self._state:
             self._handle = handle
         try:
+            self._check_alive()  # who ended it meanwhile waits for no Python
             await session.open(lambda: source.terminal(handle), source.contexts_root, source.marks(self._spec))
         except BaseException:
             self._release()
