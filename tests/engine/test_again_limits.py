@@ -106,5 +106,24 @@ def test_what_goes_on_from_such_a_turn_asks_nothing_twice(workspace: Workspace, 
     assert len(lm.engine.prompts) == {"fork": 0, "resume": 1, "fork with other limits": 3}[how]
     may = ["rlm_query(" in prompt for prompt in lm.engine.prompts]
     assert all(may) is (how == "fork with other limits") or not may
-    diverged = [w for w in of_kind(of_turn(workspace, again), ev.Warning) if w.code == "replay.diverged"]
-    assert bool(diverged) is (how == "fork with other limits")
+    warned = [w.code for w in of_kind(of_turn(workspace, again), ev.Warning)]
+    assert "replay.diverged" not in warned, "what other limits bring about is meant"
+
+
+@pytest.mark.parametrize("edit", [ForkEdit(limits=ev.Limits(depth=3)), ForkEdit(question="go on")])
+def test_a_replay_of_a_fork_that_began_under_its_own_limits(workspace: Workspace, edit: ForkEdit) -> None:
+    """There the runs were offered what those limits say, and not what the origin's were."""
+    begun: list[Submitted] = []
+    turn, _ = begin(workspace, steps(workspace, begun), begun, ev.Limits(depth=1))
+    finished(workspace, turn)
+    lm = scripted(steps(workspace, []))
+    forked = finished(workspace, workspace.fork(turn.turn, edit, lm=lm))
+    assert (forked.status, forked.answer, len(lm.engine.prompts)) == ("ok", "found", 3)
+    assert all("rlm_query(" in prompt for prompt in lm.engine.prompts)
+    turn = forked
+    for _ in range(2):
+        again = finished(workspace, workspace.replay(turn.turn))
+        assert (again.status, again.answer) == ("ok", "found"), again.error
+        assert len(lm.engine.prompts) == 3
+        assert first_difference(of_turn(workspace, forked), of_turn(workspace, again)) is None
+        turn = again

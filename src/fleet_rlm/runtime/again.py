@@ -160,20 +160,22 @@ def fork(
     other = edit.model is not None or edit.sub_model is not None
     same = given or Given()
     base = _request(accepted, Given(edit.model or same.lm, edit.sub_model or same.sub_lm), edit)
-    origin = ev.Origin(kind="fork", session=row.sid, turn=turn, seq=at or events[-1].seq, edits=edits)
+    last = _last_limits(events, accepted)
+    limits = edit.limits or last
+    anew = edit.question is not None or not _as_deep(limits, last)
+    origin = ev.Origin(kind="fork", session=row.sid, turn=turn, seq=at or events[-1].seq, edits=edits, anew=anew)
     title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
     shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
     session = _found(shop, sid, title, shared, _before(shop.journal, row))
-    last = _last_limits(events, accepted)
-    request = replace(base, session=session, limits=edit.limits or last, origin=origin)
+    request = replace(base, session=session, limits=limits, origin=origin)
     plan = Plan(
         "fork",
         record,
         edits=edits,
         same_models=not other,
-        quiet=other or edit.question is not None,
+        quiet=other or anew,
         limits=_first_limits(accepted, chain),
-        as_begun=edit.question is None and _as_deep(request.limits or last, last),
+        anew=anew,
     )
     return _begun(shop, request, plan)
 

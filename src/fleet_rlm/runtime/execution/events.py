@@ -159,7 +159,7 @@ class Origin(Record):
 
     "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone;
     "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes
-    on from a fork.
+    on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has.
     """
 
     kind: Literal["resume", "replay", "fork"]
@@ -167,6 +167,7 @@ class Origin(Record):
     turn: str
     seq: int | None = None
     edits: list[TurnEdit] = []
+    anew: bool = False
 
 
 class ReadSpan(Record):

@@ -98,6 +98,8 @@ class Record:
     """Where a cell or a call stands, by its id: (run path, ordinal of the cell or stage of the call)."""
     keys: dict[str, Key] = field(default_factory=dict[str, Key])
     """The key of a call, by its id."""
+    anew: bool = False
+    """One of these turns decided anew what its runs may do (`Origin.anew`)."""
 
     @classmethod
     def read(cls, turns: Iterable[Past]) -> Record:
@@ -125,7 +127,9 @@ class Record:
                 if mine is None or (run.finished is not None and run.finished.status == "ok"):
                     self.runs[path] = run
                 self.runs[path].done = done
-            self.runs[path].limits = run.limits  # the oldest: it began there
+            # Those of the oldest, where it began, as far as no newer turn decided them anew.
+            self.runs[path].limits = mine.limits if mine is not None and self.anew else run.limits
+        self.anew = self.anew or older.anew
         self.paid += older.paid
         self.ids = older.ids | self.ids
         self.keys = older.keys | self.keys
@@ -178,7 +182,8 @@ class _Reader:
     def _of_turn(self, data: ev.EventData) -> None:
         match data:
             case ev.TurnAccepted(origin=origin, limits=limits):
-                self._edits = origin.edits if origin is not None else ()
+                if origin is not None:
+                    self._edits, self._record.anew = origin.edits, origin.anew
                 self._limits = limits
             case ev.BudgetUpdated(limits=limits):
                 self._limits = limits

@@ -52,8 +52,8 @@ class Plan:
 
     `quiet`: differences are meant (another question, another model), so nothing is said of them. `limits`: those of the
     first turn of the chain, which stand in its prompts. `memory_seq`: its agent knew what the memory said before that.
-    `as_begun`: known runs are offered what they were when they began, whatever the limits are now. `room`: the limits
-    that hold from the start, where those of the request are those of a turn that changed them later.
+    `anew`: known runs are offered what the limits of now say, and not what they were when they began. `room`: the
+    limits that hold from the start, where those of the request are those of a turn that changed them later.
     """
 
     kind: Kind
@@ -63,7 +63,7 @@ class Plan:
     quiet: bool = False
     limits: ev.Limits | None = None
     memory_seq: int | None = None
-    as_begun: bool = True
+    anew: bool = False
     room: ev.Limits | None = None
 
 
@@ -86,7 +86,7 @@ class Replay:
         self._budget = budget
         self._observer = observer
         self._quiet = plan.quiet
-        self._as_begun = plan.as_begun
+        self._anew = plan.anew
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         self._replayed = ev.Usage(cost_usd=0.0)
@@ -195,7 +195,7 @@ class Replay:
     def limits_of(self, path: str) -> ev.Limits | None:
         """The limits under which a run first began; None where those of now say what it may do."""
         run = self._record.runs.get(path)
-        return run.limits if run is not None and self._as_begun else None
+        return run.limits if run is not None and not self._anew else None
 
     # -- child runs ---------------------------------------------------------------------------------------------
 

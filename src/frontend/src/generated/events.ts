@@ -93,13 +93,14 @@ export interface TurnEdit {
   prompt?: string | null;
   answer?: string | null;
 }
-/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes on from a fork. */
+/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has. */
 export interface Origin {
   kind: "resume" | "replay" | "fork";
   session: string;
   turn: string;
   seq?: number | null;
   edits?: TurnEdit[];
+  anew?: boolean;
 }
 /** Characters [start, end) of a context's text. */
 export interface ReadSpan {
