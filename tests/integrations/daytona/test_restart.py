@@ -132,6 +132,23 @@ def test_without_a_restart_of_its_own_the_caller_may_start_it_anew(pty_source: L
     assert teller.told == ["requested", "lost", "released", "requested", "ready", "released"]
 
 
+class Ended(DaytonaInterpreter):
+    """It is told to end while its sandbox is made."""
+
+    async def _start(self, source: Any, session: Any) -> None:
+        self.kill()
+        await super()._start(source, session)
+
+
+def test_who_is_told_to_end_while_its_sandbox_is_made_waits_for_no_python(pty_source: LocalPtySource) -> None:
+    teller, before = Teller(), len(pty_source.terminals)
+    it = Ended(runtime=pty_source, listener=teller)
+    with pytest.raises(CodeInterpreterError, match="killed by the host"):
+        it.start()
+    assert len(pty_source.terminals) == before
+    assert teller.told == ["requested", "released"]
+
+
 def test_there_is_no_restart_without_a_loss(make: Make) -> None:
     it = make()
     it.execute("1")
