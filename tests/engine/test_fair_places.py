@@ -142,21 +142,32 @@ def test_a_server_that_works_one_by_one_is_not_asked_for_sixty_four_at_once() ->
     assert gate.width <= 8
 
 
-def test_a_wide_gate_opens_by_doubling() -> None:
-    clock = Clock()
-    gate = Throttle(256, clock=clock)
+def test_a_provider_is_asked_as_widely_as_configured_from_the_first_call_on() -> None:
+    gate = Throttle(256, clock=Clock())
     waiting = places("t", ("root",), 1000)
     for place in waiting:
         gate.enter(place)
-    rounds = 0
-    while waiting:
-        sent = granted(waiting)
-        waiting = [place for place in waiting if place not in sent]
-        clock.now += 0.05
-        for place in sent:
-            gate.leave(place, "ok", tokens=(10, 10))
-        rounds += 1
-    assert rounds == 6 and gate.width == 256, "64, 128, 256, 256, 256, the rest"
+    assert len(granted(waiting)) == gate.width == 256
+
+
+def test_a_wider_setting_counts_at_once_for_a_provider_that_refused_nothing() -> None:
+    providers = Providers()
+    gate = providers.throttle("a", 4)
+    used = Place("t", 2, ("root",))
+    gate.enter(used)
+    gate.leave(used, "ok", tokens=(10, 10))
+    assert providers.throttle("a", 32) is gate and gate.width == 32
+
+
+def test_a_wider_setting_does_not_undo_what_a_refusal_taught() -> None:
+    clock = Clock()
+    providers = Providers()
+    gate = providers.throttle("a", 8)
+    gate._clock = clock
+    refused = Place("t", 2, ("root",))
+    gate.enter(refused)
+    gate.leave(refused, "limited")
+    assert providers.throttle("a", 64) is gate and gate.width == 4
 
 
 def test_endpoints_have_gates_of_their_own_and_old_ones_are_forgotten() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 IDLE_S = 30.0
 PATIENCE_S = 0.004
+STEP = 16
 
 
 class DaemonThreads:
@@ -53,7 +54,7 @@ class Crew:
     """Works jobs off in the order in which they came, with as few of `threads` as keep up, at most `most`.
 
     One begins, and another for a job that comes when those that are under way have been so for PATIENCE_S. Whenever no
-    job has ended for that long and some wait, there are four times as many. So jobs that compute are done one after the
+    job has ended for that long and some wait, there are STEP times as many. So jobs that compute are done one after the
     other, which is quicker than taking turns at the interpreter's lock, and jobs that wait for something are soon all
     under way. A job must not raise.
     """
@@ -103,7 +104,7 @@ class Crew:
             with self._lock:
                 more = 0
                 if self._ended == before:
-                    more = min(3 * self._working, self._most - self._working, len(self._jobs))
+                    more = min((STEP - 1) * self._working, self._most - self._working, len(self._jobs))
                     self._working += more
                 watches = self._watched = bool(self._jobs) and self._working < self._most
             for _ in range(more):

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Usage
 from fleet_rlm.runtime.execution.spending import Account, Cost, Share
@@ -31,8 +33,7 @@ class Snapshot:
     left_wall_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True):
     """How large a call may become. `micro_usd` None: price unknown. `answer`: bound on the tokens of its answer."""
 
     tokens: int = 0

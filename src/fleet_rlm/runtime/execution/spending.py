@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fleet_rlm.runtime.execution.events import Unit, Usage
 
 
@@ -28,8 +30,7 @@ class LimitReached(Exception):
         self.own = own
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What one call used. Units: tokens (`cached_tokens` of the prompt); micro-dollars (None = price unknown)."""
 
     prompt_tokens: int = 0

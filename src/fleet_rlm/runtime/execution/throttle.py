@@ -1,7 +1,7 @@
 """How many calls one provider gets at once, over the whole process.
 
-A `Throttle` belongs to one endpoint: a model at an address with a key. Its width starts at `START`, doubles by the
-round up to the configured maximum, and adapts:
+A `Throttle` belongs to one endpoint: a model at an address with a key. Its width is the configured maximum, which is
+somebody's word for what the provider bears, until the provider shows otherwise:
 
 - A refusal for too many requests (429, or an overloaded server) halves it, once for all calls that were sent under the
   same width. The level at which it happened is a ceiling for `HOLD_S`: after each round of good answers the width goes
@@ -17,6 +17,7 @@ the fake provider of the tests.
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -28,7 +29,6 @@ from typing import Any, Literal
 
 from fleet_rlm.runtime.execution.fair import FairQueue
 
-START = 64
 HOLD_S = 30.0
 SLOW = 3.0
 CALM = 2.0
@@ -58,13 +58,12 @@ class Place:
 class Throttle:
     """The gate of one endpoint. Thread-safe; nothing here blocks but the short lock."""
 
-    def __init__(self, most: int = START, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.most = most
         self._clock = clock
         self._lock = threading.Lock()
         self._queue: FairQueue[Place] = FairQueue()
-        self._width = float(min(most, START))
-        self._doubling = True
+        self._width = math.inf
         self._round = 0
         self._well = 0
         self._peak = 0
@@ -170,10 +169,7 @@ class Throttle:
             self._admit()
 
     def _widen(self, now: float) -> None:
-        if not self._calm:
-            return
-        if self._doubling:
-            self._width = min(self.most, self._width + 1.0)
+        if not self._calm or self._width >= self.most:
             return
         self._well += 1
         if self._well < self.width:  # not yet a whole round of good answers
@@ -193,7 +189,6 @@ class Throttle:
 
     def _set_width(self, width: float) -> None:
         self._width = width
-        self._doubling = False
         self._well = 0
         self._peak = 0
         self._round += 1

@@ -60,7 +60,8 @@ def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, An
     Left out: what is said of the budget (`PASSING`), and where an object lay in memory.
     """
     encode = _encoder.encode
-    body = f"[{encode(model)}, {encode(prompt)}, {_messages_json(messages)}, {encode(dict(kwargs))}]"
+    options = encode(dict(kwargs)) if kwargs else "{}"
+    body = f"[{encode(model)}, {encode(prompt)}, {_messages_json(messages)}, {options}]"
     passing = PASSING.get()
     if passing:
         body = body.replace(encode(passing)[1:-1], "")
@@ -71,6 +72,8 @@ def request_hash(model: str, prompt: Any, messages: Any, kwargs: Mapping[str, An
 
 def _messages_json(messages: Any) -> str:
     """As `_encoder` writes them."""
+    if messages is None:
+        return "null"
     if not isinstance(messages, list):
         return _encoder.encode(messages)
     return f"[{', '.join([_message_json(message) for message in messages])}]"
