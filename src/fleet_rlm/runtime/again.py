@@ -332,7 +332,9 @@ def _room(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits:
     """The turn's limits with room for all that lived at any time; what was refused then is refused by the record."""
     all_ = [accepted.limits, *(event.data.limits for event in events if isinstance(event.data, ev.BudgetUpdated))]
     depth, sandboxes = max(each.depth for each in all_), max(each.sandboxes for each in all_)
-    return msgspec.structs.replace(accepted.limits, depth=depth, sandboxes=sandboxes)
+    walls = [each.wall_s for each in all_ if each.wall_s is not None]
+    wall_s = max(walls) if len(walls) == len(all_) else None
+    return msgspec.structs.replace(accepted.limits, depth=depth, sandboxes=sandboxes, wall_s=wall_s)
 
 
 def _as_deep(limits: ev.Limits, others: ev.Limits) -> bool:

@@ -122,10 +122,14 @@ class TurnRunner:
 
     def _tree(self, request: TurnRequest, models: Models, observer: TurnObserver, plan: Plan | None) -> TurnTree:
         sid, turn = observer.sid, observer.turn
+
+        def warn(unit: ev.Unit, fraction: float) -> None:
+            observer.emit(ev.BudgetWarned(unit=unit, fraction=fraction))
+
         budget = TreeBudget(
             request.limits or ev.Limits(),
             root_is_agent=request.mode != "rlm",
-            on_warn=lambda unit, fraction: observer.emit(ev.BudgetWarned(unit=unit, fraction=fraction)),
+            on_warn=None if plan is not None and plan.kind == "replay" else warn,
             on_exhausted=lambda unit: observer.emit(ev.BudgetExhausted(unit=unit)),
         )
         scheduler = Scheduler(budget, turn=turn, call_width=self._call_width)
@@ -156,6 +160,8 @@ class TurnRunner:
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:
         observer = tree.observer
+        if tree.replay is not None:
+            tree.replay.turn_over()
         text = None if answer.text is None else observer.clean(answer.text)
         citations = find_citations(text, request.contexts, self._contexts) if text else []
         answer = _checked(tree, request, answer, citations)

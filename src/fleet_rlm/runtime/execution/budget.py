@@ -228,13 +228,15 @@ class TreeBudget:
         if new and self._on_exhausted is not None:
             self._on_exhausted(unit)
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits, *, again: bool = False) -> None:
         """Other limits from now on; timers follow, and who waits for more goes on at once.
 
-        Errors: InvalidInput when one lies below what is spent or promised already; then nothing changes.
+        Errors: InvalidInput when one lies below what is spent or promised already; then nothing changes. `again`: a
+        journal says that they held here, and nothing is asked.
         """
         with self._changed:
-            self._check_room(limits)
+            if not again:
+                self._check_room(limits)
             before, self.limits = self.limits, limits
             self._all.limits = _share(limits)
             changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}

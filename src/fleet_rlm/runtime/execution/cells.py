@@ -21,7 +21,8 @@ PARTIAL_NAME = "answer"
 class CellRecorder:
     """Implements the interpreter's `CellListener` for one run.
 
-    `shown_chars` is how much of a cell's output the model will see in its next turn. `begins` is told of each cell.
+    `shown_chars` is how much of a cell's output the model will see in its next turn. `begins` and `ends` are told of
+    each cell.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class CellRecorder:
         shown_chars: int,
         coverage: Coverage | None = None,
         begins: Callable[[RunScope], object] | None = None,
+        ends: Callable[[RunScope], object] | None = None,
     ) -> None:
         self._observer = observer
         self._scope = scope
         self._shown = shown_chars
         self._coverage = coverage
         self._begins = begins
+        self._ends = ends
         self._before = self._most = self._asking = 0
         self._running = False
         self._lock = threading.Lock()
@@ -87,6 +90,8 @@ class CellRecorder:
             self._tell(cell, stream, pieces.rest())
         with self._lock:
             self._running = False
+        if self._ends is not None:
+            self._ends(self._scope)
         self._scope.sandbox_ms += result.ms
         self._scope.places.cell_done()
         for change in result.changed:

@@ -16,8 +16,12 @@ from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.spending import Cost
 
 Key = tuple[str, str, int]
+Moment = ev.Limits | ev.BudgetWarned
+"""What is told of a turn's limits while it runs: that they are others from now on, or how near they are."""
 WHOLE = 1 << 60
 """The stage of a run that came to its end."""
+AT_CALLS = ("limit", "cost")
+"""What is asked before a call is made. A replay makes none, so it has to be told where such a question was."""
 
 _SHOWN = (
     ev.MessageStarted,
@@ -34,6 +38,7 @@ class RecordedCall:
     """A call of the journal. `stage`: where its run stood (`Places.stage`). `shown`: what was seen of its answer.
 
     `edits`: under which edits of a fork it was made. `cut`: its end in place of `finished`, when its run was stopped.
+    `after`: how many of the turn's moments, and of its run's questions, came before it.
     """
 
     started: ev.CallStarted
@@ -44,6 +49,7 @@ class RecordedCall:
     shown: list[ev.EventData] = field(default_factory=list[ev.EventData])
     shown_in_run: bool = True
     edits: Sequence[ev.TurnEdit] = ()
+    after: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -57,9 +63,19 @@ class RecordedTool:
 
 
 @dataclass(slots=True)
+class RecordedQuestion:
+    """A question of a run about a limit or about money. `stage`: where it stood."""
+
+    stage: int
+    asked: ev.ApprovalRequested
+    resolved: ev.ApprovalResolved | None = None
+
+
+@dataclass(slots=True)
 class RecordedRun:
     """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
-    stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do."""
+    stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do.
+    `after`: how many of the turn's moments, and of its parent's questions, came before it."""
 
     id: str
     path: str
@@ -72,6 +88,8 @@ class RecordedRun:
     cells: int = 0
     kept: list[ev.EventData] = field(default_factory=list[ev.EventData])
     limits: ev.Limits = field(default_factory=ev.Limits)
+    questions: list[RecordedQuestion] = field(default_factory=list[RecordedQuestion])
+    after: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,7 @@ class Record:
     """What these turns really spent, one for each call that was sent."""
     end: ev.TurnFinished | None = None
     exhausted: list[ev.Unit] = field(default_factory=list[ev.Unit])
+    moments: list[Moment] = field(default_factory=list[Moment])
     ids: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Where a cell or a call stands, by its id: (run path, ordinal of the cell or stage of the call)."""
     keys: dict[str, Key] = field(default_factory=dict[str, Key])
@@ -106,7 +125,7 @@ class Record:
         """The record of a turn (first) and of what it went on from (after it, in order)."""
         whole = cls()
         for number, past in enumerate(turns):
-            one = _Reader(cls()).read(past.events)
+            one = _Reader(cls(), newest=number == 0).read(past.events)
             if not past.counts:
                 one.paid = []
             whole.add(one, first=number == 0)
@@ -134,7 +153,7 @@ class Record:
         self.ids = older.ids | self.ids
         self.keys = older.keys | self.keys
         if first:
-            self.end, self.exhausted = older.end, older.exhausted
+            self.end, self.exhausted, self.moments = older.end, older.exhausted, older.moments
 
     def below(self, path: str) -> list[RecordedRun]:
         """The runs below one."""
@@ -142,14 +161,16 @@ class Record:
 
 
 class _Reader:
-    """Reads one turn's events in order."""
+    """Reads one turn's events in order. `newest`: what was told of its limits, and asked, is told again."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, *, newest: bool) -> None:
         self._record = record
+        self._newest = newest
         self._runs: dict[str, RecordedRun] = {}
         self._open: dict[str, RecordedCall] = {}
         self._tools: dict[str, RecordedTool] = {}
         self._asked: dict[str, tuple[str, str]] = {}
+        self._questions: dict[str, RecordedQuestion] = {}
         self._seen: Counter[tuple[str, str]] = Counter()
         self._of_run: dict[str, RecordedCall] = {}
         self._edits: Sequence[ev.TurnEdit] = ()
@@ -186,7 +207,11 @@ class _Reader:
                     self._edits, self._record.anew = origin.edits, origin.anew
                 self._limits = limits
             case ev.BudgetUpdated(limits=limits):
+                if limits != self._limits:
+                    self._moment(limits)
                 self._limits = limits
+            case ev.BudgetWarned():
+                self._moment(data)
             case ev.TurnFinished():
                 self._record.end = data
             case ev.BudgetExhausted(unit=unit):
@@ -216,13 +241,14 @@ class _Reader:
 
     def _run_started(self, event: ev.Event, data: ev.RunStarted) -> None:
         assert event.run is not None
-        run = RecordedRun(event.run, data.path or ROOT, event.parent, data, limits=self._limits)
+        after = self._after(self._runs.get(event.parent or ""))
+        run = RecordedRun(event.run, data.path or ROOT, event.parent, data, limits=self._limits, after=after)
         self._runs[event.run] = self._record.runs[run.path] = run
 
     def _call(self, run: RecordedRun, data: ev.CallStarted | ev.CallFinished) -> None:
         if isinstance(data, ev.CallStarted):
             run.stepping = False
-            call = RecordedCall(data, run.path, run.stage, edits=self._edits)
+            call = RecordedCall(data, run.path, run.stage, edits=self._edits, after=self._after(run))
             asked = call_key(data.request, data.place)
             key = (run.path, asked, self._occurrence(run.path, asked))
             self._record.calls[key] = call
@@ -272,10 +298,19 @@ class _Reader:
             tool.besides.append(data)
 
     def _approval(self, run: RecordedRun, data: ev.ApprovalRequested | ev.ApprovalResolved) -> None:
-        self._besides(run, data)
         if isinstance(data, ev.ApprovalRequested):
             self._asked[data.id] = (run.path, approval_key(data.kind, data.question))
+            if data.kind in AT_CALLS:
+                self._questions[data.id] = RecordedQuestion(run.stage, data)
+                run.questions += [self._questions[data.id]] if self._newest else []
+            else:
+                self._besides(run, data)
             return
+        question = self._questions.pop(data.id, None)
+        if question is not None:
+            question.resolved = data
+        else:
+            self._besides(run, data)
         asked = self._asked.pop(data.id, None)
         if asked is not None and data.status != "cancelled":
             self._record.approvals[(*asked, self._occurrence(*asked))] = data
@@ -287,6 +322,12 @@ class _Reader:
         if call is not None and call.started.id in self._open:
             call.shown_in_run = event.run is not None
             _append(call.shown, data)
+
+    def _moment(self, moment: Moment) -> None:
+        self._record.moments += [moment] if self._newest else []
+
+    def _after(self, run: RecordedRun | None) -> tuple[int, int]:
+        return len(self._record.moments), len(run.questions) if run is not None else 0
 
     def _occurrence(self, path: str, asked: str) -> int:
         self._seen[(path, asked)] += 1

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from fleet_rlm.errors import TreeStopped
+from fleet_rlm.errors import NotFound, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.leases import Lease
@@ -38,6 +38,7 @@ from fleet_rlm.runtime.execution.record import (
 )
 from fleet_rlm.runtime.execution.spending import Cost, Share
 from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
+from fleet_rlm.runtime.execution.told_again import ToldAgain
 
 Kind = Literal["resume", "replay", "fork"]
 DIVERGED = "replay.diverged"
@@ -95,6 +96,7 @@ class Replay:
         self._alike: dict[tuple[str, str], list[Key]] = {}
         for key, call in plan.record.calls.items():
             self._alike.setdefault((call.path, call.started.request), []).append(key)
+        self._told_again = ToldAgain(plan.record, budget, observer) if plan.kind == "replay" else None
         if plan.kind == "resume":
             budget.carry(plan.record.paid)
         if plan.room is not None:
@@ -117,11 +119,24 @@ class Replay:
                 return with_answer(found, found.finished, edit.answer)
             return edit.prompt
         if found is not None and self._holds(found):
+            self._tell_before(scope, found.after)
             return found
         if found is not None and found.cut is not None and self._recorded_stop(scope, stage) is not None:
+            self._tell_before(scope, found.after)
             return replace(found, finished=found.cut)
         self._not_found(scope, stage, "a request to the model")
         return None
+
+    def prompt(self, call: RecordedCall, text: str) -> ev.Text:
+        """What a recorded call asked, which is `text` but for what stood in it of the budget of that moment."""
+        mine, then = self._observer.text(text), call.started.prompt
+        if mine == then:
+            return mine
+        try:
+            self.text(then)
+        except NotFound:  # a file of events does not bring its prompts
+            return mine
+        return then
 
     def _claimed(self, scope: RunScope, request: str, place: str) -> Key:
         """The key of what is asked now: that of the same place; else of any that asked the same and is not taken yet.
@@ -205,8 +220,13 @@ class Replay:
         Errors: LimitReached, TreeStopped.
         """
         if path in self._record.runs:
+            self._tell_before(parent, self._record.runs[path].after)
             return self._budget.open_lease(depth=parent.depth + 1, parent=parent.lease, share=share, again=True)
-        lease = parent.lease.child(share)
+        try:
+            lease = parent.lease.child(share)
+        except LimitReached:
+            self.cell_over(parent)
+            raise
         if self.kind == "replay":
             lease.close()
             if self._record.exhausted:  # it was refused then, by a limit that is met a little later this time
@@ -303,9 +323,26 @@ class Replay:
             paid = _plus(paid, cost, 1)
         return paid
 
+    # -- what a replay meets no more ------------------------------------------------------------------------------
+
+    def _tell_before(self, scope: RunScope, after: tuple[int, int]) -> None:
+        if self._told_again is not None:
+            self._told_again.before(scope, after)
+
+    def cell_over(self, scope: RunScope) -> None:
+        """A cell of the run ends: what a replay has to tell of it, it tells now."""
+        if self._told_again is not None:
+            self._told_again.no_further(scope)
+
+    def turn_over(self) -> None:
+        """The same of the turn."""
+        if self._told_again is not None and self.missing is None:
+            self._told_again.rest()
+
     # -- what is not there --------------------------------------------------------------------------------------
 
     def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
+        self.cell_over(scope)
         run = self._record.runs.get(scope.path)
         stop = self._recorded_stop(scope, stage)
         if stop is not None:

@@ -90,7 +90,7 @@ class TurnTree:
         self._questions = LimitQuestions(
             self.budget, self.approvals, lambda name, value: self.set_limits({name: value})
         )
-        if self.at_limit == "ask":
+        if self.at_limit == "ask" and not (self.replay is not None and self.replay.kind == "replay"):
             self.budget.on_limit = self._questions
 
     @property

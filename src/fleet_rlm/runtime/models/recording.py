@@ -145,7 +145,7 @@ class CallReplay:
             role=asked.role,
             model=asked.model,
             request=asked.request,
-            prompt=self._observer.text(asked.text),
+            prompt=self._replay.prompt(found, asked.text),
             shared=shared,
             place=_place_of(asked),
         )
