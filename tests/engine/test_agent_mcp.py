@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import sse_model, tool
+from tests.engine.test_again import of_turn
 from tests.engine.test_agent_tools import answering, offered, script
 from tests.engine.test_approvals import until
 from tests.engine.test_turns import ask, check_journal
@@ -22,6 +23,7 @@ from fleet_rlm.errors import InvalidInput
 from fleet_rlm.integrations.mcp.client import McpClients, McpFailed
 from fleet_rlm.integrations.mcp.servers import McpServer
 from fleet_rlm.runtime.config import load_settings, save_settings
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 from fleet_rlm.runtime.policy import ALWAYS
@@ -92,6 +94,26 @@ def test_tools_of_a_server_are_offered_asked_for_called_and_told(mcp_workspace: 
     assert not any("tok-123456789" in str(event.data) for event in events), "a server's secret stands in no event"
     warnings = [event.data.message for event in events if event.type == "warning"]
     assert len(warnings) == 1 and "MCP server dead" in warnings[0] and "\n" not in warnings[0]
+
+
+@pytest.mark.parametrize("now", ["as before", "no server", "other tools"])
+def test_a_replay_needs_no_server(mcp_workspace: Workspace, now: str) -> None:
+    steps = [("calc_add", {"a": 41, "b": 1}), ("calc_broken", {})], [("calc_look_up", {"word": "CALC_TOKEN"})]
+    with sse_model(script(*steps)) as model:
+        submitted = mcp_workspace.submit(TurnRequest(question="add", model=model.lm()))
+        answering(mcp_workspace, submitted, ALWAYS)
+        first = mcp_workspace.wait(submitted.turn, timeout=60)
+        assert first.status == "ok" and len(model.asked) == 3
+        if now != "as before":
+            odd = McpServer(name="calc", command=sys.executable, args=(ODD_SERVER,))
+            servers = () if now == "no server" else (odd,)
+            mcp_workspace.configure(dataclasses.replace(mcp_workspace.settings, mcp=servers))
+        again = mcp_workspace.wait(mcp_workspace.replay(submitted.turn).turn, timeout=60)
+        assert (again.status, again.answer, again.error) == ("ok", first.answer, None)
+        assert len(model.asked) == 3
+    assert first_difference(of_turn(mcp_workspace, first), of_turn(mcp_workspace, again)) is None
+    (offered_then,) = [e.data for e in of_turn(mcp_workspace, again) if e.type == "tools.offered"]
+    assert "MCP server dead" in offered_then.warnings[0] and TOKEN not in str(offered_then)
 
 
 TOKEN = "tok-123456789"

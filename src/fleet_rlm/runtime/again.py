@@ -462,6 +462,8 @@ def _check_texts(blobs: BlobStore, events: list[ev.Event]) -> None:
                 texts = (record, response)
             case ev.ToolFinished(result=result):
                 texts = (result,)
+            case ev.ToolsOffered(tools=tools):
+                texts = (tools,)
             case _:
                 continue
         for text in texts:

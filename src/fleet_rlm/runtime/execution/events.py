@@ -536,6 +536,18 @@ class HistoryCompacted(Data):
     after_chars: int
 
 
+class ToolsOffered(Data):
+    """What the agent was offered of MCP servers, for a replay without them.
+
+    `tools`: a JSON list of objects with `name`, `about`, `schema` (the properties of a JSON Schema) and `required`;
+    `warnings`: what was said of servers and tools that are missing.
+    """
+
+    type = "tools.offered"
+    tools: Text
+    warnings: list[str] = []
+
+
 class ApprovalRequested(Data):
     """The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer.
 
@@ -658,6 +670,7 @@ EventData: TypeAlias = (
     | ArtifactPublished
     | MemoryChanged
     | HistoryCompacted
+    | ToolsOffered
     | ApprovalRequested
     | ApprovalResolved
     | SandboxRequested

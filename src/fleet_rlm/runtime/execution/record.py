@@ -113,6 +113,8 @@ class Record:
     end: ev.TurnFinished | None = None
     exhausted: list[ev.Unit] = field(default_factory=list[ev.Unit])
     moments: list[Moment] = field(default_factory=list[Moment])
+    offered: dict[str, ev.ToolsOffered] = field(default_factory=dict[str, ev.ToolsOffered])
+    """What runs were offered of MCP servers, by their paths."""
     ids: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Where a cell or a call stands, by its id: (run path, ordinal of the cell or stage of the call)."""
     keys: dict[str, Key] = field(default_factory=dict[str, Key])
@@ -138,6 +140,7 @@ class Record:
             if mine is None or (mine.finished is None and call.finished is not None):
                 self.calls[key] = call
         self.tools = older.tools | self.tools
+        self.offered = older.offered | self.offered
         self.approvals = older.approvals | self.approvals
         for path, run in older.runs.items():
             mine = self.runs.get(path)
@@ -236,6 +239,8 @@ class _Reader:
                 run.kept.append(data)
             case ev.ContextAdded():
                 self._besides(run, data)
+            case ev.ToolsOffered():
+                self._record.offered[run.path] = data
             case _:
                 pass
 

@@ -167,6 +167,10 @@ class Replay:
             self._not_found(scope, scope.places.stage, f"the tool {name}")
         return found
 
+    def offered(self, scope: RunScope) -> ev.ToolsOffered | None:
+        """What a replay offers of MCP servers; None where they are asked, or where the journal does not tell."""
+        return self._record.offered.get(scope.path) if self.kind == "replay" else None
+
     def approval(self, scope: RunScope, kind: str, question: str) -> ev.ApprovalResolved | None:
         """The recorded answer of a person, or None when it is to be asked for. Errors: TreeStopped in a replay."""
         if kind == "cost" and self.kind == "resume":

@@ -332,6 +332,11 @@ def _compacted(s: Workbench, e: ev.Event, d: ev.HistoryCompacted) -> None:
         )
 
 
+@_on(ev.ToolsOffered)
+def _offered(_s: Workbench, _e: ev.Event, _d: ev.ToolsOffered) -> None:
+    """Known, and nothing to show: what is missing is said in warnings."""
+
+
 @_on(ev.ApprovalRequested)
 def _asked(s: Workbench, e: ev.Event, d: ev.ApprovalRequested) -> None:
     s.approvals[d.id] = ApprovalView(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import dspy
+import msgspec
 from dspy.adapters.types.tool import convert_input_schema_to_tool_args
 
 from fleet_rlm.errors import DependencyError
@@ -33,6 +34,19 @@ class ServerError(DependencyError):
     code = "tool_failed"
 
 
+class _Offer(msgspec.Struct, frozen=True):
+    """A tool as a model is told of it: `schema` has the JSON Schemas of its arguments, by name."""
+
+    name: str
+    about: str
+    schema: dict[str, Any]
+    required: list[str]
+
+    def tool(self, run: Callable[..., str]) -> dspy.Tool:
+        args, types, about = convert_input_schema_to_tool_args({"properties": self.schema, "required": self.required})
+        return dspy.Tool(run, name=self.name, desc=self.about, args=args, arg_types=types, arg_desc=about)
+
+
 class McpTools:
     """The tools of one turn."""
 
@@ -42,13 +56,28 @@ class McpTools:
         self._permission = permission
 
     def tools(self) -> list[dspy.Tool]:
-        """What the servers offer now. A server that fails, and tools of no use, are told in one warning each."""
+        """What the servers offer now; in a replay, which asks none, what they offered then. A server that fails, and
+        tools of no use, are told in one warning each."""
+        replay = self._tree.replay
+        known = None if replay is None else replay.offered(SCOPE.get())
+        if known is not None and replay is not None:
+            self._tell(known)
+            offers = msgspec.convert(json.loads(replay.text(known.tools)), list[_Offer])
+            return [offer.tool(_of_then) for offer in offers]
         if not self._clients.servers:
             return []
+        warnings: list[str] = []
+        made = self._found(warnings)
+        offers = [msgspec.to_builtins(offer) for offer, _ in made]
+        told = self._tree.observer.text(json.dumps(offers, ensure_ascii=False))
+        self._tell(ev.ToolsOffered(tools=told, warnings=warnings))
+        return [tool for _, tool in made]
+
+    def _found(self, warnings: list[str]) -> list[tuple[_Offer, dspy.Tool]]:
         found, faults = self._clients.tools()
         for server, fault in faults.items():
-            self._warn(f"the tools of the MCP server {server} are missing: {fault}")
-        made: dict[str, dspy.Tool] = {}
+            self._warn(warnings, f"the tools of the MCP server {server} are missing: {fault}")
+        made: dict[str, tuple[_Offer, dspy.Tool]] = {}
         useless: list[str] = []
         chars = 0
         for number, each in enumerate(found):
@@ -56,30 +85,27 @@ class McpTools:
             if name in made:
                 continue
             try:
-                tool, size = self._made(name, each)
+                offer, size = self._offer(name, each)
+                tool = offer.tool(self._runner(name, each, frozenset(offer.required)))
             except Exception as error:  # noqa: BLE001 - supervisor: a foreign schema costs its own tool and no turn
                 useless.append(f"{name} ({' '.join(str(error).split())[:120] or type(error).__name__})")
                 continue
             chars += size
             if chars > ALL_CHARS:
-                self._warn(f"{len(found) - number} tools of MCP servers are left out: their descriptions are too long")
+                left_out = f"{len(found) - number} tools of MCP servers are left out: their descriptions are too long"
+                self._warn(warnings, left_out)
                 break
-            made[name] = tool
+            made[name] = offer, tool
         if useless:
-            self._warn(f"left out are tools of MCP servers: {'; '.join(useless)}")
+            self._warn(warnings, f"left out are tools of MCP servers: {'; '.join(useless)}")
         return list(made.values())
 
-    def _made(self, name: str, tool: McpTool) -> tuple[dspy.Tool, int]:
-        """The tool, and how many characters its description and schema take. Errors: whatever a bad schema causes."""
+    def _offer(self, name: str, tool: McpTool) -> tuple[_Offer, int]:
+        """The tool for a model, and how many characters its description and schema take. Errors: whatever a bad schema
+        causes."""
         schema = json.loads(self._clean(json.dumps(arguments_of(tool.schema), ensure_ascii=False)))
-        required = required_of(tool.schema)
         about = " ".join(self._clean(tool.about).split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
-        args, arg_types, arg_desc = convert_input_schema_to_tool_args(
-            {"properties": schema, "required": sorted(required)}
-        )
-        run = self._runner(name, tool, required)
-        made = dspy.Tool(run, name=name, desc=about, args=args, arg_types=arg_types, arg_desc=arg_desc)
-        return made, len(about) + len(json.dumps(schema))
+        return _Offer(name, about, schema, sorted(required_of(tool.schema))), len(about) + len(json.dumps(schema))
 
     def _clean(self, text: str) -> str:
         return self._tree.observer.clean(text)
@@ -105,9 +131,16 @@ class McpTools:
 
         return run
 
-    def _warn(self, message: str) -> None:
-        warning = ev.Warning(code="mcp", message=self._clean(message)[:WARNING_CHARS])
-        self._tree.observer.emit(warning, SCOPE.get())
+    def _warn(self, warnings: list[str], message: str) -> None:
+        warnings.append(self._clean(message)[:WARNING_CHARS])
+
+    def _tell(self, offered: ev.ToolsOffered) -> None:
+        warnings = [ev.Warning(code="mcp", message=message) for message in offered.warnings]
+        self._tree.observer.emit_all([offered, *warnings], SCOPE.get())
+
+
+def _of_then(**_: Any) -> str:
+    raise ServerError("no server is asked in a replay")
 
 
 def tool_name(tool: McpTool) -> str:

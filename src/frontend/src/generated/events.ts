@@ -339,6 +339,11 @@ export interface EventDataByType {
     before_chars: number;
     after_chars: number;
   };
+  /** What the agent was offered of MCP servers, for a replay without them. `tools`: a JSON list of objects with `name`, `about`, `schema` (the properties of a JSON Schema) and `required`; `warnings`: what was said of servers and tools that are missing. */
+  "tools.offered": {
+    tools: Text;
+    warnings?: string[];
+  };
   /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the limit that a "limit" is about. */
   "approval.requested": {
     id: string;
