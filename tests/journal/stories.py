@@ -95,6 +95,7 @@ def a_turn_with_everything() -> list[Draft]:
         Draft(ev.ReasoningDelta(id="rea_2", text="hm"), *child),
         Draft(ev.ReasoningFinished(id="rea_2", length=2, sha256="00"), *child),
         at(ev.HistoryCompacted(dropped=3, before_chars=900, after_chars=400), "run_a"),
+        at(ev.RunRefused(path="root/x", unit="children", message="the limit of 2 child runs is reached"), "run_a"),
         at(ev.ToolsOffered(tools=ev.Text(head="[]", bytes=2), warnings=["the server x is missing"]), "run_a"),
         at(ev.MemoryChanged(block="persona", before=None, after="terse", who="agent"), "run_a"),
         at(ev.MemoryChanged(block="notes", before=None, after="x", who="person")),

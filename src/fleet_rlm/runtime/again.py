@@ -332,8 +332,8 @@ def _room(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits:
     """The turn's limits with room for all that lived at any time; what was refused then is refused by the record."""
     all_ = [accepted.limits, *(event.data.limits for event in events if isinstance(event.data, ev.BudgetUpdated))]
     depth, sandboxes = max(each.depth for each in all_), max(each.sandboxes for each in all_)
-    walls = [each.wall_s for each in all_ if each.wall_s is not None]
-    wall_s = max(walls) if len(walls) == len(all_) else None
+    met = any(isinstance(event.data, ev.BudgetExhausted) and event.data.unit == "wall" for event in events)
+    wall_s = all_[-1].wall_s if met else None  # a turn that met no deadline meets none in a slower replay
     return msgspec.structs.replace(accepted.limits, depth=depth, sandboxes=sandboxes, wall_s=wall_s)
 
 

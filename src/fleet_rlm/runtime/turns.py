@@ -40,6 +40,7 @@ from fleet_rlm.runtime.models.spec import ModelSpec
 from fleet_rlm.runtime.policy import Policy
 from fleet_rlm.runtime.redaction import Redactor
 from fleet_rlm.runtime.tools.memory import turn_memory
+from fleet_rlm.runtime.tools.raised import from_info
 
 DELTA_CHARS = 2_000
 log = logging.getLogger(__name__)
@@ -277,6 +278,9 @@ def _cut_by(spec: ModelSpec | None) -> Callable[[int, int], bool] | None:
 
 
 def _model_error(error: BaseException, model: BoundModel) -> ModelError:
+    told: object = getattr(error, "told", None)  # by a journal
+    if isinstance(told, ev.ErrorInfo) and isinstance(again := from_info(told), ModelError):
+        return again
     spec = model.spec or ModelSpec(model=model.name, wire_model=model.name, label=model.name, source="argument")
     return as_model_error(error, spec)
 

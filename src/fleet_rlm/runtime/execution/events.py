@@ -357,7 +357,8 @@ class RunFinished(Data):
     """`usage` is rolled up over the run and everything below it.
 
     `replayed`: the run was not worked off again, its output comes from the journal of an earlier turn. `passed`: what
-    the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle.
+    the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle. `json`: whether `output`
+    is JSON, where the answer has a type; None: it is a text, or was written before this was told.
     """
 
     type = "run.finished"
@@ -368,6 +369,17 @@ class RunFinished(Data):
     error: ErrorInfo | None = None
     replayed: bool = False
     passed: Text | None = None
+    json: bool | None = None
+
+
+class RunRefused(Data):
+    """A limit left nothing for a child that the run asked for. `own`: a limit of its share, and not of the turn."""
+
+    type = "run.refused"
+    path: str
+    unit: Unit
+    message: str
+    own: bool = False
 
 
 class IterationStarted(Data):
@@ -656,6 +668,7 @@ EventData: TypeAlias = (
     | ReasoningFinished
     | RunStarted
     | RunFinished
+    | RunRefused
     | IterationStarted
     | IterationFinished
     | CellStarted

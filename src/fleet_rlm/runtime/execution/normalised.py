@@ -21,7 +21,7 @@ _OF_THE_RUN = frozenset(("replayed", "cached", "shared", "origin", "before", "co
 """How an answer came, not what it was."""
 _LEFT_OUT = ("budget.updated", "sandbox.", "message.", "reasoning.", "context.added")
 """Told by a clock, or by who was first; the text of messages stands in answers and responses."""
-_LOOSE = ("call.", "tool.", "budget.", "approval.", "warning", "context.read")
+_LOOSE = ("call.", "tool.", "budget.", "approval.", "warning", "context.read", "memory.", "artifact.")
 _ID = re.compile(r"\b(?:run|cel|cal|tol|itr|msg|rsn|sbx|apr|art|trn|ses)_[0-9a-z]{6,}(?:\.\d+)?\b")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 
@@ -76,7 +76,9 @@ def _without_times(value: Any) -> Any:
 
 def first_difference(one: Iterable[ev.Event], other: Iterable[ev.Event]) -> str | None:
     """Where the second turn parts from the first, in one line; None when they are the same."""
-    mine, theirs = normalised(one), normalised(other)
+    one, other = list(one), list(other)
+    whole = _taken_whole(one) | _taken_whole(other)
+    mine, theirs = _shown(normalised(one), whole), _shown(normalised(other), whole)
     for path in [*mine, *(path for path in theirs if path not in mine)]:
         if path not in theirs:
             return f"{path}: this run is missing"
@@ -88,6 +90,29 @@ def first_difference(one: Iterable[ev.Event], other: Iterable[ev.Event]) -> str 
         if len(mine[path]) != len(theirs[path]):
             return f"{path or 'the turn'}: {len(mine[path])} events, then {len(theirs[path])}"
     return None
+
+
+def _taken_whole(events: Iterable[ev.Event]) -> set[str]:
+    """The paths of runs that were not worked off again: nothing of what is in them is told."""
+    paths: dict[str, str] = {}
+    whole: set[str] = set()
+    for event in events:
+        if isinstance(event.data, ev.RunStarted) and event.run is not None:
+            paths[event.run] = event.data.path or ROOT
+        elif isinstance(event.data, ev.RunFinished) and event.data.replayed:
+            whole.add(paths.get(event.run or "", "?"))
+    return whole
+
+
+def _shown(runs: dict[str, list[Line]], whole: set[str]) -> dict[str, list[Line]]:
+    """What can be compared: of runs that one of the two took whole their beginning and their end."""
+    shown: dict[str, list[Line]] = {}
+    for path, lines in runs.items():
+        if path in whole:
+            shown[path] = [line for line in lines if line[0].startswith("run.")]
+        elif not any(path.startswith(f"{above}/") for above in whole):
+            shown[path] = lines
+    return shown
 
 
 def _parted(left: Line, right: Line) -> str:

@@ -113,6 +113,8 @@ class Record:
     end: ev.TurnFinished | None = None
     exhausted: list[ev.Unit] = field(default_factory=list[ev.Unit])
     moments: list[Moment] = field(default_factory=list[Moment])
+    refused: dict[str, ev.RunRefused] = field(default_factory=dict[str, ev.RunRefused])
+    """Children that a limit left nothing for, by their paths."""
     offered: dict[str, ev.ToolsOffered] = field(default_factory=dict[str, ev.ToolsOffered])
     """What runs were offered of MCP servers, by their paths."""
     ids: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
@@ -141,6 +143,7 @@ class Record:
                 self.calls[key] = call
         self.tools = older.tools | self.tools
         self.offered = older.offered | self.offered
+        self.refused = older.refused | self.refused
         self.approvals = older.approvals | self.approvals
         for path, run in older.runs.items():
             mine = self.runs.get(path)
@@ -172,7 +175,9 @@ class _Reader:
         self._runs: dict[str, RecordedRun] = {}
         self._open: dict[str, RecordedCall] = {}
         self._tools: dict[str, RecordedTool] = {}
-        self._asked: dict[str, tuple[str, str]] = {}
+        self._tool_keys: dict[str, Key] = {}
+        self._asked: dict[str, Key] = {}
+        self._forked = False
         self._questions: dict[str, RecordedQuestion] = {}
         self._seen: Counter[tuple[str, str]] = Counter()
         self._of_run: dict[str, RecordedCall] = {}
@@ -208,6 +213,7 @@ class _Reader:
             case ev.TurnAccepted(origin=origin, limits=limits):
                 if origin is not None:
                     self._edits, self._record.anew = origin.edits, origin.anew
+                    self._forked = origin.kind == "fork"
                 self._limits = limits
             case ev.BudgetUpdated(limits=limits):
                 if limits != self._limits:
@@ -239,6 +245,8 @@ class _Reader:
                 run.kept.append(data)
             case ev.ContextAdded():
                 self._besides(run, data)
+            case ev.RunRefused():
+                self._record.refused[data.path] = data
             case ev.ToolsOffered():
                 self._record.offered[run.path] = data
             case _:
@@ -267,7 +275,7 @@ class _Reader:
                 call.cut = data
         elif call is not None:
             call.finished = data
-        if not data.replayed and data.calls:
+        if data.calls and (not data.replayed or self._forked):  # what a fork takes counts there as it did then
             micro = None if data.cost_usd is None else round(data.cost_usd * 1e6)
             paid = Cost(data.prompt_tokens, data.completion_tokens, data.cached_tokens, micro_usd=micro)
             self._record.paid += [paid, *([Cost(micro_usd=0)] * (data.calls - 1))]
@@ -289,12 +297,14 @@ class _Reader:
                 run.stepping = True
                 run.done = max(run.done, run.stage)
                 run.stage += 2
-            self._tools[data.id] = RecordedTool(run.path, tool_key(data.name, data.arguments))
+            asked = tool_key(data.name, data.arguments)
+            self._tools[data.id] = RecordedTool(run.path, asked)
+            self._tool_keys[data.id] = (run.path, asked, self._occurrence(run.path, asked))
             return
         tool = self._tools.pop(data.id, None)
         if tool is not None and data.status != "cancelled":
             tool.finished = data
-            self._record.tools[(tool.path, tool.asked, self._occurrence(tool.path, tool.asked))] = tool
+            self._record.tools[self._tool_keys[data.id]] = tool
 
     def _besides(self, run: RecordedRun, data: ev.EventData) -> None:
         """What happens while a tool of the run works belongs to it: to the newest, where there are several."""
@@ -304,7 +314,8 @@ class _Reader:
 
     def _approval(self, run: RecordedRun, data: ev.ApprovalRequested | ev.ApprovalResolved) -> None:
         if isinstance(data, ev.ApprovalRequested):
-            self._asked[data.id] = (run.path, approval_key(data.kind, data.question))
+            asked = approval_key(data.kind, data.question)
+            self._asked[data.id] = (run.path, asked, self._occurrence(run.path, asked))
             if data.kind in AT_CALLS:
                 self._questions[data.id] = RecordedQuestion(run.stage, data)
                 run.questions += [self._questions[data.id]] if self._newest else []
@@ -316,9 +327,9 @@ class _Reader:
             question.resolved = data
         else:
             self._besides(run, data)
-        asked = self._asked.pop(data.id, None)
-        if asked is not None and data.status != "cancelled":
-            self._record.approvals[(*asked, self._occurrence(*asked))] = data
+        key = self._asked.pop(data.id, None)
+        if key is not None and data.status != "cancelled":
+            self._record.approvals[key] = data
 
     def _shown(self, event: ev.Event, data: ev.EventData) -> None:
         """Text that streamed while a call was open belongs to that call."""

@@ -17,6 +17,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -37,6 +38,7 @@ from fleet_rlm.runtime.execution.record import (
     tool_key,
 )
 from fleet_rlm.runtime.execution.spending import Cost, Share
+from fleet_rlm.runtime.execution.stop_again import StopTogether
 from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.told_again import ToldAgain
 
@@ -97,6 +99,7 @@ class Replay:
         for key, call in plan.record.calls.items():
             self._alike.setdefault((call.path, call.started.request), []).append(key)
         self._told_again = ToldAgain(plan.record, budget, observer) if plan.kind == "replay" else None
+        self._together = StopTogether(plan.record, self._stop_tree, lambda key: key in self._taken)
         if plan.kind == "resume":
             budget.carry(plan.record.paid)
         if plan.room is not None:
@@ -121,7 +124,7 @@ class Replay:
         if found is not None and self._holds(found):
             self._tell_before(scope, found.after)
             return found
-        if found is not None and found.cut is not None and self._recorded_stop(scope, stage) is not None:
+        if found is not None and found.cut is not None and self.stopped_in(scope, stage):
             self._tell_before(scope, found.after)
             return replace(found, finished=found.cut)
         self._not_found(scope, stage, "a request to the model")
@@ -189,6 +192,7 @@ class Replay:
         asked = approval_key(kind, question)
         with self._lock:
             left = [key for key in self._record.approvals if key[1] == asked and key not in self._answered]
+            left.sort(key=lambda key: key[2])
             mine = [key for key in left if key[0] == scope.path]
             key = next(iter(mine or (left if kind != "question" else ())), None)
             if key is None:
@@ -226,6 +230,11 @@ class Replay:
         if path in self._record.runs:
             self._tell_before(parent, self._record.runs[path].after)
             return self._budget.open_lease(depth=parent.depth + 1, parent=parent.lease, share=share, again=True)
+        refused = self._record.refused.get(path) if self.kind == "replay" else None
+        if refused is not None:
+            self.cell_over(parent)
+            of_the_turn = refused.unit in self._record.exhausted  # and not of one that it went on from
+            raise LimitReached(refused.unit, refused.message, own=refused.own or not of_the_turn)
         try:
             lease = parent.lease.child(share)
         except LimitReached:
@@ -272,7 +281,8 @@ class Replay:
         """The value of a finished run, and what its parent's code got in its place (or None)."""
         assert run.finished is not None and run.finished.output is not None
         text, passed = self.text(run.finished.output), run.finished.passed
-        return text if is_text else json.loads(text), None if passed is None else json.loads(self.text(passed))
+        value = text if is_text else _value(text, run.finished.json)
+        return value, None if passed is None else json.loads(self.text(passed))
 
     # -- what was stopped -----------------------------------------------------------------------------------------
 
@@ -280,14 +290,21 @@ class Replay:
         """Where the recorded cell or call was stopped, this one is, when what runs beside it has begun too; tells
         whether it will be."""
         stop = self._recorded_stop(scope, scope.places.stage)
-        if stop is None:
-            return False
-        timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
-        timer.daemon = True
-        timer.start()
-        return True
+        if stop is not None:
+            stop()
+        return stop is not None
 
-    def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[TreeStopped], object] | None:
+    def run_over(self, scope: RunScope) -> None:
+        """A run has ended."""
+        self._together.over(scope.path)
+
+    def stopped_in(self, scope: RunScope, stage: int) -> bool:
+        """Whether what was under way there was stopped, and will be again: also by a deadline, which comes alone."""
+        run = self._record.runs.get(scope.path)
+        cut = self.kind == "replay" and self._record.exhausted[:1] == ["wall"]
+        return self._recorded_stop(scope, stage) is not None or (cut and run is not None and stage > run.done)
+
+    def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[], None] | None:
         """What stops again what was stopped when the run stood here: a run that a person stopped, with all below it; in
         a replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
         further, or is meant to become another."""
@@ -301,10 +318,13 @@ class Replay:
             end = self._end_of(each.path)
             alone = end is not None and end.error is not None and end.error.code == STOPPED_ALONE.code
             if alone and not self._edited(each.path):
-                return each.stop.set
+                return partial(_soon, each.stop.set)
         end = self._end_of(line[-1].path)
         ended_early = end is not None and end.status in ("cancelled", "interrupted")
-        return self._budget.stop if self.kind == "replay" and ended_early else None
+        return partial(self._together.reached, scope.path) if self.kind == "replay" and ended_early else None
+
+    def _stop_tree(self) -> None:
+        _soon(self._budget.stop)
 
     def _end_of(self, path: str) -> ev.RunFinished | None:
         run = self._record.runs.get(path)
@@ -350,7 +370,8 @@ class Replay:
         run = self._record.runs.get(scope.path)
         stop = self._recorded_stop(scope, stage)
         if stop is not None:
-            stop(TreeStopped("cancelled"))
+            stop()
+            scope.stop.future.result()
             scope.stop.check()
         if self.kind == "replay":
             self._end_replay(scope, run, what)
@@ -367,7 +388,8 @@ class Replay:
         """Where the recorded run was stopped, this one is; elsewhere the replay has failed. Always raises."""
         end = run.finished if run is not None else None
         if end is not None and end.status == "limit" and end.limit is not None:
-            self._budget.note_exhausted(end.limit)
+            if end.limit in self._record.exhausted:  # else it was the run's own share
+                self._budget.note_exhausted(end.limit)
             raise TreeStopped("limit", end.limit)
         if end is None or end.status == "ok":
             with self._lock:
@@ -378,6 +400,24 @@ class Replay:
                 )
         self._budget.stop(TreeStopped("cancelled"))
         self._budget.check()
+
+
+def _soon(stop: Callable[[TreeStopped], object]) -> None:
+    timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
+    timer.daemon = True
+    timer.start()
+
+
+def _value(text: str, is_json: bool | None) -> Any:
+    """What a run's output means, where its answer has a type."""
+    if is_json is False:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        if is_json:
+            raise
+        return text  # of a journal that does not tell
 
 
 def _plus(usage: ev.Usage, cost: Cost, calls: int) -> ev.Usage:

@@ -111,6 +111,8 @@ class TurnTree:
     def closed(self, scope: RunScope) -> None:
         """A run has ended. Idempotent."""
         scope.stop.leave()
+        if self.replay is not None:
+            self.replay.run_over(scope)
         with self._lock:
             self._runs.pop(scope.id, None)
 

@@ -332,6 +332,11 @@ def _compacted(s: Workbench, e: ev.Event, d: ev.HistoryCompacted) -> None:
         )
 
 
+@_on(ev.RunRefused)
+def _refused(_s: Workbench, _e: ev.Event, _d: ev.RunRefused) -> None:
+    """Known, and nothing to show: the code that asked has it as a value, and the limit is told by itself."""
+
+
 @_on(ev.ToolsOffered)
 def _offered(_s: Workbench, _e: ev.Event, _d: ev.ToolsOffered) -> None:
     """Known, and nothing to show: what is missing is said in warnings."""

@@ -64,7 +64,7 @@ def failure_of(record: str | None, info: ev.ErrorInfo | None) -> Exception:
         kind = LMError
     facts = {name: said[name] for name in _FACTS if name in said}
     try:
-        return kind(message, **facts)
+        return kind(message=message, **facts)  # by name: not all take it by place
     except TypeError:  # a class with further arguments of its own
         return LMError(message, **facts)
 
@@ -128,11 +128,12 @@ class CallReplay:
         """A call that was under way when its run was stopped. Errors: TreeStopped, always."""
         scope.part_opened()
         try:
-            if self._replay.stop_soon(scope):
+            if self._replay.stop_soon(scope) or self._replay.stopped_in(scope, scope.places.stage):
                 scope.stop.future.result()
             self._tell(scope, asked, found, end)
         finally:
             scope.part_closed()
+        scope.stop.check()
         raise TreeStopped("cancelled")
 
     def _tell(self, scope: RunScope, asked: Asked, found: RecordedCall, done: ev.CallFinished) -> None:
@@ -147,7 +148,7 @@ class CallReplay:
             request=asked.request,
             prompt=self._replay.prompt(found, asked.text),
             shared=shared,
-            place=_place_of(asked),
+            place=found.started.place,
         )
         self._observer.emit(started, scope)
         if found.shown:
@@ -167,7 +168,9 @@ class CallReplay:
         assert done is not None
         record = None if done.record is None else self._replay.text(done.record)
         if done.status != "ok":
-            raise failure_of(record, done.error)
+            error = failure_of(record, done.error)
+            error.told = done.error  # pyright: ignore[reportAttributeAccessIssue] - what was said of it holds again
+            raise error
         response = "" if done.response is None else self._replay.text(done.response)
         return outputs_of(record or "{}", response)
 

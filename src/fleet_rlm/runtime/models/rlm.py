@@ -176,7 +176,8 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         repair = by_rule(code) if self._hooks is None else self._hooks.repair(code, fault)
         if repair is None:
             return f"[Error] {fault}"
-        result = super()._execute_code(repl, repair.code, input_args)
+        mended = repair.code if self._hooks is None else self._hooks.code(repair.code)
+        result = super()._execute_code(repl, mended, input_args)
         return _noted(result, f"(Your code did not compile: {fault}. It was run after a repair: {repair.done}.)")
 
     def _build_variables(self, **input_args: Any) -> list[REPLVariable]:

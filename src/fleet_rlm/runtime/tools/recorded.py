@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.artifacts import VERSION_THEN
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
 from fleet_rlm.runtime.execution.record import RecordedTool
@@ -105,17 +106,26 @@ def _again(
 ) -> tuple[Any, bool]:
     """What came of it then: its result, or what it raised."""
     assert tree.replay is not None and known.finished is not None
+    text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
     if started.name in OWN or (started.name in MEMORY and tree.replay.kind != "resume"):
+        token = VERSION_THEN.set(_version_in(text) if started.name == "save_artifact" else None)
         with suppress(Exception):  # what it gave then holds, also where it fails now
             work()
+        VERSION_THEN.reset(token)
     else:
         _bring(tree, scope, known, attach)
-    text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
     ended = msgspec.structs.replace(known.finished, id=started.id, ms=0.0, replayed=True)
     tree.observer.emit(ended, scope)
     if known.finished.status == "failed" and known.finished.result is None:
         raise from_info(known.finished.error)
     return (json.loads(text or "null") if known.finished.json else text), known.finished.status == "failed"
+
+
+def _version_in(result: str) -> int | None:
+    with suppress(ValueError, TypeError, KeyError):
+        version = json.loads(result)["version"]
+        return version if isinstance(version, int) else None
+    return None
 
 
 def _bring(tree: TurnTree, scope: RunScope, known: RecordedTool, attach: Callable[[ev.ContextRef], str] | None) -> None:

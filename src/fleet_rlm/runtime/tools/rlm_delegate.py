@@ -114,6 +114,8 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     except Denied as refused:
         return Outcome("failed", error=_info(tree, refused))
     except LimitReached as refused:
+        told = ev.RunRefused(path=path, unit=refused.unit, message=str(refused), own=refused.own)
+        tree.observer.emit(told, parent)
         return _refused(tree, refused)
     scope = RunScope(id=new_id("run"), lease=lease, path=path, parent=parent, contexts=contexts)
     if parent is not None:
@@ -153,7 +155,7 @@ def _opened(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         scope.unwind()
         scope.lease.close()
         tree.closed(scope)
-        tree.observer.emit(_finished(tree, scope, outcome, replayed=known is not None), scope)
+        tree.observer.emit(_finished(tree, scope, task, outcome, replayed=known is not None), scope)
         tree.observer.budget(tree.budget)
 
 
@@ -309,7 +311,7 @@ def _started(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> ev.RunS
     )
 
 
-def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome, *, replayed: bool) -> ev.RunFinished:
+def _finished(tree: TurnTree, scope: RunScope, task: Task, outcome: Outcome, *, replayed: bool) -> ev.RunFinished:
     value = outcome.value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return ev.RunFinished(
@@ -319,6 +321,7 @@ def _finished(tree: TurnTree, scope: RunScope, outcome: Outcome, *, replayed: bo
         limit=outcome.limit,
         error=outcome.error,
         replayed=replayed,
+        json=None if task.schema is None or value is None else not isinstance(value, str),
         passed=None if outcome.passed is None else tree.observer.text(json.dumps(outcome.passed, ensure_ascii=False)),
     )
 

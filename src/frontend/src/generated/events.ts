@@ -218,7 +218,7 @@ export interface EventDataByType {
     max_iterations?: number | null;
     chars?: number | null;
   };
-  /** `usage` is rolled up over the run and everything below it. `replayed`: the run was not worked off again, its output comes from the journal of an earlier turn. `passed`: what the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle. */
+  /** `usage` is rolled up over the run and everything below it. `replayed`: the run was not worked off again, its output comes from the journal of an earlier turn. `passed`: what the parent's code got, as JSON, where that is not `output`: pieces of contexts by handle. `json`: whether `output` is JSON, where the answer has a type; None: it is a text, or was written before this was told. */
   "run.finished": {
     status: TurnStatus;
     usage: Usage;
@@ -227,6 +227,14 @@ export interface EventDataByType {
     error?: ErrorInfo | null;
     replayed?: boolean;
     passed?: Text | null;
+    json?: boolean | null;
+  };
+  /** A limit left nothing for a child that the run asked for. `own`: a limit of its share, and not of the turn. */
+  "run.refused": {
+    path: string;
+    unit: Unit;
+    message: string;
+    own?: boolean;
   };
   "iteration.started": {
     id: string;

@@ -356,6 +356,7 @@ const handlers: Handlers = {
       message: `${data.dropped} older steps left the model's view: ${change}`,
     });
   },
+  "run.refused": () => {},
   "tools.offered": () => {},
   "approval.requested": (d, e, data) => {
     d.put("approvals", data.id, {
