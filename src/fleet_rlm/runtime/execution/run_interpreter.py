@@ -8,6 +8,8 @@ from concurrent.futures import Future, wait
 from contextvars import copy_context
 from typing import Any
 
+from dspy.primitives.code_interpreter import CodeInterpreterError
+
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
@@ -54,7 +56,11 @@ class RunInterpreter(DaytonaInterpreter):
             self._stop.race(self._begun)
         self._stop.check()
         self._begun.result()
-        return super().execute(code, variables)
+        try:
+            return super().execute(code, variables)
+        except CodeInterpreterError:
+            self._stop.check()  # killed with its run: that is no fault of the sandbox
+            raise
 
     def invoke_tool(self, tool_name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """As DaytonaInterpreter does. Where only a sub-agent that the code built is stopped, the code gets an error."""

@@ -37,23 +37,26 @@ class InterpreterFactory:
 
     def _sub_agent(self) -> DaytonaInterpreter:
         tree = self._tree
-        places = self._scope.places
-        tree.gate.depth(self._scope.depth + 1, SUB_AGENT)
+        parent = SCOPE.get()  # the run whose code asks: this one, or a sub-agent below it
+        places = parent.places
+        tree.gate.depth(parent.depth + 1, SUB_AGENT)
         path = places.child(places.branch("dspy.RLM", None))
-        scope = RunScope(id=new_id("run"), lease=self._scope.lease.child(), path=path, parent=self._scope)
+        scope = RunScope(id=new_id("run"), lease=parent.lease.child(), path=path, parent=parent)
         gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
         try:
             gate.take(level, scope.stop)
         except BaseException:
+            scope.unwind()
             scope.lease.close()
+            tree.closed(scope)
             raise
-        site = ev.CallSite(cell=self._scope.cell, function="dspy.RLM")
+        site = ev.CallSite(cell=parent.cell, function="dspy.RLM")
         tree.opened(scope)
         tree.observer.run_started(
             scope,
             ev.RunStarted(kind="rlm", task=SUB_AGENT, signature="dspy.RLM", model=tree.sub_lm.name, site=site),
         )
-        self._scope.part_opened()
+        parent.part_opened()
         # The sub-agent's calls are made in this same context until it shuts its interpreter down.
         token = SCOPE.set(scope)
 
@@ -67,7 +70,7 @@ class InterpreterFactory:
             tree.closed(scope)
             usage = scope.lease.usage()
             tree.observer.emit(ev.RunFinished(status=status, usage=usage, limit=limit, error=error), scope)
-            self._scope.part_closed()
+            parent.part_closed()
 
         recorder = CellRecorder(
             tree.observer,
