@@ -219,6 +219,16 @@ def test_at_any_moment_of_a_child(workspace: Workspace, after_s: float) -> None:
     assert gone(workspace, child.run)
 
 
+def test_a_sandbox_that_never_was_ready_is_not_counted_off(workspace: Workspace) -> None:
+    for after_s in (0.0, 0.005, 0.01, 0.015, 0.02, 0.03):
+        turn = start(workspace, lambda _: time.sleep(1) or action("SUBMIT(answer='x')"))
+        time.sleep(after_s)
+        workspace.cancel(turn.turn)
+        workspace.wait(turn.turn, 30)
+        told = [e.data.live_sandboxes for e in events_of(workspace, turn.session) if e.type == "budget.updated"]
+        assert min(told, default=0) >= 0, (after_s, told)
+
+
 def _event(workspace: Workspace, session: str, type_: str, at_least: int = 1, run: str | None = None) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

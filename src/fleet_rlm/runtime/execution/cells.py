@@ -43,6 +43,7 @@ class CellRecorder:
         self._ends = ends
         self._before = self._most = self._asking = 0
         self._running = False
+        self._live: set[str] = set()
         self._lock = threading.Lock()
         self._told: dict[Literal["stdout", "stderr"], Pieces] = {}
         self.submitted: Any = None
@@ -55,6 +56,8 @@ class CellRecorder:
 
     def sandbox_ready(self, id: str, sandbox_id: str, provider: str, isolation: str, ms: float) -> None:
         self.isolation, self.provider = isolation, provider
+        with self._lock:
+            self._live.add(id)
         self._observer.sandbox_change(+1)
         ready = ev.SandboxReady(id=id, sandbox=sandbox_id, provider=provider, isolation=isolation, ms=round(ms, 1))
         self._observer.emit(ready, self._scope)
@@ -63,7 +66,11 @@ class CellRecorder:
         self._observer.emit(ev.SandboxLost(id=id, reason=self._observer.clean(reason)), self._scope)
 
     def sandbox_released(self, id: str) -> None:
-        self._observer.sandbox_change(-1)
+        with self._lock:
+            was_ready = id in self._live
+            self._live.discard(id)
+        if was_ready:  # else it was stopped while it started, and never counted
+            self._observer.sandbox_change(-1)
         self._observer.emit(ev.SandboxReleased(id=id), self._scope)
 
     def cell_started(self, cell: str, code: str) -> None:
