@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.spending import Share
 
 
 def work(lease: Lease, wants: int, made: list[int]) -> str:
@@ -79,6 +81,76 @@ def test_tokens_are_reserved_before_and_refunded_after(limit: int, sizes: list[i
             used += size
     assert tree.usage().prompt_tokens == used <= limit
     assert tree.snapshot().left_tokens == limit - used
+
+
+LARGE, SMALL = {"tokens": 80, "micro_usd": 800_000}, {"tokens": 30, "micro_usd": 300_000}
+"""Not both at once, one after the other they may fit."""
+TIGHT = pytest.mark.parametrize("limits", [Limits(tokens=100), Limits(cost_usd=1.0)], ids=["tokens", "cost"])
+
+
+@TIGHT
+@pytest.mark.parametrize("whose", ["tree", "share"])
+def test_what_is_only_promised_is_waited_for(limits: Limits, whose: str) -> None:
+    if whose == "tree":
+        lease = TreeBudget(limits).root()
+    else:
+        lease = TreeBudget(Limits()).root().child(Share(tokens=limits.tokens, cost_usd=limits.cost_usd))
+    with ThreadPoolExecutor(1) as pool:
+        first = lease.reserve(**LARGE)
+        second = pool.submit(lease.reserve, **SMALL)
+        assert not wait([second], 0.1).done, "it may fit yet"
+        first.settle(Cost(prompt_tokens=10, micro_usd=100_000))
+        second.result(10).settle(Cost(prompt_tokens=10, micro_usd=100_000))
+    assert lease.tree.exhausted is None and lease.usage().calls == 2
+
+
+@TIGHT
+def test_what_is_spent_after_all_is_the_limit(limits: Limits) -> None:
+    tree = TreeBudget(limits)
+    lease = tree.root()
+    with ThreadPoolExecutor(1) as pool:
+        first = lease.reserve(**LARGE)
+        second = pool.submit(lease.reserve, **SMALL)
+        assert not wait([second], 0.1).done
+        first.settle(Cost(prompt_tokens=80, micro_usd=800_000))
+        with pytest.raises(TreeStopped):
+            second.result(10)
+    assert tree.exhausted in ("tokens", "cost")
+
+
+@TIGHT
+def test_what_can_never_fit_waits_for_nothing(limits: Limits) -> None:
+    lease = TreeBudget(limits).root()
+    lease.reserve(**SMALL).settle(Cost(prompt_tokens=30, micro_usd=300_000))
+    lease.reserve(**SMALL)
+    with pytest.raises(TreeStopped):
+        lease.reserve(**LARGE)
+
+
+@pytest.mark.parametrize("end", ["run", "tree", "time"])
+def test_who_waits_for_what_is_promised_ends_with_its_run(end: str) -> None:
+    tree = TreeBudget(Limits(tokens=100, wall_s=1.0 if end == "time" else None))
+    lease, stop = tree.root(), Future[TreeStopped]()
+    lease.reserve(**LARGE)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lease.reserve, **SMALL, stop=stop)
+        assert not wait([waiting], 0.1).done
+        if end == "run":
+            stop.set_result(TreeStopped("cancelled"))
+        elif end == "tree":
+            tree.stop(TreeStopped("cancelled"))
+        with pytest.raises(TreeStopped) as ended:
+            waiting.result(10)
+    assert (ended.value.reason, ended.value.limit) == (("limit", "wall") if end == "time" else ("cancelled", None))
+
+
+def test_two_that_need_several_at_once_do_not_wait_for_each_other() -> None:
+    """A request with n answers holds the first while it takes the second, so it is refused as before."""
+    lease = TreeBudget(Limits(tokens=100)).root()
+    lease.reserve(tokens=40)
+    lease.reserve(tokens=40)
+    with pytest.raises(TreeStopped):
+        lease.reserve(tokens=40, with_it=1)
 
 
 def test_a_cost_limit_stops_parallel_calls_at_the_last_that_fits() -> None:

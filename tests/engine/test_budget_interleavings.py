@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +40,11 @@ shares = st.one_of(
 
 def within(tree: TreeBudget, leases: list[Lease]) -> None:
     """Every limit of the tree and of each share holds for what is spent and promised together."""
+    with tree._changed:
+        _within(tree, leases)
+
+
+def _within(tree: TreeBudget, leases: list[Lease]) -> None:
     for account in (tree._all, *(lease.account for lease in leases)):
         share = account.limits
         assert share.calls is None or account.spent.calls + account.in_flight <= share.calls
@@ -62,6 +69,8 @@ class Runs:
         with self.lock:
             lease = self.random.choice(self.leases)
             promise = self.promised.pop(self.random.randrange(len(self.promised))) if self.promised else None
+        if promise is not None:
+            self.end(promise, what)
         try:
             if what < 4:
                 one = lease.reserve(tokens=SIZE, micro_usd=PRICE, final=what == 3)
@@ -75,8 +84,27 @@ class Runs:
                 lease.close()
         except (TreeStopped, LimitReached):
             pass
-        if promise is not None:
-            self.end(promise, what)
+
+    @contextmanager
+    def answered(self) -> Generator[None]:
+        """Calls under way end by themselves, now and then, whoever waits for what was promised to them."""
+        over = threading.Event()
+
+        def answer() -> None:
+            chance = random.Random(0)
+            while not over.wait(0.002):
+                with self.lock:
+                    promise = self.promised.pop() if self.promised else None
+                if promise is not None:
+                    self.end(promise, chance.randrange(3))
+
+        provider = threading.Thread(target=answer)
+        provider.start()
+        try:
+            yield
+        finally:
+            over.set()
+            provider.join()
 
     def end(self, promise: Reservation, what: int) -> None:
         if what % 3 == 0:
@@ -103,9 +131,10 @@ def test_no_order_of_steps_exceeds_a_limit_or_leaks(
 ) -> None:
     tree = TreeBudget(limits)
     runs = Runs(tree, seed, share)
-    for what in steps:
-        runs.step(what)
-        within(tree, runs.leases)
+    with runs.answered():
+        for what in steps:
+            runs.step(what)
+            within(tree, runs.leases)
     runs.finish()
     account = tree._all
     assert (account.in_flight, account.held, account.reserved_tokens, account.reserved_micro) == (0, 0, 0, 0)
@@ -128,12 +157,13 @@ def test_no_interleaving_of_threads_exceeds_a_limit_or_leaks(limits: Limits, sha
     threads = [threading.Thread(target=work, args=(plan,)) for plan in plans]
     for thread in threads:
         thread.start()
-    start.wait()
-    if seed % 3 == 0:
-        tree.stop(TreeStopped("cancelled"))
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
+    with runs.answered():
+        start.wait()
+        if seed % 3 == 0:
+            tree.stop(TreeStopped("cancelled"))
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
     within(tree, runs.leases)
     runs.finish()
     account = tree._all

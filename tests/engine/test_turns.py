@@ -302,3 +302,24 @@ def test_a_broken_model_is_a_failed_turn_with_one_line(workspace: Workspace) -> 
     assert result.status == "failed" and result.error is not None
     assert "\n" not in result.error.message and result.answer is None
     check_journal(events_of(workspace, result.session))
+
+
+@pytest.mark.parametrize(
+    ("code", "tokens"),
+    [
+        ("[llm_query(f'item {i}') for i in range(64)]", 40_000),
+        ("llm_query_batched([f'item {i}' for i in range(64)])", 40_000),
+        ("rlm_query_batched([f'child {i}' for i in range(20)])", 100_000),
+    ],
+)
+def test_tokens_that_are_only_promised_are_no_limit(workspace: Workspace, code: str, tokens: int) -> None:
+    """Each call is promised the longest answer that it may give; all of them together use a tenth of the limit."""
+
+    def reply(prompt: str) -> str:
+        if "[[ ## variables_info ## ]]" not in prompt:
+            return "fine"
+        child = task_of(prompt).startswith("child")
+        return action("SUBMIT(answer='c')" if child else f"SUBMIT(answer=str(sum(bool(each) for each in {code})))")
+
+    result = ask(workspace, mode="rlm", model=scripted(reply, delay_s=0.2), limits=Limits(tokens=tokens))
+    assert (result.status, result.answer) == ("ok", "64" if tokens == 40_000 else "20"), result.usage

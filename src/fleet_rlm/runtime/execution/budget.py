@@ -2,7 +2,8 @@
 
 Nothing is spent that was not reserved first. Every run of the tree opens a `Lease`; every language-model call takes a
 `Reservation` from its run's lease and settles it with what it really used. Under any parallelism
-`spent + reserved + held back <= limit` holds for calls and tokens, because all of it changes under one lock.
+`spent + reserved + held back <= limit` holds for calls and tokens, because all of it changes under one lock. A promise
+is the worst case: where tokens or money refuse a call only because of what is promised, it waits for that to be spent.
 
 **Held back.** While a call limit is set, each open run holds one call back for its final answer, so that a run that
 reaches the limit can still say what it found. A child is opened only when at least two calls are free: one to work
@@ -26,15 +27,18 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from weakref import WeakSet
 
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot
 from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, Marks
-from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share
+from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share, least
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
+SHORTEST_WAIT_S = 0.05
+"""Time may stand still just before the soft deadline."""
 ROOM_FOR_OTHERS = 4
 """A call whose answer could be shortened is promised at most one part in so many of what is left."""
 
@@ -57,7 +61,7 @@ class TreeBudget:
         on_exhausted: Callable[[Unit], None] | None = None,
     ) -> None:
         self.limits = limits
-        self._all = Account(limits=_share(limits))
+        self._all = Account(limits=Share.of(limits))
         self.on_limit: Callable[[Unit, Limits], bool] | None = None
         self._first_level = 1 if root_is_agent else 0
         self.stopped: Future[TreeStopped] = Future()
@@ -68,6 +72,7 @@ class TreeBudget:
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
         self._changed = threading.Condition()
+        self._heard_of: WeakSet[Future[TreeStopped]] = WeakSet()
         self._largest_micro: int | None = None
         self._children = 0
         self._marks = Marks(limits, self._amount)
@@ -206,15 +211,15 @@ class TreeBudget:
         """Counters of the tree; what is left is the least of the account and all above it."""
         wall, lim = self._elapsed(), self.limits
         line = list(account.line())
-        micro = _least(each.left_micro for each in line)
+        micro = least(each.left_micro for each in line)
         return Snapshot(
             spent=self._all.spent.usage(wall),
             reserved_calls=self._all.in_flight,
             held_calls=self._all.held if lim.calls is not None else 0,
             limits=lim,
             children=self._children,
-            left_calls=_least(each.free_calls for each in line),
-            left_tokens=_least(each.left_tokens for each in line),
+            left_calls=least(each.free_calls for each in line),
+            left_tokens=least(each.left_tokens for each in line),
             left_cost_usd=None if micro is None else micro / 1e6,
             left_wall_s=None if lim.wall_s is None else max(0.0, lim.wall_s - wall),
         )
@@ -238,7 +243,7 @@ class TreeBudget:
             if not again:
                 self._check_room(limits)
             before, self.limits = self.limits, limits
-            self._all.limits = _share(limits)
+            self._all.limits = Share.of(limits)
             changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}
             self._told -= changed
             self._marks.move(limits)
@@ -302,7 +307,7 @@ class TreeBudget:
                     self._check_child(depth, parent.account)
                 self._children += 1
             account = Account(above=self._all if parent is None else parent.account, limits=share or Share())
-            free = _least(each.free_calls for each in account.line())
+            free = least(each.free_calls for each in account.line())
             held = free is None or free > 0  # below 0 after calls of a journal
             if held:
                 account.hold(1)
@@ -326,11 +331,13 @@ class TreeBudget:
         if self._past_soft_deadline():
             raise LimitReached("wall", f"the time limit of {lim.wall_s:g} s is reached")
 
-    def _past_soft_deadline(self) -> bool:
+    def _until_soft_deadline(self) -> float | None:
         wall = self.limits.wall_s
-        if wall is None:
-            return False
-        return self._elapsed() >= wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION)
+        return None if wall is None else wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION) - self._elapsed()
+
+    def _past_soft_deadline(self) -> bool:
+        left = self._until_soft_deadline()
+        return left is not None and left <= 0
 
     def _refused_by(self, lease: Lease, size: Size, *, final: bool) -> tuple[Unit, Account] | None:
         """The unit that refuses this call now and whose limit it is, or None (caller holds the lock)."""
@@ -347,8 +354,8 @@ class TreeBudget:
         """The first size that leaves room for others, or the last (caller holds the lock)."""
         if len(sizes) == 1 or not any(each.limits.bounds_answers for each in lease.account.line()):
             return sizes[0]
-        tokens = _least(each.left_tokens for each in lease.account.line())
-        micro = _least(each.left_micro for each in lease.account.line())
+        tokens = least(each.left_tokens for each in lease.account.line())
+        micro = least(each.left_micro for each in lease.account.line())
         for size in sizes[:-1]:
             roomy = tokens is None or size.tokens * ROOM_FOR_OTHERS <= tokens
             if roomy and (micro is None or self._micro(size) * ROOM_FOR_OTHERS <= micro):
@@ -364,9 +371,20 @@ class TreeBudget:
             return alone or over or self._largest_micro is not None
 
         if not free():
-            if stop is not None:
-                stop.add_done_callback(lambda _: self._wake())
+            self._hear_of(stop)
             self._changed.wait_for(free)
+
+    def _await_room(self, stop: Future[TreeStopped] | None, *, final: bool) -> None:
+        """Until something changes: what a call under way was promised comes back when it ends (with the lock)."""
+        self._hear_of(stop)
+        left = None if final else self._until_soft_deadline()
+        self._changed.wait(None if left is None else max(left, SHORTEST_WAIT_S))
+
+    def _hear_of(self, stop: Future[TreeStopped] | None) -> None:
+        """Wake who waits here when `stop` is set (with the lock)."""
+        if stop is not None and stop not in self._heard_of:
+            self._heard_of.add(stop)
+            stop.add_done_callback(lambda _: self._wake())
 
     def _wake(self) -> None:
         with self._changed:
@@ -381,7 +399,11 @@ class TreeBudget:
         with_it: int = 0,
         stop: Future[TreeStopped] | None = None,
     ) -> Reservation:
-        """Reserve one call for the lease. Used by Lease.reserve, with its errors."""
+        """Reserve one call for the lease. Used by Lease.reserve, with its errors.
+
+        Where only what is promised stands in the way it waits. Who waits holds nothing that those under way need: a
+        request that has a part of what it takes (`with_it`) is refused at once.
+        """
         while True:
             self.check()
             with self._changed:
@@ -399,8 +421,13 @@ class TreeBudget:
                     micro = self._micro(size)
                     lease.account.reserve(size.tokens, micro)
                     return Reservation(self, lease, size, micro)
+                unit, account = refused
+                if not with_it and lease.account.may_fit(unit, size.tokens, self._micro(size)):
+                    if final or not self._past_soft_deadline():
+                        self._await_room(stop, final=final)
+                        continue
+                    unit, account = "wall", self._all
             self.check()
-            unit, account = refused
             if account is not self._all:  # its own share: its own end
                 raise TreeStopped("limit", unit)
             if final or self.on_limit is None or not self.on_limit(unit, seen):
@@ -432,7 +459,7 @@ class TreeBudget:
     def take_again(self, reservation: Reservation) -> bool:
         """Count the try that failed, and keep the reservation for another. Used by Reservation.again."""
         with self._changed:
-            free = _least(each.free_calls for each in reservation.lease.account.line())
+            free = least(each.free_calls for each in reservation.lease.account.line())
             if reservation.done or (free is not None and free < 1) or self._past_soft_deadline():
                 return False
             reservation.lease.account.add_try()
@@ -466,11 +493,3 @@ class TreeBudget:
 def _again(reason: TreeStopped) -> TreeStopped:
     """The same to raise once more: each thread that it ends has a traceback of its own."""
     return TreeStopped(reason.reason, reason.limit)
-
-
-def _share(limits: Limits) -> Share:
-    return Share(calls=limits.calls, tokens=limits.tokens, cost_usd=limits.cost_usd)
-
-
-def _least(amounts: Iterable[int | None]) -> int | None:
-    return min((amount for amount in amounts if amount is not None), default=None)

@@ -11,11 +11,12 @@ what was reserved for it goes on counting against the limits as `at_risk`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from fleet_rlm.runtime.execution.events import Unit, Usage
+from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 
 
 class LimitReached(Exception):
@@ -51,6 +52,11 @@ class Share:
     calls: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+
+    @staticmethod
+    def of(limits: Limits) -> Share:
+        """What of a turn's limits its accounts keep."""
+        return Share(calls=limits.calls, tokens=limits.tokens, cost_usd=limits.cost_usd)
 
     @property
     def bounds_answers(self) -> bool:
@@ -164,6 +170,19 @@ class Account:
             return "cost"
         return None
 
+    def may_fit(self, unit: Unit, tokens: int, micro_usd: int) -> bool:
+        """Whether a call that this unit refuses would fit, here and above, if what is under way used nothing.
+
+        Never of calls: one that is under way is made, and its place does not come back.
+        """
+        if unit == "tokens":
+            left = [(each.limits.tokens, each.tokens - each.reserved_tokens + tokens) for each in self.line()]
+        elif unit == "cost":
+            left = [(each.limits.micro_usd, each.micro_usd - each.reserved_micro + micro_usd) for each in self.line()]
+        else:
+            return False
+        return all(limit is None or needed <= limit for limit, needed in left)
+
     def reserve(self, tokens: int, micro_usd: int) -> None:
         """Promise one call, here and above."""
         for account in self.line():
@@ -198,3 +217,8 @@ class Account:
         """One request was sent in vain."""
         for account in self.line():
             account.spent.add(Cost(micro_usd=0))
+
+
+def least(amounts: Iterable[int | None]) -> int | None:
+    """The least of the limits that there are, or None."""
+    return min((amount for amount in amounts if amount is not None), default=None)
