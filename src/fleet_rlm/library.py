@@ -33,6 +33,7 @@ from fleet_rlm.runtime.execution.events import (
     Unit,
     Usage,
 )
+from fleet_rlm.runtime.execution.limit_values import typed_limits
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
 from fleet_rlm.runtime.execution.views import Workbench
 from fleet_rlm.runtime.execution.workbench import reduce
@@ -75,14 +76,8 @@ class Budget:
     sandboxes: int = 64
 
     def limits(self) -> Limits:
-        """The same as the engine's own type. Errors: InvalidInput for a value out of range."""
-        for name in ("calls", "tokens", "cost_usd", "wall_s", "children", "sandboxes"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1e15:  # neither NaN
-                raise InvalidInput(f"budget {name} must be a number above 0, not {value!r}")
-        if not 0 <= self.depth <= 8:
-            raise InvalidInput(f"budget depth must be from 0 to 8, not {self.depth!r}")
-        return Limits(
+        """The same as the engine's own type. Errors: InvalidInput for a value of another type or out of range."""
+        given = Limits(
             calls=self.calls,
             tokens=self.tokens,
             cost_usd=self.cost_usd,
@@ -91,6 +86,14 @@ class Budget:
             children=self.children,
             sandboxes=self.sandboxes,
         )
+        limits = typed_limits(given, what="budget")
+        for name in ("calls", "tokens", "cost_usd", "wall_s", "children", "sandboxes"):
+            value = getattr(limits, name)
+            if value is not None and not 0 < value < 1e15:
+                raise InvalidInput(f"budget {name} must be a number above 0, not {value!r}")
+        if not 0 <= limits.depth <= 8:
+            raise InvalidInput(f"budget depth must be from 0 to 8, not {limits.depth!r}")
+        return limits
 
 
 @dataclass(frozen=True, slots=True)

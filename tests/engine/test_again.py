@@ -85,6 +85,12 @@ def test_a_turn_that_met_its_limit_goes_on_with_a_higher_one(workspace: Workspac
         workspace.resume(cut.turn, ev.Limits(calls=50, sandboxes=2))
     with pytest.raises(InvalidInput, match="would end there again"):
         workspace.resume(cut.turn, lm=lm)
+    with pytest.raises(InvalidInput, match="the limit calls must be a whole number, not '50'"):
+        workspace.resume(cut.turn, ev.Limits(calls="50"), lm=lm)
+    sessions = len(workspace.sessions.list())
+    with pytest.raises(InvalidInput, match="the limit children must be a whole number, not 2.5"):
+        workspace.fork(cut.turn, ForkEdit(limits=ev.Limits(children=2.5)), lm=lm)
+    assert len(workspace.sessions.list()) == sessions
     done = finished(workspace, workspace.resume(cut.turn, ev.Limits(calls=50, sandboxes=2), lm=lm, command="more"))
     assert (done.session, done.status, done.answer) == (cut.session, "ok", ANSWER)
     assert workspace.resume(cut.turn, ev.Limits(calls=50, sandboxes=2), lm=lm, command="more").turn == done.turn

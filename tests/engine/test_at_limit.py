@@ -1,5 +1,6 @@
 """At a limit a person is asked, and limits are set while a turn runs."""
 
+import math
 import time
 
 import pytest
@@ -146,12 +147,15 @@ def test_what_cannot_be_set_is_refused_in_one_line(workspace: Workspace) -> None
     for bad, said in (
         ({"calls": 3}, r"the calls limit cannot be 3: \d calls are made or under way already"),
         ({"calls": 0}, "the limit calls cannot be 0"),
+        ({"calls": 7.5}, "the limit calls cannot be 7.5"),
+        ({"wall_s": math.nan}, "the limit wall_s cannot be nan"),
         ({"depth": None}, "the limit depth cannot be None"),
         ({"speed": 9}, "unknown limit 'speed'"),
         ({}, "no limit is given"),
     ):
         with pytest.raises(InvalidInput, match=said):
             workspace.set_limits(submitted.turn, bad)
+    assert repr(workspace.set_limits(submitted.turn, {"tokens": 1e6}).tokens) == "1000000"
     workspace.cancel(submitted.turn)
     workspace.wait(submitted.turn, timeout=30)
     with pytest.raises(Conflict, match="over"):

@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import re
 import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
@@ -69,6 +71,38 @@ def test_the_bounded_rlm_works_outside_of_a_turn() -> None:
 def test_a_budget_out_of_range_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match="budget"):
         fleet_rlm.run("q", lm=scripted(str), budget=fleet_rlm.Budget(**bad))
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"budget": {"tokens": 1.5}}, "budget tokens must be a whole number, not 1.5"),
+        ({"budget": {"calls": True}}, "budget calls must be a whole number, not True"),
+        ({"budget": {"depth": 1.5}}, "budget depth must be a whole number, not 1.5"),
+        ({"budget": {"depth": None}}, "budget depth must be a whole number, not None"),
+        ({"budget": {"cost_usd": "1"}}, "budget cost_usd must be a number, not '1'"),
+        ({"mode": "x"}, "the mode must be one of auto, rlm, direct, not 'x'"),
+    ],
+)
+def test_what_the_journal_could_not_give_back_is_refused_and_the_session_goes_on(
+    bad: dict[str, Any], said: str
+) -> None:
+    lm = scripted(lambda _: field("answer", "x"))
+    session = fleet_rlm.Session()
+    assert session.ask("one", mode="direct", lm=lm).status == "ok"
+    wrong = {**bad, "budget": fleet_rlm.Budget(**bad["budget"]) if "budget" in bad else None}
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        session.ask("two", **{"mode": "direct", **wrong}, lm=lm)
+    assert session.ask("three", mode="direct", lm=lm).status == "ok"
+    assert [asked.question for asked in session.history] == ["one", "three"]
+
+
+def test_a_whole_number_of_a_budget_may_be_written_as_a_float() -> None:
+    session = fleet_rlm.Session()
+    lm = scripted(lambda _: field("answer", "x"))
+    result = session.ask("q", mode="direct", lm=lm, budget=fleet_rlm.Budget(tokens=1e6, depth=1.0))  # pyright: ignore
+    assert result.journal[0].data.limits.tokens == 1_000_000, "and it is read back"
+    assert session.ask("again", mode="direct", lm=lm).status == "ok"
 
 
 def test_without_a_model_nothing_runs() -> None:

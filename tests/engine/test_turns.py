@@ -291,6 +291,13 @@ def test_bad_requests_are_refused_before_anything_happens(workspace: Workspace) 
         workspace.submit(TurnRequest(question="q", model="nonsense/x"))
     with pytest.raises(NotFound):
         workspace.submit(TurnRequest(question="q", session="ses_nope", model=scripted(str)))
+    for wrong, said in (
+        ({"limits": Limits(tokens=True)}, "the limit tokens must be a whole number, not True"),
+        ({"mode": "x"}, "the mode must be one of auto, rlm, direct, not 'x'"),
+        ({"contexts": ("a.log",)}, "this turn could not be read back: .* `\\$.contexts"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            workspace.submit(TurnRequest(question="q", model=scripted(str), **{"limits": FREE, **wrong}))
     assert len(workspace.sessions.list()) == before
 
 

@@ -20,6 +20,7 @@ from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.execution.limit_values import typed_limits
 from fleet_rlm.runtime.execution.lineage import first_events
 from fleet_rlm.runtime.execution.record import Past, Record
 from fleet_rlm.runtime.execution.replay import Plan
@@ -82,7 +83,7 @@ def resume(
         raise Conflict("this turn came to its end", hint="replay it, or fork it to change something")
     if (later := _successor(shop, row)) is not None:
         raise Conflict(f"turn {later} goes on from this one already", hint="resume that one")
-    last = _last_limits(events, accepted)
+    last, limits = _last_limits(events, accepted), None if limits is None else typed_limits(limits)
     if end.status == "limit" and not _raised(end.limit, limits or last, last):
         raise InvalidInput(
             f"this turn ended at its {end.limit} limit and would end there again", hint="give a higher limit"

@@ -14,19 +14,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-import msgspec
-
-from fleet_rlm.errors import Conflict, FleetError, InvalidInput, SandboxError
+from fleet_rlm.errors import Conflict, FleetError, SandboxError
 from fleet_rlm.integrations.database import Database, Head, JournalStore, SessionRow, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
 from fleet_rlm.runtime import again
+from fleet_rlm.runtime.acceptance import accepted, checked
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.compare import compare
 from fleet_rlm.runtime.config import Settings, load_settings
@@ -40,10 +39,10 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.recovery import close_interrupted
 from fleet_rlm.runtime.execution.replay import Plan
-from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, ForkEdit, Submitted, TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest, TurnResult
 from fleet_rlm.runtime.kept_clients import KeptClients
 from fleet_rlm.runtime.redaction import redactor
-from fleet_rlm.runtime.setup import setup_of, under
+from fleet_rlm.runtime.setup import under
 
 if TYPE_CHECKING:
     import dspy
@@ -197,12 +196,12 @@ class Workspace:
     def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
         """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
         settings = under(self.settings, request.setup)
-        limits = settings.policy.check_limits(request.limits or settings.limits)
         present = self.present if request.present is None else request.present
-        request = _checked(replace(request, limits=limits, present=present))
+        request = checked(replace(request, present=present), settings)
         runner = self._runner(settings)
         registry = self.models if settings is self.settings else _module("models.registry").ModelRegistry(settings)
         models = runner.bind(request, registry, settings.sub_model)
+        promise = accepted(request, models, settings, redactor(self.settings))
         made: SessionRow | None = None
         if not (sid := request.session or ""):
             made = self.sessions.create(request.title or self._title(request.question))
@@ -218,7 +217,7 @@ class Workspace:
             past = self._past(sid, request.origin) if row.turns else []
             turn = new_id("trn")
             first = row.turns == 0 and request.session is not None and request.origin is None
-            seq = self._accept(sid, turn, request, models, setup_of(settings), first=first)
+            seq = self._accept(sid, turn, promise, request.question if first else None)
             servers = self.settings.mcp
 
             def work(cancel: CancelFlag) -> TurnResult:
@@ -384,27 +383,11 @@ class Workspace:
         with self._lock:
             return self._accepting.setdefault(sid, threading.Lock())
 
-    def _accept(
-        self, sid: str, turn: str, request: TurnRequest, models: Any, setup: ev.TurnSetup, *, first: bool
-    ) -> int:
-        assert request.limits is not None
-        clean = redactor(self.settings)
-        accepted = ev.TurnAccepted(
-            question=clean(request.question),
-            mode=request.mode,
-            model=models.root.name,
-            sub_model=models.sub.name,
-            limits=request.limits,
-            contexts=list(request.contexts),
-            command=request.command,
-            origin=_cleaned(request.origin, clean),
-            objects=given_as_objects(request),
-            known=models.known(),
-            setup=setup,
-        )
-        drafts = [ev.Draft(data=accepted, turn=turn)]
-        if first:  # a session that was made empty gets its title from its first question
-            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=self._title(request.question)), turn=None))
+    def _accept(self, sid: str, turn: str, promise: ev.TurnAccepted, first: str | None) -> int:
+        """`first`: the question from which a session that was made empty gets its title."""
+        drafts = [ev.Draft(data=promise, turn=turn)]
+        if first is not None:
+            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=self._title(first)), turn=None))
         return self.journal.append(sid, drafts, durable=True)[-1].seq
 
     def _title(self, question: str) -> str:
@@ -441,44 +424,8 @@ def title_of(question: str) -> str:
     return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1].rsplit(" ", 1)[0] + "…"
 
 
-def _cleaned(origin: ev.Origin | None, clean: Callable[[str], str]) -> ev.Origin | None:
-    """Without the secrets that somebody typed into an edit."""
-    if origin is None or not origin.edits:
-        return origin
-    texts = ("code", "prompt", "answer")
-    edits = [
-        msgspec.structs.replace(
-            edit, **{name: clean(text) for name in texts if (text := getattr(edit, name)) is not None}
-        )
-        for edit in origin.edits
-    ]
-    return msgspec.structs.replace(origin, edits=edits)
-
-
-def _checked(request: TurnRequest) -> TurnRequest:
-    if not request.question.strip():
-        raise InvalidInput("the question is empty", hint="ask something")
-    if len(request.question) > MAX_QUESTION_CHARS:
-        raise InvalidInput(
-            f"the question has {len(request.question):,} characters, more than {MAX_QUESTION_CHARS:,}",
-            hint="attach long text as a context",
-        )
-    return request
-
-
 def _given(lm: str | dspy.BaseLM | None, sub_lm: str | dspy.BaseLM | None) -> again.Given | None:
     return again.Given(lm, sub_lm) if lm is not None or sub_lm is not None else None
-
-
-def given_as_objects(request: TurnRequest) -> list[Literal["model", "sub_model"]]:
-    """Which models of a request are Python objects, which their names do not bring back."""
-    objects: list[Literal["model", "sub_model"]] = []
-    if request.model is not None and not isinstance(request.model, str):
-        objects.append("model")
-    sub = request.sub_model if request.sub_model is not None else request.model
-    if sub is not None and not isinstance(sub, str):
-        objects.append("sub_model")
-    return objects
 
 
 def _module(name: str) -> ModuleType:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet_rlm.errors import Conflict, InvalidInput, NotFound
+from fleet_rlm.errors import Conflict, NotFound
 from fleet_rlm.integrations.database import Sessions, TurnRow
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import check_same
 from fleet_rlm.runtime.execution.executor import TurnExecutor
 from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.execution.limit_values import checked_limits
 
 PAGE = 1_000
 
@@ -87,31 +88,3 @@ class TurnControl:
         while page := self._journal.read(row.sid, after, PAGE, row.tid):
             yield from page
             after = page[-1].seq
-
-
-RANGES: dict[str, tuple[float, float]] = {
-    "calls": (1, 1e12),
-    "tokens": (1, 1e12),
-    "cost_usd": (1e-9, 1e12),
-    "wall_s": (1e-3, 1e12),
-    "depth": (0, 8),
-    "children": (1, 1e12),
-    "sandboxes": (1, 4096),
-}
-NEVER_NONE = ("depth", "sandboxes")
-NOT_WHOLE = ("cost_usd", "wall_s")
-
-
-def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of limits, each within its range. Errors: InvalidInput."""
-    if not limits:
-        raise InvalidInput("no limit is given", hint="name one of " + ", ".join(RANGES))
-    for name, value in limits.items():
-        if name not in RANGES:
-            raise InvalidInput(f"unknown limit {name[:80]!r}", hint="there are " + ", ".join(RANGES))
-        low, high = RANGES[name]
-        kinds = int | float if name in NOT_WHOLE else int
-        fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-        if not fits and not (value is None and name not in NEVER_NONE):
-            raise InvalidInput(f"the limit {name} cannot be {value!r:.80}", hint=f"from {low:g} to {high:g}")
-    return dict(limits)
