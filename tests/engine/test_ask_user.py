@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import sse_model
 from tests.engine.test_agent_tools import offered, script
@@ -52,6 +53,20 @@ def test_the_agent_asks_where_somebody_is_there(workspace: Workspace) -> None:
         alone = workspace.submit(TurnRequest(question="go", model=model.lm(), present=False))
         workspace.wait(alone.turn, 60)
         assert "ask_user" not in offered(model)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_what_is_no_text_leaves_it_to_the_rule_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def late(_: object) -> str:
+        return "1984"
+
+    for wrong, kind in ((lambda _: True, "bool"), (lambda _: 5, "int"), (late, "coroutine")):
+        caplog.clear()
+        left = fleet_rlm.run("go", mode="rlm", lm=asking(), on_approval=wrong)
+        assert left.answer == "Failure no_answer nobody answered in time"
+        ends = [event.data for event in left.journal if event.type == "approval.resolved"]
+        assert [(end.who, end.status) for end in ends] == [("rule", "expired")]
+        assert f"an answer is a text, not a {kind}" in caplog.text
 
 
 def test_a_callable_of_the_program_answers() -> None:

@@ -176,7 +176,9 @@ def _by_rule(request: ev.ApprovalRequested, *, stopped: bool) -> ev.ApprovalReso
 
 
 def checked_answer(text: str, choices: Sequence[str]) -> str:
-    """A person's answer. Errors: InvalidInput when it is not among the choices, empty or too long."""
+    """A person's answer. Errors: InvalidInput when it is no text, not among the choices, empty or too long."""
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of a callable of the program
+        raise InvalidInput(f"an answer is a text, not a {type(text).__name__}")
     if choices:
         if text not in choices:
             raise InvalidInput(f"{text[:80]!r} is not a choice", hint="choose one of " + ", ".join(choices))
