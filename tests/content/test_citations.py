@@ -1,5 +1,6 @@
 """Citations: which written places count, and what they quote."""
 
+import msgspec
 import pytest
 
 from fleet_rlm.runtime.content.citations import MAX_CITATIONS, find_citations
@@ -38,6 +39,13 @@ def test_a_text_attached_under_another_name_than_stored(store):
     for written in ("first.txt:1", "second.txt:1"):
         (citation,) = find_citations(written, [second], store)
         assert (citation.context, citation.path, citation.quote) == ("second.txt", "second.txt", "hello")
+
+
+def test_a_stored_name_that_two_contexts_have_is_no_place(store):
+    refs = [store.add_text("log.txt", text) for text in ("alpha\n", "beta\n")]
+    called = [msgspec.structs.replace(ref, name=name) for ref, name in zip(refs, ("x.txt", "y.txt"), strict=True)]
+    found = find_citations("log.txt:1 y.txt:1", called, store)
+    assert [(citation.context, citation.quote) for citation in found] == [("y.txt", "beta")]
 
 
 def test_bounds(store):

@@ -42,3 +42,5 @@ def test_documents_attached_side_by_side_are_all_there_once() -> None:
     wanted = {ref(number).sha256 for number in range(150)}
     assert {each.sha256 for each in documents.refs.values()} == wanted == scope.contexts == set(tree.refs)
     assert len(documents.refs) == 150 == len([e for e in ledger.events if isinstance(e, ev.ContextAdded)])
+    assert len({each.name for each in documents.refs.values()}) == 150
+    assert all(name == each.name == tree.refs[each.sha256].name for name, each in documents.refs.items())

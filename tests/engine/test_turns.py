@@ -73,6 +73,49 @@ def test_an_rlm_answers_from_a_context(workspace: Workspace) -> None:
     check_journal(events_of(workspace, result.session))
 
 
+def test_two_contexts_of_one_name_are_both_there_and_cited_by_names_of_their_own(workspace: Workspace) -> None:
+    def reply(prompt: str) -> str:
+        if "count one" in task_of(prompt):
+            return action("SUBMIT(answer=context.path)")
+        return action(
+            "places = [f'{hit.path}:{hit.line}' for hit in grep('host', context)]\n"
+            "below = rlm_query('count one', context=context['log.txt (2)'][0:4])\n"
+            "listed = [f['path'] for f in context_info()['context']['files']]\n"
+            "SUBMIT(answer=' and '.join(places) + f' {list(context)} {below} {listed}')"
+        )
+
+    first = workspace.contexts.add_text("log.txt", "alpha host failed")
+    second = workspace.contexts.add_text("log.txt", "beta host broke")
+    names = "['log.txt', 'log.txt (2)']"
+    given = (first, second, first)
+    result = ask(workspace, contexts=given, mode="rlm", model=scripted(reply))
+    assert result.answer == f"log.txt:1 and log.txt (2):1 {names} log.txt (2) {names}"
+    cited = [(place.context, place.path, place.quote) for place in result.citations]
+    assert cited == [
+        ("log.txt", "log.txt", "alpha host failed"),
+        ("log.txt (2)", "log.txt (2)", "beta host broke"),
+    ]
+    assert sorted(each.name for each in result.coverage) == ["log.txt", "log.txt (2)"]
+    replayed = workspace.wait(workspace.replay(result.turn).turn, timeout=100)
+    assert (replayed.status, replayed.answer, replayed.citations) == ("ok", result.answer, result.citations)
+
+
+def test_a_turn_that_goes_on_from_another_keeps_the_names_that_its_journal_has(workspace: Workspace) -> None:
+    """Journals of before turns gave their contexts names of their own hold two of one name."""
+    twice = tuple(workspace.contexts.add_text("log.txt", text) for text in ("one", "two"))
+    lm = scripted(lambda prompt: field("answer", "x"))
+    first = ask(workspace, contexts=twice, mode="direct", model=lm)
+    origin = ev.Origin(kind="fork", session=first.session, turn=first.turn)
+    later = ask(workspace, contexts=twice, mode="direct", model=lm, origin=origin)
+    names = [
+        [ref.name for ref in event.data.contexts]
+        for result in (first, later)
+        for event in events_of(workspace, result.session)
+        if event.type == "turn.accepted"
+    ]
+    assert names == [["log.txt", "log.txt (2)"], ["log.txt", "log.txt"]]
+
+
 def test_children_work_side_by_side_in_their_own_sandboxes(workspace: Workspace) -> None:
     def reply(prompt: str) -> str:
         if "count one" in task_of(prompt):

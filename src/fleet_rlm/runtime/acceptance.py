@@ -14,6 +14,7 @@ import msgspec
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config import Settings
+from fleet_rlm.runtime.content.names import distinct
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.limit_values import typed_limits
 from fleet_rlm.runtime.execution.requests import MAX_QUESTION_CHARS, TurnRequest
@@ -35,7 +36,9 @@ def checked(request: TurnRequest, settings: Settings) -> TurnRequest:
             f"the question has {len(request.question):,} characters, more than {MAX_QUESTION_CHARS:,}",
             hint="attach long text as a context",
         )
-    return replace(request, limits=limits)
+    if request.origin is not None:  # its contexts have the names that its code knows, in old journals also one twice
+        return replace(request, limits=limits)
+    return replace(request, limits=limits, contexts=distinct(request.contexts))
 
 
 def accepted(request: TurnRequest, models: Models, settings: Settings, clean: Callable[[str], str]) -> ev.TurnAccepted:

@@ -12,6 +12,7 @@ import msgspec
 from fleet_rlm.api.runtime_services.leftovers import close_leftovers
 from fleet_rlm.api.runtime_services.ports import Workspace
 from fleet_rlm.errors import Conflict, InvalidInput
+from fleet_rlm.runtime.content.names import distinct
 from fleet_rlm.runtime.execution.events import (
     BudgetUpdated,
     Citation,
@@ -99,7 +100,8 @@ class ChatRuntime:
         assert isinstance(first, TurnAccepted)
         # A question with a secret in it is kept without the secret and cannot be compared.
         other = first.question != request.question and HIDDEN not in first.question
-        if other or first.mode != request.mode or tuple(first.contexts) != request.contexts:
+        contexts = distinct(first.contexts) != distinct(request.contexts)
+        if other or first.mode != request.mode or contexts:
             raise Conflict("this command id was used for another question", hint="use a new id for a new question")
 
     async def cancel(self, turn: str, session: str | None = None) -> bool:

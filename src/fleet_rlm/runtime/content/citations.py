@@ -25,17 +25,18 @@ class _Names:
     def __init__(self, contexts: Sequence[ContextRef], store: ContextStore) -> None:
         self.exact: dict[str, tuple[ContextRef, str]] = {}
         short: dict[str, list[tuple[ContextRef, str]]] = {}
+        stored: dict[str, list[tuple[ContextRef, str]]] = {}
         for context in contexts:
             index = store.index(context.sha256)
             if context.kind == "text":
                 self.exact.setdefault(context.name, (context, context.name))
-                self.exact.setdefault(index.name, (context, context.name))
+                stored.setdefault(index.name, []).append((context, context.name))
                 continue
             for entry in index.files:
                 self.exact.setdefault(entry.path, (context, entry.path))
                 self.exact.setdefault(f"{context.name}/{entry.path}", (context, entry.path))
                 short.setdefault(entry.path.rpartition("/")[2], []).append((context, entry.path))
-        for name, found in short.items():
+        for name, found in (*stored.items(), *short.items()):
             if len(found) == 1:
                 self.exact.setdefault(name, found[0])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 from fleet_rlm.errors import InvalidInput
@@ -25,8 +26,10 @@ MAX_DEPTH = 50
 class ContextInput(ContextValue):
     """A context value with what the model is told about it: its type in the REPL and its true size."""
 
-    def __init__(self, spec: Any, preview: str, *, guest_type: str, chars: int) -> None:
-        super().__init__(spec, preview)
+    def __init__(
+        self, spec: Any, preview: str, *, guest_type: str, chars: int, names: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(spec, preview, names)
         self.guest_type = guest_type
         self.chars = chars
 
@@ -77,7 +80,8 @@ def context_value(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore
     if len(shown) > PREVIEW_CHARS:  # nested lists multiply
         shown = f"{shown[:PREVIEW_CHARS]}\n... and more"
     preview = f"{shown}\n{_beginning(spec, refs, store)}"
-    return ContextInput(spec, preview, guest_type=_guest_type(spec, refs), chars=_chars(spec, refs))
+    names = _other_names(spec, refs, store)
+    return ContextInput(spec, preview, guest_type=_guest_type(spec, refs), chars=_chars(spec, refs), names=names)
 
 
 def kept_handles(value: Any, handles: Any, allowed: Collection[str], store: ContextStore) -> Any:
@@ -102,6 +106,17 @@ def kept_handles(value: Any, handles: Any, allowed: Collection[str], store: Cont
         if len(items) == len(places):
             return [kept_handles(item, place, allowed, store) for item, place in zip(items, places, strict=True)]
     return value
+
+
+def _other_names(spec: Any, refs: Mapping[str, ContextRef], store: ContextStore) -> dict[str, str]:
+    """Names of texts in the value by SHA-256, where the name that they are stored under means another context here."""
+    there = {ref.name: sha for sha, ref in refs.items()}
+    others: dict[str, str] = {}
+    for sha in sorted(set(handles_in(spec))):
+        ref = refs[sha]
+        if ref.kind == "text" and there.get(stored := store.index(sha).name, sha) != sha and stored != ref.name:
+            others[sha] = ref.name
+    return others
 
 
 def _handle(item: Any) -> tuple[str, int | None, int | None] | None:

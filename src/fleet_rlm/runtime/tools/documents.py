@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import regex
 
 from fleet_rlm.errors import InvalidInput, NotFound
 from fleet_rlm.runtime.content.contexts import ContextStore
+from fleet_rlm.runtime.content.names import free_name
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import ContextRef
 from fleet_rlm.runtime.execution.observer import SCOPE
@@ -34,8 +36,8 @@ class Documents:
         self._tree = tree
         self._refs: dict[str, ContextRef] = {}
         self._lock = threading.Lock()
-        for ref in refs:
-            self._refs = {**self._refs, self._free_name(ref.name): ref}
+        for ref in refs:  # in a journal of before turns gave them names of their own, names may come twice
+            self._refs = {**self._refs, free_name(ref.name, self._refs): ref}
 
     @property
     def refs(self) -> Mapping[str, ContextRef]:
@@ -49,7 +51,8 @@ class Documents:
             for name, known in self._refs.items():
                 if known.sha256 == ref.sha256:
                     return name
-            name = self._free_name(ref.name)
+            name = free_name(ref.name, self._refs)
+            ref = msgspec.structs.replace(ref, name=name)
             self._tree.refs[ref.sha256] = ref
             scope.contexts |= {ref.sha256}
             self._tree.observer.emit(ev.ContextAdded(context=ref), scope)
@@ -63,12 +66,6 @@ class Documents:
             there = ", ".join(list(self._refs)[:20]) or "none"
             raise NotFound(f"there is no document {name[:200]!r}", hint=f"there are: {there}")
         return ref
-
-    def _free_name(self, wanted: str) -> str:
-        name, number = wanted, 2
-        while name in self._refs:
-            name, number = f"{wanted} ({number})", number + 1
-        return name
 
 
 def describe(refs: Mapping[str, ContextRef]) -> str:

@@ -26,8 +26,18 @@ from .values import MAX_DEPTH
 class Context:
     """One mounted context; opens its files on first use."""
 
-    def __init__(self, root: str, sha256: str, marks: list[str] | None = None, reads: Reads | None = None) -> None:
-        """`marks`: the SHA-256 of index.json and data, where the mount can be written to and has to be checked."""
+    def __init__(
+        self,
+        root: str,
+        sha256: str,
+        marks: list[str] | None = None,
+        reads: Reads | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`marks`: the SHA-256 of index.json and data, where the mount can be written to and has to be checked.
+
+        `name`: of a text, where it has another one in this turn than the one that it was stored under.
+        """
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"not a context id: {sha256!r}")
         self.sha256 = sha256
@@ -52,6 +62,8 @@ class Context:
         self._checkpoints: list[list[int]] = index["checkpoints"]
         self._starts = [file["char"] for file in self.files]
         self._first_lines: dict[int, int] = {}
+        if name is not None and self.kind == "text":
+            self.name, self.files = name, [{**file, "path": name} for file in self.files]
         self._reads = reads or Reads()
 
     def saw(self, start: int, end: int) -> None:
@@ -272,14 +284,19 @@ class Contexts:
         self._open: dict[str, Context] = {}
         self._specs: dict[str, Any] = {}  # every binding
         self._unbuilt: set[str] = set()
+        self._called: dict[str, str] = {}
 
     def context(self, sha256: str) -> Context:
         if sha256 not in self._open:
-            self._open[sha256] = Context(self._root, sha256, self._marks.get(sha256), self.reads)
+            marks, name = self._marks.get(sha256), self._called.get(sha256)
+            self._open[sha256] = Context(self._root, sha256, marks, self.reads, name)
         return self._open[sha256]
 
     def bind(self, name: str, spec: Any) -> None:
         """Remember what the variable `name` stands for; nothing is read yet."""
+        if isinstance(spec, dict) and spec.keys() == {"$names", "$value"}:  # see ContextValue of the host
+            self._called.update(spec["$names"])
+            spec = spec["$value"]
         self._specs[name] = spec
         self._unbuilt.add(name)
 
