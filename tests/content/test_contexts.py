@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet_rlm.errors import InvalidInput, NotFound, TooLarge
+from fleet_rlm.runtime.content import tree
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.content.index import STRIDE
 
@@ -239,6 +244,55 @@ def test_too_large_says_so(tmp_path):
 def test_unreadable_file(store):
     with pytest.raises(InvalidInput, match="cannot read /proc/self/mem: Input/output error"):
         store.add_path(Path("/proc/self/mem"))
+
+
+def test_a_file_that_goes_or_fails_while_its_folder_is_read_is_left_out(store, tmp_path):
+    for name in ("a.txt", "b.txt", "c.txt", "c.pdf"):
+        (tmp_path / name).write_text("%PDF-" if name == "c.pdf" else "text\n")
+    files = iter([*tree.walk(tmp_path)])
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "c.pdf").unlink()
+    broken = ("z.txt", chain([b"x" * 2000], tree.read_chunks(Path("/proc/self/mem"))))
+    ref = store.add_tree("p", chain(((shown, tree.read_chunks(file)) for shown, file in files), [broken]))
+    index = store.index(ref.sha256)
+    assert ([entry.path for entry in index.files], index.skipped) == (["a.txt", "c.txt"], 3)
+    assert store.read(ref.sha256, 0, 999) == "text\ntext\n"
+    gone, failed = "No such file or directory", "Input/output error"
+    assert index.unread == [f"b.txt: {gone}", f"c.pdf: {gone}", f"z.txt: {failed}"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may read everything")
+def test_what_may_not_be_read_in_a_folder_is_left_out_and_named(tmp_path):
+    root = tmp_path / "p"
+    (root / "closed").mkdir(parents=True)
+    (root / "listed/deep").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "closed/c.txt", "listed/d.txt"):
+        (root / name).write_text("needle\n")
+    code = (
+        "import sys, pathlib\nfrom fleet_rlm.errors import InvalidInput\n"
+        "from fleet_rlm.runtime.content.contexts import ContextStore\n"
+        "store = ContextStore(pathlib.Path(sys.argv[1]))\n"
+        "try:\n    ref = store.add_path(pathlib.Path(sys.argv[2]))\n"
+        "    print(ref.files, store.index(ref.sha256).unread)\n"
+        "except InvalidInput as error:\n    print(error)"
+    )
+    powers = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
+    as_other = powers if os.geteuid() == 0 else []
+
+    def said(path: Path) -> str:
+        command = [*as_other, sys.executable, "-c", code, tmp_path / "home", path]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    shut = {"b.txt": 0, "closed": 0, "listed": 0o400}
+    for name, mode in shut.items():
+        (root / name).chmod(mode)
+    try:
+        named = ["b.txt", "closed", "listed/d.txt", "listed/deep"]
+        assert said(root) == f"1 {[f'{name}: Permission denied' for name in named]}"
+        assert said(root / "closed") == f"cannot read {root / 'closed'}: Permission denied"
+    finally:
+        for name in shut:
+            (root / name).chmod(0o700)
 
 
 def test_unknown_and_malformed_names(store):

@@ -63,7 +63,7 @@ class ContextIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The whole index. `skipped` counts files of a tree that were left out (binary, hidden, links).
 
     `source` says where the content was first taken from, when that is no file: an address, a commit. `unread` names
-    the first documents of a tree that could not be read, and why: "b.pdf: it is encrypted; ...".
+    the first documents and closed files of a tree that could not be read, and why: "b.pdf: it is encrypted; ...".
     """
 
     v: int = 1

@@ -44,7 +44,7 @@ class Intake:
         return True
 
     def several(self, name: str, files: Files, *, pages: bool = False) -> None:
-        """A set of files; what cannot be read is left out and counted, and documents are named.
+        """A set of files; what cannot be read is left out and counted; documents and files that fail are named.
 
         HTML in a set stays as it is, for it may be source; `pages` makes it readable. Errors: InvalidInput (a path
         comes twice, nothing to read), TooLarge.
@@ -62,6 +62,17 @@ class Intake:
             raise InvalidInput(f"{name} holds no text file ({skipped}){unread}")
 
     def _member(self, path: str, chunks: Iterable[bytes], pages: bool) -> bool:
+        try:
+            return self._taken(path, chunks, pages)
+        except tree.CannotRead as error:
+            return self._left_out(f"{path}: {error.why}")
+
+    def _left_out(self, why: str) -> bool:
+        if len(self._writer.unread) < _LISTED:
+            self._writer.unread.append(why)
+        return False
+
+    def _taken(self, path: str, chunks: Iterable[bytes], pages: bool) -> bool:
         head, chunks = _peek(chunks)
         kind = kinds.detect(path, head)
         if kind == kinds.TEXT or (kind == "html" and not pages):
@@ -71,9 +82,7 @@ class Intake:
         try:
             found = self._reader.read(path, kind, chunks, nested=True)
         except (Unreadable, TooLarge, NotConfigured) as error:
-            if len(self._writer.unread) < _LISTED:
-                self._writer.unread.append(str(error))
-            return False
+            return self._left_out(str(error))
         return self._writer.write_file(path, tree.read_chunks(found.text), found.origin) is None
 
 

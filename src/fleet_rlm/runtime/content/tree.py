@@ -16,6 +16,14 @@ MAX_FILES = 200_000
 CHUNK = 1 << 20
 
 
+class CannotRead(InvalidInput):
+    """A file of this machine that is not there (any more) or may not be read; `why` says it in a few words."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.why = error.strerror or str(error)
+        super().__init__(f"cannot read {path}: {self.why}")
+
+
 def is_skipped(path: str) -> bool:
     """True for a relative path that has a hidden part or lies in a folder of made things."""
     parts = PurePosixPath(path).parts
@@ -33,19 +41,24 @@ def clean_path(path: str) -> str:
 def walk(root: Path) -> Iterator[tuple[str, Path | None]]:
     """(relative path, file) of the regular files below `root`, sorted by path; None where one is left out.
 
-    Links are left out: they may point outside. Folders that cannot be read raise InvalidInput.
+    Links are left out: they may point outside. A folder below that cannot be read stands for its files: to read it says
+    why. Errors: CannotRead when `root` itself cannot be.
     """
-
-    def refuse(error: OSError) -> None:
-        raise InvalidInput(f"cannot read {error.filename}: {error.strerror}")
-
     found: list[tuple[str, Path | None]] = []
-    for folder, folders, names in os.walk(root, onerror=refuse):
+
+    def closed(error: OSError) -> None:
+        path = Path(error.filename)
+        if path == root:
+            raise CannotRead(root, error)
+        shown = path.relative_to(root).as_posix()
+        found.append((shown, path if _is_printable(shown) else None))
+
+    for folder, folders, names in os.walk(root, onerror=closed):
         folders[:] = [name for name in folders if not is_skipped(name)]
         for name in names:
             path = Path(folder, name)
             shown = path.relative_to(root).as_posix()
-            taken = not is_skipped(name) and _is_printable(shown) and stat.S_ISREG(path.lstat().st_mode)
+            taken = not is_skipped(name) and _is_printable(shown) and _may_be_read(path)
             found.append((shown, path if taken else None))
         if len(found) > MAX_FILES:
             raise InvalidInput(f"{root} holds more than {MAX_FILES} files", hint="attach a smaller folder")
@@ -53,13 +66,21 @@ def walk(root: Path) -> Iterator[tuple[str, Path | None]]:
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The file's bytes in pieces. Errors: InvalidInput when it cannot be read."""
+    """The file's bytes in pieces. Errors: CannotRead."""
     try:
         with path.open("rb", buffering=0) as file:
             while piece := file.read(CHUNK):
                 yield piece
     except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
+        raise CannotRead(path, error) from None
+
+
+def _may_be_read(path: Path) -> bool:
+    """True for a regular file, and for one that cannot be looked at: to read it says why."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True
 
 
 def _is_printable(path: str) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from fleet_rlm.errors import StorageError, TooLarge
 from fleet_rlm.runtime.content.index import ContextIndex, Indexer, Origin
+from fleet_rlm.runtime.content.tree import CannotRead
 
 PREFIX = ".new-"
 """Folders of unfinished contexts begin with this."""
@@ -29,6 +30,7 @@ class ContextWriter:
         self.max_bytes = max_bytes
         self._folder = root / f"{PREFIX}{secrets.token_hex(8)}"
         self._hash = hashlib.sha256()
+        self._before = self._hash
         self.indexer = Indexer()
         self.skipped = 0
         self.unread: list[str] = []
@@ -43,8 +45,11 @@ class ContextWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def write_file(self, path: str, chunks: Iterable[bytes], origin: Origin | None = None) -> str | None:
-        """Append a file. Returns why it is no text, and then nothing of it stays; None when it is in."""
-        before = self._hash.copy()
+        """Append a file. Returns why it is no text, and then nothing of it stays; None when it is in.
+
+        Errors: TooLarge, StorageError; CannotRead of `chunks`, and nothing of it stays then either.
+        """
+        self._before = self._hash.copy()
         self.indexer.begin_file()
         try:
             for piece in _without_bom(chunks):
@@ -57,12 +62,19 @@ class ContextWriter:
             fault = f"it is not UTF-8 (byte 0x{error.object[error.start]:02x})"
         except ValueError as error:
             fault = str(error)
+        except CannotRead:
+            self._drop()
+            raise
         else:
             return None
+        self._drop()
+        return fault
+
+    def _drop(self) -> None:
+        """Forget the file that was begun."""
         self._data.seek(self.indexer.drop_file())
         self._data.truncate()
-        self._hash = before
-        return fault
+        self._hash = self._before
 
     def index(self, name: str, kind: Literal["text", "tree"], source: str | None = None) -> ContextIndex:
         """The index of what was written. Its name covers the table of files and the documents they came from."""
