@@ -98,6 +98,43 @@ def test_operators_leave_to_others_what_is_theirs(tree: tuple[Contexts, str]) ->
             wrong(piece)
 
 
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("context_info()", False),
+        ("info = context_info()\nprint('context:', info)  # the context", False),
+        ("my_context = 1", False),
+        ("print(f'{len(context):,}')", True),
+        ("def f():\n    return context[:9]", True),
+        ("from __main__ import context", True),
+        ("import __main__\nprint(len(__main__.context))", True),
+        ("print(len(globals()['context']))", True),
+        ("exec('print(len(context))')", True),
+        ("import sys\nprint(vars(sys.modules['__main__'])['context'])", True),
+        ("print(context", True),
+        ("print(context_info()", False),
+    ],
+)
+def test_a_variable_is_built_for_code_that_uses_it_and_for_no_other(
+    mixed: tuple[Contexts, str], code: str, named: bool
+) -> None:
+    contexts, sha = mixed
+    contexts.bind("context", {"$context": sha})
+    namespace: dict[str, Any] = {}
+    contexts.build_named_in(code, namespace)
+    assert ("context" in namespace) == named
+
+
+def test_code_that_once_looked_names_up_by_their_text_may_do_so_later(mixed: tuple[Contexts, str]) -> None:
+    contexts, sha = mixed
+    contexts.bind("context", {"$context": sha})
+    namespace: dict[str, Any] = {}
+    contexts.build_named_in("def look(text):\n    return eval(text)", namespace)
+    assert "context" not in namespace
+    contexts.build_named_in("look('len(context)')", namespace)
+    assert namespace["context"] == MIXED
+
+
 def test_variables_are_built_when_first_named(mixed: tuple[Contexts, str]) -> None:
     contexts, sha = mixed
     namespace: dict[str, Any] = {}

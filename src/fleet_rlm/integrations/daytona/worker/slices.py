@@ -9,6 +9,7 @@ checkpoint `[byte offset, newlines before]`, so that a piece of 100 MB is read b
 
 from __future__ import annotations
 
+import ast
 import bisect
 import dataclasses
 import hashlib
@@ -274,6 +275,9 @@ class Match:
     start: int
 
 
+_LOOK_UP = frozenset(("eval", "exec", "globals", "locals", "vars", "modules", "__main__", "import_module"))
+
+
 class Contexts:
     """The contexts of this interpreter and the variables bound to them; a value is built when first named."""
 
@@ -285,6 +289,7 @@ class Contexts:
         self._specs: dict[str, Any] = {}  # every binding
         self._unbuilt: set[str] = set()
         self._called: dict[str, str] = {}
+        self._by_text = False  # whether code has looked names up by their text
 
     def context(self, sha256: str) -> Context:
         if sha256 not in self._open:
@@ -306,10 +311,30 @@ class Contexts:
         self._unbuilt.discard(name)
 
     def build_named_in(self, source: str | None, namespace: dict[str, Any]) -> None:
-        """Build each unbuilt variable whose name occurs in `source` (None: all of them)."""
-        for name in [n for n in self._unbuilt if source is None or n in source]:
+        """Build each unbuilt variable that the code `source` names (None: all of them)."""
+        wanted = self._unbuilt if source is None else self._unbuilt & self._names_in(source)
+        for name in sorted(wanted):
             namespace[name] = self.value(self._specs[name])
             self._unbuilt.discard(name)
+
+    def _names_in(self, source: str) -> set[str]:
+        """The names of the code: not those in comments, and those in strings only once code looks names up by text."""
+        if not any(word in source for word in (*self._unbuilt, *_LOOK_UP)):  # to parse is not for nothing
+            return set()
+        try:
+            nodes = list(ast.walk(ast.parse(source)))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return set(re.findall(r"\w+", source))
+        names: set[str] = set()
+        for node in nodes:
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                names.add(node.attr)
+            elif isinstance(node, ast.alias):
+                names.add(node.name)
+        self._by_text = self._by_text or not names.isdisjoint(_LOOK_UP)
+        return names.union(re.findall(r"\w+", source)) if self._by_text else names
 
     def value(self, spec: Any) -> Any:
         """JSON with `$slice` and `$context` in it -> the value."""
