@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,31 @@ def test_variables_are_built_when_first_named(mixed: tuple[Contexts, str]) -> No
     namespace["context"] = "changed by the guest"
     contexts.build_named_in("print(context)", namespace)
     assert namespace["context"] == "changed by the guest"
+
+
+def test_a_context_beyond_the_memory_says_where_its_text_can_be_read_in_pieces(tmp_path: Path) -> None:
+    sha = store_text(tmp_path, "large.txt", "hay and needle\n" * 2_000_000)
+    root = folder_of(tmp_path, sha)
+    code = (
+        "import resource, sys\n"
+        "from fleet_rlm.integrations.daytona.worker.slices import Contexts\n"
+        "contexts, namespace = Contexts(sys.argv[1]), {}\n"
+        "contexts.bind('context', {'a': {'$context': sys.argv[2]}})\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20),) * 2)\n"
+        "try:\n    contexts.build_named_in('len(context)', namespace)\n"
+        "except MemoryError as error:\n    print(error)\n"
+        "contexts.build_named_in('context_info()', namespace)\n"
+        "file = open(sys.argv[1] + '/' + sys.argv[2] + '/data', encoding='utf-8')\n"
+        "print(namespace, contexts.describe('context')['chars'], file.readline())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, root, sha], capture_output=True, text=True, check=True)
+    told, rest = done.stdout.splitlines()[:2]
+    assert told == (
+        "context has 30,000,000 characters, too many for the memory of this sandbox: loading it needs 2 to 8 times its "
+        f"size. Read its text in pieces instead: {root / sha / 'data'} (UTF-8)"
+    )
+    assert rest == "{} 30000000 hay and needle"
 
 
 def test_an_unknown_context_is_one_clear_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import bisect
 import dataclasses
+import errno
 import hashlib
 import json
 import mmap
@@ -27,18 +28,8 @@ from .values import MAX_DEPTH
 class Context:
     """One mounted context; opens its files on first use."""
 
-    def __init__(
-        self,
-        root: str,
-        sha256: str,
-        marks: list[str] | None = None,
-        reads: Reads | None = None,
-        name: str | None = None,
-    ) -> None:
-        """`marks`: the SHA-256 of index.json and data, where the mount can be written to and has to be checked.
-
-        `name`: of a text, where it has another one in this turn than the one that it was stored under.
-        """
+    def __init__(self, root: str, sha256: str, marks: list[str] | None = None, reads: Reads | None = None) -> None:
+        """`marks`: the SHA-256 of index.json and data, where the mount can be written to and has to be checked."""
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"not a context id: {sha256!r}")
         self.sha256 = sha256
@@ -63,9 +54,11 @@ class Context:
         self._checkpoints: list[list[int]] = index["checkpoints"]
         self._starts = [file["char"] for file in self.files]
         self._first_lines: dict[int, int] = {}
-        if name is not None and self.kind == "text":
-            self.name, self.files = name, [{**file, "path": name} for file in self.files]
         self._reads = reads or Reads()
+
+    def rename(self, name: str) -> None:
+        """A text has another name in this turn than the one that it is stored under."""
+        self.name, self.files = name, [{**file, "path": name} for file in self.files]
 
     def saw(self, start: int, end: int) -> None:
         """The guest has looked at characters start..end."""
@@ -293,8 +286,9 @@ class Contexts:
 
     def context(self, sha256: str) -> Context:
         if sha256 not in self._open:
-            marks, name = self._marks.get(sha256), self._called.get(sha256)
-            self._open[sha256] = Context(self._root, sha256, marks, self.reads, name)
+            self._open[sha256] = Context(self._root, sha256, self._marks.get(sha256), self.reads)
+            if sha256 in self._called:
+                self._open[sha256].rename(self._called[sha256])
         return self._open[sha256]
 
     def bind(self, name: str, spec: Any) -> None:
@@ -314,8 +308,22 @@ class Contexts:
         """Build each unbuilt variable that the code `source` names (None: all of them)."""
         wanted = self._unbuilt if source is None else self._unbuilt & self._names_in(source)
         for name in sorted(wanted):
-            namespace[name] = self.value(self._specs[name])
+            namespace[name] = self._built(name)
             self._unbuilt.discard(name)
+
+    def _built(self, name: str) -> Any:
+        try:
+            return self.value(self._specs[name])
+        except (MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+        chars = self.describe(name)["chars"]
+        ids = list(dict.fromkeys(sha256 for sha256, _, _ in self._pieces(self._specs[name])))
+        paths = ", ".join(os.path.join(self._root, sha256, "data") for sha256 in ids[:5])
+        raise MemoryError(
+            f"{name} has {chars:,} characters, too many for the memory of this sandbox: loading it needs 2 to 8 times "
+            f"its size. Read its text in pieces instead: {paths}{', ...' if len(ids) > 5 else ''} (UTF-8)"
+        )
 
     def _names_in(self, source: str) -> set[str]:
         """The names of the code: not those in comments, and those in strings only once code looks names up by text."""
