@@ -92,6 +92,24 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     process.wait(timeout=30)
 
 
+@pytest.mark.parametrize(("number", "shown"), [(0, True), (1, False), (2, True)])
+def test_a_standard_stream_may_be_closed(number: int, shown: bool, fleet_home: Path) -> None:
+    """As under cron or in a daemon. What is said on a closed stderr does not come out on stdout in its place."""
+    for words, said in ((["--version"], "fleet-rlm 0."), (["sessions", "list"], ""), (["run", "q"], "")):
+        done = fleet(*words, preexec_fn=lambda: os.close(number))
+        assert done.returncode == (4 if words[0] == "run" else 0), done.stderr
+        assert (done.stdout.startswith(said) and bool(done.stdout) == bool(said)) if shown else done.stdout == ""
+        assert "defect" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--version"], ["run", "--help"], ["sessions", "list", "--json"], ["doctor"]])
+def test_a_stdout_that_takes_nothing_is_one_line(words: list[str], fleet_home: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([FLEET, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: standard output cannot be written: No space left on device (")
+
+
 def test_text_of_models_cannot_drive_the_terminal() -> None:
     assert printable("a\x1b[2J\x9b2J\u202eb\r\n\tc") == "a\ufffd[2J\ufffd2J\ufffdb\n\tc"
     assert one_line(" a\n b\x00 ", 10) == "a b\ufffd"

@@ -95,6 +95,17 @@ def test_sessions_are_listed_shown_and_deleted(answered) -> None:
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
 
 
+def test_a_turn_needs_no_stdin_and_is_kept_when_stdout_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_text(f"one\n{FACT}\nthree\n")
+    ask = ("run", QUESTION, "-c", str(tmp_path / "page.txt"), *DEMO)
+    closed = fleet(*ask, preexec_fn=lambda: os.close(0))
+    assert closed.returncode == 0 and "third stone" in closed.stdout, closed.stderr
+    with open("/dev/full", "w") as full:
+        refused = subprocess.run([FLEET, *ask, "-q"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=110)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
+    assert "standard output cannot be written" in refused.stderr
+
+
 def test_stdin_and_a_second_turn_in_the_same_session() -> None:
     text = "\n".join([*(f"nothing in line {n}" for n in range(200)), FACT])
     first = fleet("run", QUESTION, "-c", "-", *DEMO, input=text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +10,8 @@ import typer
 
 from fleet_rlm.cli import doctor, replay, run, sandboxd, sessions, web
 from fleet_rlm.cli.failures import CANCELLED, report, report_defect, report_usage
-from fleet_rlm.errors import FleetError
+from fleet_rlm.cli.streams import StdoutRefused, leave_stdout, make_ready
+from fleet_rlm.errors import FleetError, StorageError
 
 # Plain help: rich's help pages cost another 0.3 s at start.
 app = typer.Typer(name="fleet", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -44,6 +44,7 @@ app.command("doctor")(doctor.doctor)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status (contracts.md: 0, 1, 2, 3, 4, 130)."""
+    make_ready()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         outcome = app(arguments, prog_name="fleet", standalone_mode=False)
@@ -56,9 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cancelled", file=sys.stderr)
         return CANCELLED
     except BrokenPipeError:
-        # The reader of our output left (`fleet … | head`); the interpreter must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()  # the reader of our output left (`fleet … | head`)
         return 1
+    except StdoutRefused as error:
+        leave_stdout()
+        hint = "an answer is kept all the same: see `fleet sessions`"
+        return report(StorageError(f"standard output cannot be written: {error.strerror}", hint=hint))
     except Exception as error:  # noqa: BLE001 - the last supervisor: a defect is one line and a file, not a traceback
         return report_defect(error)
     return outcome if isinstance(outcome, int) else 0

@@ -92,8 +92,8 @@ def run(
     What a run asks on its way (a tool that needs leave, a question of the model) is asked on the terminal. Without
     one, and with --quiet, --yes or --no, nobody is waited for: --yes allows, --no denies, else policy.otherwise rules.
 
-    Exit status: 0 answered, 1 failed, 2 bad usage or input, 3 a limit was reached and the answer is partial,
-    4 not configured, 130 cancelled.
+    Exit status: 0 answered, 1 failed or stdout cannot be written, 2 bad usage or input, 3 a limit was reached and the
+    answer is partial, 4 not configured, 130 cancelled.
     """
     if resume is not None:
         _check_resume({"QUESTION": question, "--context": context, "--mode": mode, "--session": session})
