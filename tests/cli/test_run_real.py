@@ -293,7 +293,7 @@ def test_doctor_proves_the_isolation(fleet_home: Path) -> None:
     found = json.loads(done.stdout)
     levels = {check["name"]: check["level"] for check in found["checks"]}
     assert done.returncode == 0 and found["ok"] is True, done.stdout
-    assert levels["python"] == levels["data folder"] == levels["isolation"] == "ok"
+    assert levels["python"] == levels["data folder"] == levels["database"] == levels["isolation"] == "ok"
     assert levels["model"] == "note"
     plain = fleet("doctor", env={**os.environ, "FLEET_MODEL": "demo/search"})
     assert any(line.startswith("✓ model") for line in plain.stdout.splitlines()), plain.stdout
@@ -304,6 +304,24 @@ def test_doctor_says_what_fails(tmp_path: Path) -> None:
     done = fleet("doctor", env={**os.environ, "FLEET_HOME": str(tmp_path)})
     assert done.returncode == 1
     assert any(line.startswith("✗ settings") for line in done.stdout.splitlines())
+
+
+def test_doctor_says_that_the_data_folder_cannot_be_used() -> None:
+    for home in ("/proc", "/proc/no/such"):  # nobody may write there, root neither
+        done = fleet("doctor", env={**os.environ, "FLEET_HOME": home})
+        assert (done.returncode, done.stderr) == (1, "")
+        failed = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+        assert len(failed) == 1 and failed[0].startswith("✗ data folder") and home in failed[0]
+
+
+def test_doctor_says_that_the_database_is_none(fleet_home: Path) -> None:
+    (fleet_home / "fleet.db").write_bytes(b"no database at all, " * 100)
+    done = fleet("doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    failed = [line for line in done.stdout.splitlines() if line.startswith("✗")]
+    assert failed[0].startswith(
+        "✗ database: the database refused: file is not a database -> fleet.db in the data folder"
+    )
 
 
 def test_sandboxd_serves_from_the_command_line(tmp_path: Path) -> None:

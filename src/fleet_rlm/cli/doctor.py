@@ -41,7 +41,7 @@ class Check:
 def doctor(
     as_object: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Check this machine: Python, data folder, disk, isolation (by a real start), model (by a real call), page.
+    """Check this machine: Python, data folder, database, disk, isolation (a real start), model (a real call), page.
 
     Exit status: 0 when nothing failed, else 1.
     """
@@ -65,7 +65,7 @@ def as_line(check: Check) -> str:
 
 
 def checks() -> Iterator[Check]:
-    """All checks, in order; a check that needs the settings is left out when they cannot be read."""
+    """All checks, in order; those that need the settings or the data folder are left out when that cannot be used."""
     from fleet_rlm.runtime.config import load_settings
 
     yield _timed("python", _python)
@@ -74,12 +74,16 @@ def checks() -> Iterator[Check]:
     except FleetError as error:
         yield Check("settings", "failed", error.message, error.hint)
         return
-    yield _timed("data folder", lambda: _home(settings))
-    yield _timed("disk", lambda: _disk(settings))
-    isolation = _timed("isolation", lambda: _isolation(settings))
-    yield isolation
-    if isolation.level != "failed":
-        yield _timed("sandboxes", lambda: _sandboxes(settings))
+    home = _timed("data folder", lambda: _home(settings))
+    yield home
+    if settings.home.is_dir():
+        yield _timed("disk", lambda: _disk(settings))
+    if home.level != "failed":
+        yield _timed("database", lambda: _database(settings))
+        isolation = _timed("isolation", lambda: _isolation(settings))
+        yield isolation
+        if isolation.level != "failed":
+            yield _timed("sandboxes", lambda: _sandboxes(settings))
     yield _timed("model", lambda: _model(settings))
     yield _timed("page", _page)
 
@@ -90,6 +94,8 @@ def _timed(name: str, look: Callable[[], tuple[Level, str, str | None]]) -> Chec
         level, detail, mend = look()
     except FleetError as error:
         level, detail, mend = "failed", error.message, error.hint
+    except OSError as error:  # the machine refused what a check does, so the check has found what it is for
+        level, detail, mend = "failed", f"cannot be checked: {error}", None
     return Check(name, level, detail, mend, round((time.monotonic() - started) * 1000, 1))
 
 
@@ -110,6 +116,14 @@ def _home(settings: Settings) -> tuple[Level, str, str | None]:
             f"{settings.home} cannot be written: {error.strerror}", hint="set FLEET_HOME to a folder of yours"
         ) from None
     return "ok", f"{settings.home} can be written", None
+
+
+def _database(settings: Settings) -> tuple[Level, str, str | None]:
+    """Opens it as every command does, which also brings one of an older version up to date."""
+    from fleet_rlm.integrations.database import Database
+
+    Database(settings.home).close()
+    return "ok", "can be opened and written", None
 
 
 def _disk(settings: Settings) -> tuple[Level, str, str | None]:

@@ -180,6 +180,8 @@ def storage_error(error: BaseException) -> StorageError:
         hint = "free some space on the disk of the data folder"
     elif "locked" in reason:
         hint = "another program holds the database; try again"
+    elif "not a database" in reason or "malformed" in reason:
+        hint = f"{FILE_NAME} in the data folder is damaged: put a copy in its place, or move it away to begin anew"
     return StorageError(f"the database refused: {reason}", hint=hint)
 
 
