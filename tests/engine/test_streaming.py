@@ -109,6 +109,22 @@ def test_a_cancelled_turn_closes_the_stream(workspace: Workspace) -> None:
     check_journal(events_of(workspace, result.session))
 
 
+@pytest.mark.parametrize(("mode", "asked"), [("auto", 1), ("direct", 1), ("rlm", 2)])
+@pytest.mark.parametrize("tools", [True, False])
+def test_thoughts_without_an_answer_are_none(workspace: Workspace, mode: ev.Mode, asked: int, *, tools: bool) -> None:
+    thought = "I think:\n```python\nSUBMIT(answer='thought')\n```"
+    with sse_model(lambda _: think(thought)) as model:
+        result = ask(workspace, "capital?", mode=mode, model=model.lm(tools=tools))
+        assert len(model.asked) == asked, "a run asks once more for its code, as for any reply without code"
+    assert (result.status, result.answer) == ("failed", None), result
+    assert result.error is not None and "thoughts but no answer" in result.error.message
+    assert result.error.hint is not None and "max_tokens" in result.error.hint
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    assert not texts(events, "message"), "a thought is no message"
+    assert not [event for event in events if event.type == "cell.started"], "and no code"
+
+
 MARKED = "[[ ## next_thought ## ]]\nlook [1]\n\n[[ ## tool_calls ## ]]\n"
 
 

@@ -2,8 +2,10 @@
 
 import dspy
 import pytest
+from dspy.utils.exceptions import AdapterParseError
 
 from fleet_rlm.errors import ContextTooLong, ModelAuthError, ModelError, ModelRefused, ModelUnavailable
+from fleet_rlm.runtime.models.adapters import Chat, Json, reply_of
 from fleet_rlm.runtime.models.failures import as_model_error, is_context_overflow, was_cut
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from models.fake_models import completion
@@ -101,6 +103,31 @@ def test_an_answer_that_does_not_parse(server, settings_for):
         dspy.Predict("question -> answer: int")(question="?")
     error = as_model_error(caught.value, spec)
     assert type(error) is ModelError and "form" in error.message and "no idea" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": "", "reasoning_content": "hm " * 900}, "thoughts but no answer"),
+        ({"content": None}, "answered nothing"),
+        ({"content": " \n"}, "answered nothing"),
+    ],
+)
+@pytest.mark.parametrize(
+    "adapter", [dspy.ChatAdapter(use_json_adapter_fallback=False), dspy.JSONAdapter(), Chat(), Json()]
+)
+def test_an_answer_without_a_text(server, settings_for, adapter, message, said):
+    status, answer = completion("")
+    answer["choices"][0]["message"] = {"role": "assistant", **message}
+    server.answer = lambda body: (status, answer)
+    registry = ModelRegistry(settings_for(FLEET_MODEL="openai/x", FLEET_API_BASE=server.address), environ={})
+    spec = registry.resolve()
+    with pytest.raises(AdapterParseError) as caught, dspy.context(lm=registry.lm(spec), adapter=adapter):
+        dspy.Predict("question -> answer")(question="?")
+    assert reply_of(caught.value) == "", "DSPy gives its whole output where there was no text"
+    error = as_model_error(caught.value, spec)
+    assert type(error) is ModelError and said in error.message and "hm" not in error.message
+    assert error.hint is not None and "max_tokens" in error.hint
 
 
 OVERFLOWS = {

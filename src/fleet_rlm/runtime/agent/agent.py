@@ -18,7 +18,7 @@ from dspy.utils.exceptions import AdapterParseError
 from fleet_rlm.runtime.agent.compaction import Fitting
 from fleet_rlm.runtime.agent.signatures import Ask
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
-from fleet_rlm.runtime.models.adapters import adapter_for
+from fleet_rlm.runtime.models.adapters import adapter_for, reply_of
 
 MAX_STEPS = 12
 
@@ -153,7 +153,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         return tool(**(call.args or {}))
 
     def _plain_answer(self, error: AdapterParseError, history: Any, pending: dict[str, Any]) -> dspy.Prediction:
-        reply = (error.lm_response or "").strip()
+        reply = reply_of(error)
         if not reply:
             raise error
         return self._finish(reply, history, pending, "text")

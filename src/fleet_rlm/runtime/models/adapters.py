@@ -10,6 +10,9 @@ from dspy.adapters.utils import format_field_value
 from dspy.primitives.repl_types import REPLHistory
 from dspy.utils.exceptions import AdapterParseError
 
+_NO_TEXT = "The LM returned an empty or null response."
+"""DSPy's own words, by which such a reply is known."""
+
 
 class Chat(dspy.ChatAdapter):
     """DSPy's, which writes a signature's system message once: it is the larger half of writing a prompt.
@@ -55,6 +58,14 @@ class Json(dspy.JSONAdapter):
         except AdapterParseError as error:
             error.lm_response = completion  # DSPy keeps only what stands in its first braces, code is lost from it
             raise
+
+
+def reply_of(error: AdapterParseError) -> str:
+    """The text of a reply that did not parse; empty where it had none.
+
+    For a reply without a text (thoughts and no more) DSPy gives its whole output, written as a Python dict.
+    """
+    return "" if error.message.startswith(_NO_TEXT) else (error.lm_response or "").strip()
 
 
 def _written(field: Any, value: Any) -> Any:

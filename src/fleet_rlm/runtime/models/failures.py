@@ -22,6 +22,7 @@ from dspy.utils.exceptions import (
 )
 
 from fleet_rlm.errors import ContextTooLong, ModelAuthError, ModelError, ModelRefused, ModelUnavailable
+from fleet_rlm.runtime.models.adapters import reply_of
 from fleet_rlm.runtime.models.spec import ModelSpec
 
 MAX_DETAIL: Final = 240
@@ -104,8 +105,17 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
     if isinstance(error, LMInvalidRequestError | LMConfigurationError):
         return ModelRefused(f"{spec.label} refused the request{said}")
     if isinstance(error, AdapterParseError):
-        return ModelError(f"{spec.label}: its answer has not the form that was asked for", hint=_SMALL_MODEL)
+        return _without_form(error, spec)
     return ModelError(f"{spec.label} failed{said or f': {type(error).__name__}'}")
+
+
+def _without_form(error: AdapterParseError, spec: ModelSpec) -> ModelError:
+    """A reply that does not parse, or that had nothing to parse."""
+    if reply_of(error):
+        return ModelError(f"{spec.label}: its answer has not the form that was asked for", hint=_SMALL_MODEL)
+    thought = "reasoning_content" in (error.lm_response or "")
+    said = "the model gave thoughts but no answer" if thought else "the model answered nothing"
+    return ModelError(f"{spec.label}: {said}", hint=_MORE_ROOM)
 
 
 _SMALLER: Final = "use mode rlm, a smaller input, or a model (or server setting) with a larger window"
@@ -113,6 +123,7 @@ _WIDER: Final = (
     "give the server a larger window (Ollama: OLLAMA_CONTEXT_LENGTH, llama.cpp: --ctx-size), or use mode rlm"
 )
 _SMALL_MODEL: Final = "the model may be too small for this; try a larger one"
+_MORE_ROOM: Final = "allow it a longer answer (max_tokens, or more of the turn's tokens), or try another model"
 
 
 def _status(error: BaseException) -> int | None:

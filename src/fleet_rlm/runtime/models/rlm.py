@@ -23,6 +23,7 @@ from dspy.utils.exceptions import AdapterParseError, format_error_for_lm
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
+from fleet_rlm.runtime.models.adapters import reply_of
 from fleet_rlm.runtime.models.repair import Repair, by_rule
 from fleet_rlm.runtime.models.repeats import Repeats, repeat_note
 from fleet_rlm.runtime.models.repl_history import Shortened, StepsInView
@@ -244,7 +245,7 @@ class ActionPredict(dspy.Predict):
         try:
             return super().forward(**inputs)
         except AdapterParseError as error:
-            action = salvage(error.lm_response)
+            action = salvage(reply_of(error))
             if action is not None:
                 return action
         with dspy.context(adapter=dspy.JSONAdapter(use_native_function_calling=False)):
