@@ -40,14 +40,15 @@ class SseModel:
     address: str = ""
     broken: threading.Event = field(default_factory=threading.Event)
 
-    def lm(self, *, tools: bool = True, **options: Any) -> dspy.LM:
-        name = "sse-tools" if tools else "sse-plain"
+    def lm(self, *, tools: bool = True, reasons: bool = False, **options: Any) -> dspy.LM:
+        """`reasons`: DSPy knows that the model thinks by itself, and reads its thoughts where the provider puts them."""
+        name = f"sse-{'tools' if tools else 'plain'}{'-reasons' if reasons else ''}"
         lm15.register_provider(
             lm15.ProviderDefinition.chat(
                 lm15.AccessPolicy(provider=name, base_url="http://127.0.0.1:9/v1"),
                 compat=lm15.OpenAIChatCompat.preset("ollama"),
             ),
-            supports=lm15.ModelSupport(function_calling=tools, response_schema=False),
+            supports=lm15.ModelSupport(function_calling=tools, response_schema=False, reasoning=reasons or None),
         )
         options = {"num_retries": 0, "cache": False, **options}
         return dspy.LM(f"{name}/tiny", api_base=f"{self.address}/v1", api_key="none", **options)

@@ -6,6 +6,8 @@ import threading
 import dspy
 import pydantic
 import pytest
+from dspy.utils.exceptions import AdapterParseError
+from tests.engine.sse_model import Piece, say, sse_model, think, tool
 
 from fleet_rlm.runtime.agent.agent import FleetAgent
 from fleet_rlm.runtime.agent.signatures import Talk
@@ -31,6 +33,20 @@ def test_a_reply_without_a_tool_call_is_the_answer() -> None:
     done = ask(scripted(lambda _: "It is Tokyo."), FleetAgent(signature=Talk), question="Capital of Japan?")
     assert (done.answer, done.termination_reason) == ("It is Tokyo.", "text")
     assert done.history.messages[-1]["answer"] == "It is Tokyo."
+
+
+@pytest.mark.parametrize("tools", [True, False])
+@pytest.mark.parametrize("thoughts", [[], think("Japan, so Tokyo.")])
+def test_a_plain_answer_of_a_model_that_thinks_by_itself_is_what_it_says(thoughts: list[Piece], *, tools: bool) -> None:
+    with sse_model(lambda _: [*thoughts, *say("It is Tokyo.")]) as model:
+        done = ask(model.lm(tools=tools, reasons=True), FleetAgent(signature=Talk), question="Capital of Japan?")
+    assert (done.answer, done.termination_reason) == ("It is Tokyo.", "text")
+
+
+def test_a_step_without_thought_and_calls_is_no_answer() -> None:
+    empty = '[[ ## next_thought ## ]]\n\n[[ ## tool_calls ## ]]\n{"tool_calls": []}\n\n[[ ## completed ## ]]'
+    with pytest.raises(AdapterParseError):
+        ask(scripted(lambda _: empty), FleetAgent(signature=Talk), question="Capital of Japan?")
 
 
 def test_submit_is_taken_before_its_neighbours() -> None:
@@ -126,8 +142,6 @@ def test_concurrent_questions_do_not_share_their_history() -> None:
 
 
 def test_the_agent_is_a_module_of_the_library() -> None:
-    from tests.engine.sse_model import sse_model, tool
-
     import fleet_rlm
 
     def price(item: str) -> int:

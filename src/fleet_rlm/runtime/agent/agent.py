@@ -159,6 +159,8 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         return self._finish(reply, history, pending, "text")
 
     def _finish(self, answer: str, history: Any, pending: dict[str, Any], reason: str) -> dspy.Prediction:
+        if not answer:
+            raise AdapterParseError(type(self).__name__, self.signature, "")
         fields = {self._answer_field: answer}
         history.messages.append(pending | fields)
         return dspy.Prediction(**fields, history=history, termination_reason=reason)

@@ -28,6 +28,13 @@ class Chat(dspy.ChatAdapter):
             message = self._messages[signature] = super().format_system_message(signature)
         return message
 
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        """As DSPy does; but where thoughts and calls come in places of their own, what stands in the text is no field,
+        and DSPy would drop it."""
+        if not signature.output_fields:
+            raise AdapterParseError(type(self).__name__, signature, completion)
+        return super().parse(signature, completion)
+
     def format_user_message_content(
         self, signature: Any, inputs: dict[str, Any], prefix: str = "", suffix: str = "", main_request: bool = False
     ) -> str:
