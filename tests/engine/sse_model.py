@@ -33,7 +33,11 @@ def tool(name: str, arguments: dict[str, Any], *, index: int = 0, cut: int = 12)
 
 @dataclass
 class SseModel:
-    """`reply` gives the pieces of an answer to a request: deltas, raw lines, CUT, or seconds to wait."""
+    """`reply` gives the pieces of an answer to a request: deltas, raw lines, CUT, or seconds to wait.
+
+    A first piece of {"refused": TEXT} is an error, {"page": HTML} what a web server answers; {"at once": True} means
+    that it does not stream whatever it was asked for.
+    """
 
     reply: Callable[[dict[str, Any]], list[Piece]]
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +71,9 @@ def sse_model(reply: Callable[[dict[str, Any]], list[Piece]]) -> Iterator[SseMod
             pieces = model.reply(body)
             if pieces and isinstance(pieces[0], dict) and "refused" in pieces[0]:
                 return self.json(400, {"error": {"message": pieces[0]["refused"], "type": "invalid_request_error"}})
-            if not body.get("stream"):
+            if pieces and isinstance(pieces[0], dict) and "page" in pieces[0]:
+                return self.body(200, "text/html", pieces[0]["page"])
+            if not body.get("stream") or {"at once": True} in pieces:
                 return self.whole(pieces)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -135,9 +141,12 @@ def sse_model(reply: Callable[[dict[str, Any]], list[Piece]]) -> Iterator[SseMod
             self.json(200, answer)
 
         def json(self, status: int, answer: dict[str, Any]) -> None:
-            raw = json.dumps(answer).encode()
+            self.body(status, "application/json", json.dumps(answer))
+
+        def body(self, status: int, kind: str, text: str) -> None:
+            raw = text.encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)

@@ -86,6 +86,43 @@ def test_a_stream_that_breaks_off_is_asked_for_once_more(workspace: Workspace) -
     assert shown == ["It is", "It is Tokyo."], "the last message is the answer"
 
 
+AT_ONCE = {"at once": True}
+
+
+def test_a_server_that_does_not_stream_is_asked_without_it(workspace: Workspace) -> None:
+    with sse_model(lambda _: [AT_ONCE, *say("It is Tokyo.")]) as model:
+        lm = model.lm(tools=False)
+        results = [ask(workspace, f"capital {n}?", model=lm) for n in range(4)]
+        streamed = [bool(body.get("stream")) for body in model.asked]
+    assert [(result.status, result.answer) for result in results] == [("ok", "It is Tokyo.")] * 4, results[0].error
+    assert streamed == [True, False, True, False, False, False], "after two in a row it is known not to stream"
+    assert [result.usage.calls for result in results] == [2, 2, 1, 1], "each request is a call"
+    events = events_of(workspace, results[0].session)
+    check_journal(events)
+    assert [text for found in texts(events, "message").values() for _, text in found] == ["It is Tokyo."]
+
+
+def test_a_server_that_fails_to_stream_now_and_then_is_still_asked_for_it(workspace: Workspace) -> None:
+    script = iter([[AT_ONCE], None, [], [AT_ONCE], None, []])
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        return [*(next(script) or []), *say("It is Tokyo.")]
+
+    with sse_model(reply) as model:
+        lm = model.lm(tools=False)
+        assert [ask(workspace, f"capital {n}?", model=lm).answer for n in range(4)] == ["It is Tokyo."] * 4
+        assert [bool(body.get("stream")) for body in model.asked] == [True, False, True, True, False, True]
+
+
+@pytest.mark.parametrize("mode", ["direct", "rlm"])
+def test_a_web_page_in_place_of_an_api_is_called_so(workspace: Workspace, mode: ev.Mode) -> None:
+    with sse_model(lambda _: [{"page": "<!doctype html><html><body>hello</body></html>"}]) as model:
+        result = ask(workspace, "capital?", mode=mode, model=model.lm())
+    assert result.status == "failed" and result.error is not None, result
+    assert "not as an OpenAI-compatible API" in result.error.message and "\n" not in result.error.message
+    assert result.error.hint is not None and "address" in result.error.hint
+
+
 @pytest.mark.parametrize("bad", [["no json at all"], ["[DONE]"], [CUT], ['{"choices": 3}']])
 def test_a_stream_of_nothing_or_garbage_ends_in_one_line(workspace: Workspace, bad: list[Any]) -> None:
     with sse_model(lambda body: bad if body.get("stream") else []) as model:

@@ -78,6 +78,19 @@ def test_refusals_of_the_server(server, settings_for, answer, kind, said):
     assert error.message.startswith("openai/tiny")
 
 
+@pytest.mark.parametrize("raw", [b"<!doctype html><p>hello</p>", b""])
+def test_what_answers_but_is_no_api(server, settings_for, raw):
+    error = failure_of(server, settings_for, 200, raw)
+    assert type(error) is ModelRefused
+    assert f"{server.address} answers, but not as an OpenAI-compatible API" in error.message
+    assert "address" in error.hint
+
+
+def test_an_error_of_an_api_that_calls_it_a_success(server, settings_for):
+    error = failure_of(server, settings_for, 200, {"error": {"message": "boom", "code": 502}})
+    assert "boom" in error.message and "not as an" not in error.message
+
+
 def test_a_server_that_is_too_slow(server, settings_for):
     server.delay_s = 1.0
     error = failure_of(server, settings_for, 200, {}, timeout=0.2)

@@ -14,6 +14,7 @@ from dspy.utils.exceptions import (
     LMError,
     LMInvalidRequestError,
     LMNotConfiguredError,
+    LMProviderError,
     LMRateLimitError,
     LMServerError,
     LMTimeoutError,
@@ -106,7 +107,7 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
         return ModelRefused(f"{spec.label} refused the request{said}")
     if isinstance(error, AdapterParseError):
         return _without_form(error, spec)
-    return ModelError(f"{spec.label} failed{said or f': {type(error).__name__}'}")
+    return _no_api(error, spec) or ModelError(f"{spec.label} failed{said or f': {type(error).__name__}'}")
 
 
 def _without_form(error: AdapterParseError, spec: ModelSpec) -> ModelError:
@@ -118,11 +119,21 @@ def _without_form(error: AdapterParseError, spec: ModelSpec) -> ModelError:
     return ModelError(f"{spec.label}: {said}", hint=_MORE_ROOM)
 
 
+def _no_api(error: BaseException, spec: ModelSpec) -> ModelError | None:
+    """A good reply that is none of a model, such as the page of a web server or a proxy; None for other failures."""
+    if not isinstance(error, LMProviderError) or _status(error) != _OK or "is not JSON" not in str(error):
+        return None
+    place = spec.api_base or "the provider's address"
+    return ModelRefused(f"{spec.label}: {place} answers, but not as an OpenAI-compatible API", hint=_NO_API)
+
+
 _SMALLER: Final = "use mode rlm, a smaller input, or a model (or server setting) with a larger window"
 _WIDER: Final = (
     "give the server a larger window (Ollama: OLLAMA_CONTEXT_LENGTH, llama.cpp: --ctx-size), or use mode rlm"
 )
 _SMALL_MODEL: Final = "the model may be too small for this; try a larger one"
+_OK: Final = 200
+_NO_API: Final = "check the address: that of an API often ends in /v1; or is there a proxy before it?"
 _MORE_ROOM: Final = "allow it a longer answer (max_tokens, or more of the turn's tokens), or try another model"
 
 

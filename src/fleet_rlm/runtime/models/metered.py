@@ -280,7 +280,7 @@ class MeteredLM(dspy.BaseLM):
             asked.scope.stop.check()
 
     def _patience(self, asked: Request, error: Exception) -> float | None:
-        """Seconds until another try, or None. What broke off while it was shown is asked once more, unstreamed."""
+        """Seconds until another try, or None. What broke off as a stream is asked once more, unstreamed."""
         if asked.broke_off and not asked.unstreamed:
             asked.unstreamed = True
             return 0.0

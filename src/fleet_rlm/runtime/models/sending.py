@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -28,16 +28,23 @@ from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.throttle import Place
 from fleet_rlm.runtime.models.billing import Entry
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
+from fleet_rlm.runtime.models.tries import endpoint_of
 
 NOTHING_USED = Cost()
+IN_VAIN = 2
+"""After so many streams in a row that brought nothing a model is taken for one that does not stream; one may be a
+disturbance."""
+_KEPT_MODELS = 256
 _threads = DaemonThreads("fleet-call")
+_in_vain: dict[Hashable, int] = {}
+"""By model and address, for the whole process, which serves many turns: streams in vain since the last that came."""
 _entries: ContextVar[list[Entry] | None] = ContextVar("fleet_lm_entries", default=None)
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: when a part was shown;
-    `used`: once it has its answer.
+    """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: its stream, when a part was
+    shown, or before that when none was understood; `used`: once it has its answer.
 
     `abandon` ends it from outside while an engine holds the thread that asked; None: that thread waits for nobody.
     `left`: that has happened.
@@ -81,6 +88,7 @@ class Sender:
         self._lm = lm
         self._lm.update_history = _collect  # pyright: ignore[reportAttributeAccessIssue]
         self._observer = observer
+        self._model = endpoint_of(lm)[0]
 
     def send(self, asked: Request) -> Any:
         """The outputs; what was used is in `asked.entries` then.
@@ -88,7 +96,7 @@ class Sender:
         Errors: TreeStopped, dspy.LMError subclasses as the provider raised them.
         """
         # A bare prompt is a sub-call of code, of which there may be thousands: only what runs themselves say is shown.
-        shown = asked.drives and not asked.unstreamed and self._can_stream
+        shown = asked.drives and not asked.unstreamed and self._streams
         if not shown:
             return self._answer(asked, None)
         sink, whole = CallStream(self._observer, asked.scope), False
@@ -97,10 +105,20 @@ class Sender:
             whole = True
             return outputs
         except LMError as error:
-            asked.broke_off = sink.begun and _broke_off(error)
+            asked.broke_off = _broke_off(error, begun=sink.begun)
             raise
         finally:  # here and not where the call is made, which may go on after the run has ended
             sink.close(whole=whole)
+            if self._native:
+                self._note_stream(came=sink.begun, in_vain=asked.broke_off and not sink.begun)
+
+    def _note_stream(self, *, came: bool, in_vain: bool) -> None:
+        if came:
+            _in_vain.pop(self._model, None)
+        elif in_vain:
+            if len(_in_vain) >= _KEPT_MODELS:
+                _in_vain.clear()
+            _in_vain[self._model] = _in_vain.get(self._model, 0) + 1
 
     def _answer(self, asked: Request, sink: CallStream | None) -> Any:
         if self._native:
@@ -165,9 +183,11 @@ class Sender:
         return isinstance(getattr(self._lm, "engine", None), str)
 
     @property
-    def _can_stream(self) -> bool:
-        """DSPy's own engines stream; a custom one does when it came with an asynchronous twin."""
-        return self._native or getattr(self._lm, "_async_engine_spec", None) is not None
+    def _streams(self) -> bool:
+        """DSPy's own engines stream where the server does; a custom one when it came with an asynchronous twin."""
+        if self._native:
+            return _in_vain.get(self._model, 0) < IN_VAIN
+        return getattr(self._lm, "_async_engine_spec", None) is not None
 
 
 def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = lambda: None) -> Any:
@@ -179,8 +199,10 @@ def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = la
     return answer.result()
 
 
-def _broke_off(error: LMError) -> bool:
-    return is_retryable_lm_error(error) or isinstance(error, LMStreamAssemblyError)
+def _broke_off(error: LMError, *, begun: bool) -> bool:
+    """Whether it is worth asking without a stream. Some servers answer at once whatever they are asked for: then no
+    chunk comes, and what does is no stream."""
+    return isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
 
 
 def _collect(entry: Entry) -> None:
