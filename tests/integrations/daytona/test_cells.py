@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -237,6 +238,72 @@ class TestSubmit:
         with pytest.raises(CodeExecutionError, match=r"missing: b. Use SUBMIT\(a, b\)"):
             it.execute("SUBMIT(1)")
         assert it.execute("SUBMIT(1, b=2)") == FinalOutput({"a": 1, "b": 2})
+
+
+ODD = {
+    "attributes that are keys": "class R:\n    def __getattr__(self, name): return {}[name]\nx = R()",
+    "a key that has no text": "class K:\n    def __str__(self): raise ValueError\nx = {K(): 1}",
+    "a mock": "from unittest import mock\nx = mock.Mock(spec=list)",
+    "text that is none": "from unittest import mock\nx = mock.Mock(spec=str)",
+    "a list without a length": "class L(list):\n    def __len__(self): raise RuntimeError\nx = L()",
+    "a lazy proxy": "class P:\n    @property\n    def __class__(self): raise RuntimeError('unbound')\nx = P()",
+    "a repr that exits": "class R:\n    def __repr__(self): raise SystemExit\nx = R()",
+    "a repr that submits": "class R:\n    def __repr__(self): SUBMIT(1)\nx = R()",
+    "a repr that interrupts": "class R:\n    def __repr__(self): raise KeyboardInterrupt\nx = R()",
+    "a class without a name": (
+        "class M(type):\n    __name__ = property(lambda s: 1 / 0)\n"
+        "class R(metaclass=M):\n    def __repr__(self): raise ValueError\nx = R()"
+    ),
+}
+BROKEN = {
+    "a name that is none": "globals()[1] = 2",
+    "an error without a name": (
+        "class M(type):\n    __name__ = property(lambda s: 1 / 0)\nclass E(Exception, metaclass=M): pass\nraise E"
+    ),
+    "an error without a traceback": "class E(Exception):\n    __traceback__ = property(lambda s: 1 / 0)\nraise E",
+    "a clock that is gone": "import time\ntime.perf_counter = None",
+    "sources that are gone": "import linecache\nlinecache.cache = None",
+    "a flush that exits": (
+        "import sys\nclass F:\n    def write(self, s): pass\n    def flush(self): raise SystemExit\nsys.stdout = F()"
+    ),
+}
+
+
+class TestOddValues:
+    """What a guest's values do when they are looked at ends no interpreter."""
+
+    @pytest.mark.parametrize("name", ODD)
+    def test_as_a_variable_as_the_value_and_as_the_answer(self, make: Make, name: str) -> None:
+        it = make()
+        it.execute("kept = 1")
+        for use in ("", "answer = x", "x", "SUBMIT(x)"):
+            with contextlib.suppress(CodeExecutionError):
+                it.execute(f"{ODD[name]}\n{use}")
+            assert it.execute("later = [kept]\nprint(later)") == "[1]"
+            assert it.last_cell is not None and "later" in [change.name for change in it.last_cell.changed]
+            it.execute("del later")
+
+    @pytest.mark.parametrize("name", BROKEN)
+    def test_what_it_breaks_of_python_is_its_own(self, make: Make, name: str) -> None:
+        it = make()
+        it.execute("kept = 1")
+        with contextlib.suppress(CodeExecutionError):
+            it.execute(BROKEN[name])
+        assert it.execute("print(kept)") == "1"
+
+    def test_an_answer_that_cannot_be_told_is_the_guests_error(self, make: Make) -> None:
+        it = make()
+        with pytest.raises(CodeExecutionError, match=r"ValueError: no text \(line 2\)"):
+            it.execute("class K:\n    def __str__(self): raise ValueError('no text')\nSUBMIT({K(): 1})")
+        assert it.execute("SUBMIT({1: 1})") == FinalOutput({"output": {"1": 1}})
+
+    def test_a_value_that_never_ends_its_text_can_be_interrupted(self, make: Make) -> None:
+        it = make(limits=CellLimits(wall_s=0.5))
+        for use in ("R()", "SUBMIT(R())"):
+            with pytest.raises(CodeExecutionError, match="longer than its limit"):
+                it.execute(f"class R:\n    def __repr__(self):\n        while True: pass\n{use}")
+            assert it.last_cell is not None and it.last_cell.status == "interrupted"
+        assert it.execute("print(1)") == "1"
 
 
 class TestTools:

@@ -12,15 +12,15 @@ import ast
 import contextlib
 import json
 import keyword
-import linecache
 import math
 import re
 import signal
 import socket
 import sys
-import time
 import traceback
 import types
+from linecache import cache as cell_sources  # as below: the guest may put anything into the modules
+from time import perf_counter
 from typing import Any
 
 from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
@@ -30,11 +30,12 @@ from .frames import CH_EXEC, CH_LATER, CH_SETUP
 from .readers import SEEN, tells_reads
 from .slices import Contexts, Helpers, note_reads, with_handles
 from .tally import Tally
-from .values import Failure, bounded_repr, bounded_text, from_json, plain, to_json
+from .values import Failure, bounded_repr, bounded_text, from_json, plain, to_json, type_name
 
 VALUE_CHARS = 20_000
 TRACE_CHARS = 8_000
 KEPT_CELL_SOURCES = 200
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # past a class that has its own
 MAX_CHANGED = 40
 ANSWER = "answer"  # the variable whose last value is a run's partial answer: its text travels in full
 ANSWER_CHARS = 20_000
@@ -163,7 +164,7 @@ class Repl:
         self._ahead.count = 0
         self._cells += 1
         self._before = None
-        started = time.perf_counter()
+        started = perf_counter()
         outcome: dict[str, Any] = {"status": "interrupted"}
         try:
             try:
@@ -172,22 +173,22 @@ class Repl:
                 outcome = self._run(request["code"])
             finally:
                 self.running = False
-        except KeyboardInterrupt as error:  # came between the guest's last line and here
+        except BaseException as error:  # noqa: BLE001 - an interrupt came between, or Python is not what it was
             outcome = self._failed(error)
         self.running = False
-        outcome["ms"] = (time.perf_counter() - started) * 1000
+        outcome["ms"] = (perf_counter() - started) * 1000
         outcome["changed"] = self._changed()
         outcome["reads"] = self.contexts.reads.drain()
         outcome["batched"] = self._ahead.count
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            with contextlib.suppress(Exception):  # the guest may have put anything there
+            with contextlib.suppress(BaseException):  # the guest may have put anything there
                 stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
         return outcome
 
     def _run(self, code: str) -> dict[str, Any]:
         name = f"<cell {self._cells}>"
-        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-        linecache.cache.pop(f"<cell {self._cells - KEPT_CELL_SOURCES}>", None)
+        cell_sources[name] = (len(code), None, code.splitlines(keepends=True), name)
+        cell_sources.pop(f"<cell {self._cells - KEPT_CELL_SOURCES}>", None)
         try:
             tree = self._prepared(code, name)
             functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -225,8 +226,11 @@ class Repl:
             return ast.parse(code, name)
 
     def _submission(self) -> dict[str, Any]:
-        output = plain(self._submitted)
-        handles = plain(with_handles(self._submitted))
+        try:
+            output = plain(self._submitted)
+            handles = plain(with_handles(self._submitted))
+        except BaseException as error:  # noqa: BLE001 - a guest's value may raise anything when it is read
+            return self._failed(error)
         return {"status": "submitted", "output": output, **({} if handles == output else {"handles": handles})}
 
     def _failed(self, error: BaseException) -> dict[str, Any]:
@@ -235,43 +239,56 @@ class Repl:
 
     def _snapshot(self) -> dict[str, tuple[int, Any]]:
         names, offered = list(self.namespace.items()), self._tools
-        return {k: (id(v), _size(v)) for k, v in names if k[:1] != "_" and k not in offered}
+        return {k: (id(v), _size(v)) for k, v in names if type(k) is str and k[:1] != "_" and k not in offered}
 
     def _changed(self) -> list[dict[str, Any]]:
-        """The variables that this cell made, replaced or visibly grew."""
-        changed = self._changed_answer()
-        before = self._before
-        if before is None:
-            return changed
-        for name, now in self._snapshot().items():
-            if before.get(name) == now or name in self._own or name == ANSWER or len(changed) >= MAX_CHANGED:
+        """The variables that this cell made, replaced or visibly grew. One that cannot be looked at is left out."""
+        changed: list[dict[str, Any]] = []
+        for name in (ANSWER, *self._touched()):
+            try:
+                value = self.namespace.get(name)
+                if issubclass(type(value), types.ModuleType):
+                    continue
+                told = self._changed_answer(value) if name == ANSWER else _change(name, value)
+            except BaseException:  # noqa: BLE001, S112 - a guest's value may raise anything when it is looked at
                 continue
-            value = self.namespace.get(name)
-            if not isinstance(value, types.ModuleType):
-                changed.append(_change(name, value, now[1]))
+            if told is not None:
+                changed.append(told)
+            if len(changed) >= MAX_CHANGED:
+                break
         return changed
 
-    def _changed_answer(self) -> list[dict[str, Any]]:
-        """The answer so far, when its text is another than before: what it holds may change without its size."""
-        value = self.namespace.get(ANSWER)
-        if value is None or ANSWER in self._tools or isinstance(value, types.ModuleType):
+    def _touched(self) -> list[str]:
+        before = self._before
+        if before is None:
             return []
+        now = self._snapshot()
+        return [k for k, seen in now.items() if before.get(k) != seen and k not in self._own and k != ANSWER]
+
+    def _changed_answer(self, value: Any) -> dict[str, Any] | None:
+        """The answer so far, when its text is another than before: what it holds may change without its size."""
+        if value is None or ANSWER in self._tools:
+            return None
         text = bounded_text(value, ANSWER_CHARS)
         if text == self._answer:
-            return []
+            return None
         self._answer = text
-        return [{**_change(ANSWER, value, _size(value)), "text": text}]
+        return {**_change(ANSWER, value), "text": text}
 
 
 _SIZED = (str, bytes, list, tuple, dict, set)
 
 
-def _change(name: str, value: Any, size: int | None) -> dict[str, Any]:
-    return {"name": name, "type": type(value).__name__, "size": size, "preview": bounded_repr(value, 120)}
+def _change(name: str, value: Any) -> dict[str, Any]:
+    return {"name": name, "type": type_name(value), "size": _size(value), "preview": bounded_repr(value, 120)}
 
 
 def _size(value: Any) -> int | None:
-    return len(value) if isinstance(value, _SIZED) else None
+    """As the builtin type counts: a guest's own `__len__` is not run to look at a variable."""
+    for kind in _SIZED:
+        if issubclass(type(value), kind):
+            return kind.__len__(value)
+    return None
 
 
 def _syntax_error(error: BaseException) -> dict[str, Any]:
@@ -285,11 +302,11 @@ def _syntax_error(error: BaseException) -> dict[str, Any]:
 def describe_error(error: BaseException) -> dict[str, Any]:
     """Class, message, failing line of the cell, and the traceback from the cell's frame on."""
     try:
-        message = str(error)
+        message = str(error)[:TRACE_CHARS]
     except BaseException as second:  # noqa: BLE001 - a guest's __str__ may raise anything
-        message = f"(its text raises {type(second).__name__})"
-    found: dict[str, Any] = {"class": type(error).__name__, "message": message[:TRACE_CHARS], "line": None}
-    frame = error.__traceback__
+        message = f"(its text raises {type_name(second)})"
+    found: dict[str, Any] = {"class": type_name(error), "message": message, "line": None}
+    frame: types.TracebackType | None = _traceback_of(error)
     while frame is not None and not frame.tb_frame.f_code.co_filename.startswith("<cell "):
         frame = frame.tb_next
     if frame is None:

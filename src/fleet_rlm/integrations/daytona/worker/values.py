@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 MAX_DEPTH = 60
+_PLAIN = (bool, int, float, str)
+_class_name = type.__dict__["__name__"].__get__
 
 
 class Failure:
@@ -51,6 +53,11 @@ def bounded_text(value: Any, limit: int) -> str:
     return "".join(parts)[:limit]
 
 
+def type_name(value: Any) -> str:
+    """The name of its class, past whatever the metaclass makes of `__name__`."""
+    return str(_class_name(type(value)))
+
+
 def from_json(data: bytes) -> Any:
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
@@ -60,13 +67,13 @@ def plain(value: Any, above: tuple[int, ...] = ()) -> Any:
 
     `above`: the ids of what it lies in.
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or issubclass(type(value), _PLAIN):  # not what only says that it is one, as a mock does
         return value
     if len(above) > MAX_DEPTH or id(value) in above:
         return bounded_repr(value, 200)
     above = (*above, id(value))
     if isinstance(value, dict):
-        return {k if isinstance(k, str) else str(k): plain(v, above) for k, v in value.items()}
+        return {k if issubclass(type(k), str) else str(k): plain(v, above) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v, above) for v in value]
     return plain(_nearest(value), above)
@@ -83,12 +90,12 @@ def _nearest(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     for method in ("model_dump", "tolist", "item", "isoformat"):  # pydantic; numpy arrays and scalars; dates
-        convert = getattr(value, method, None)
-        if callable(convert) and not isinstance(value, type):
-            try:
+        try:
+            convert = getattr(value, method, None)
+            if callable(convert) and not isinstance(value, type):
                 return convert()
-            except Exception:  # noqa: BLE001, S112 - somebody else's method on somebody else's value
-                continue
+        except Exception:  # noqa: BLE001, S112 - somebody else's method on somebody else's value
+            continue
     return bounded_repr(value, 10_000)
 
 
@@ -99,8 +106,10 @@ def bounded_repr(value: Any, limit: int) -> str:
     """`repr` that reads only as much of a large builtin value as fits in about `limit` characters."""
     try:
         return _repr(value, limit, 0)
-    except Exception as error:  # noqa: BLE001 - a guest's __repr__ may raise anything
-        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    except KeyboardInterrupt:  # of the cell, which has to end
+        raise
+    except BaseException as error:  # noqa: BLE001 - a guest's __repr__ may raise anything
+        return f"<{type_name(value)} whose repr raises {type_name(error)}>"
 
 
 def _repr(value: Any, limit: int, depth: int) -> str:
