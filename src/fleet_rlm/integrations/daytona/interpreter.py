@@ -277,7 +277,7 @@ class DaytonaInterpreter:
             raise SyntaxError(result.error.message)
         if result.status == "error":
             raise CodeExecutionError(_error_text(result))
-        return _visible_text(result)
+        return visible_text(result)
 
     @with_callbacks
     def invoke_tool(self, tool_name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -391,7 +391,7 @@ async def _awaited(value: Any) -> Any:
     return await value
 
 
-def _visible_text(result: CellResult) -> str | None:
+def visible_text(result: CellResult) -> str | None:
     """What the model sees: stdout, then stderr, then the last expression's value; None when there is nothing."""
     parts = [result.stdout.rstrip("\n")]
     if result.stderr.strip():
@@ -408,7 +408,7 @@ def _error_text(result: CellResult) -> str:
     text = f"{error.class_name}: {error.message}" if error.message else error.class_name
     if error.line is not None:
         text += f" (line {error.line})"
-    printed = _visible_text(result)
+    printed = visible_text(result)
     return f"{text}\nOutput before the error:\n{printed}" if printed else text
 
 

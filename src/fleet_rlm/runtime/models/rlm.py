@@ -20,7 +20,9 @@ from dspy.primitives.code_interpreter import CodeExecutionError, resolve_interpr
 from dspy.primitives.repl_types import REPLHistory, REPLVariable
 from dspy.utils.exceptions import AdapterParseError, format_error_for_lm
 
-from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.errors import TreeStopped
+from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter, visible_text
+from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
 from fleet_rlm.runtime.models.adapters import reply_of
@@ -88,6 +90,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         super().__init__(signature, **options)
         self._seen: tuple[list[REPLVariable], REPLHistory] | None = None
         self._repl: Any = None
+        self._running: tuple[str, CellResult | None] | None = None  # the step's code, and the cell before it
         self._facade: tuple[Any, ...] | None = None
         self._repeats = Repeats()
         view = StepsInView(None if hooks is None else hooks.steps_shortened)
@@ -113,7 +116,8 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         return built[0]
 
     def answer_from_trajectory(self) -> dspy.Prediction | None:
-        """One call that extracts the outputs from the steps so far; None when there was no step yet."""
+        """One call that extracts the outputs from the steps so far, the last of which may have been cut short by the
+        limit; None when there was no step yet."""
         if self._seen is None or not self._seen[1]:
             return None
         variables, history = self._seen
@@ -154,8 +158,9 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
 
     def _execute_code(self, repl: Any, code: str, input_args: dict[str, Any]) -> Any:
         """As DSPy does, with our notes for the model: of a repair, and of a cell that it ran before to no effect."""
+        self._running = code, _last_cell(repl)
         shown = self._run_code(repl, code, input_args)
-        cell = repl.last_cell if isinstance(repl, DaytonaInterpreter) else None
+        cell = _last_cell(repl)
         if cell is None:
             return shown
         again = self._repeats.add(code, shown, cell) > 1
@@ -194,7 +199,7 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
     def _execute_iteration(
         self, repl: Any, variables: list[REPLVariable], history: REPLHistory, iteration: int, *rest: Any
     ) -> Any:
-        self._seen, self._repl = (variables, history), repl
+        self._seen, self._repl, self._running = (variables, history), repl, None
         if iteration == 0:
             self._repeats.begin()
         if self._hooks is None:
@@ -202,6 +207,9 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         self._hooks.iteration_started(iteration + 1, self.max_iters)
         try:
             result = super()._execute_iteration(repl, variables, history, iteration, *rest)
+        except TreeStopped as stop:
+            self._seen = variables, self._with_cut_cell(history, stop)
+            raise
         finally:
             self._hooks.iteration_finished()
         if isinstance(result, REPLHistory):
@@ -209,6 +217,17 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
             if self._repeats.stuck:
                 return self._answer_of_repeats(variables, result)
         return result
+
+    def _with_cut_cell(self, history: REPLHistory, stop: TreeStopped) -> REPLHistory:
+        """The steps with the cell in which a limit struck, as far as it came: it may hold all that the run found."""
+        cell = _last_cell(self._repl)
+        if stop.reason != "limit" or self._running is None or cell is None or cell.status != "lost":
+            return history
+        code, before = self._running
+        if cell is before:  # this step's code did not come to run
+            return history
+        note = f"(cut short: the limit of {'time' if stop.limit == 'wall' else stop.limit} was reached)"
+        return history.append(code=code, output=_noted(visible_text(cell), note))
 
     def _answer_of_repeats(self, variables: list[REPLVariable], history: REPLHistory) -> dspy.Prediction:
         """What the steps have shown, in one call: a whole answer, unless all that they showed was one error."""
@@ -262,6 +281,11 @@ class ExtractPredict(dspy.Predict):
     def forward(self, **inputs: Any) -> dspy.Prediction:
         history = inputs.pop("repl_history")
         return self._view.ask(lambda seen: super(ExtractPredict, self).forward(**inputs, repl_history=seen), history)
+
+
+def _last_cell(repl: Any) -> CellResult | None:
+    """How the newest cell ended, where the interpreter tells."""
+    return repl.last_cell if isinstance(repl, DaytonaInterpreter) else None
 
 
 def _noted(shown: Any, note: str) -> Any:
