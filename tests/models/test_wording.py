@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as some
 
-from fleet_rlm.runtime.models.wording import KEPT_CHARS, request_hash
+from fleet_rlm.runtime.models.wording import KEPT_CHARS, request_hash, whole_characters
 
 
 def test_the_hash_of_a_request_does_not_change_between_versions() -> None:
@@ -29,3 +29,12 @@ def test_it_is_that_of_the_whole_request_as_json(prompt: Any, messages: Any) -> 
         whole = json.dumps(["m", prompt, messages, {"n": 1}], sort_keys=True, ensure_ascii=False)
         expected = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
         assert request_hash("m", prompt, messages, {"n": 1}) == expected
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_nothing_else() -> None:
+    plain = {"role": "user", "content": ["\ufeffcaf\u00e9 \U0001f600 \x00", 3, None]}
+    assert whole_characters(plain) == plain
+    assert whole_characters("\ud83d") == whole_characters("\ude00") == "\ufffd"
+    assert whole_characters("a\ud83db\ude00c\ud83d") == "a\ufffdb\ufffdc\ufffd"
+    assert whole_characters("\ufeff\ud83d\ude00 \ud83d") == "\ufeff\U0001f600 \ufffd", "two halves are one character"
+    assert whole_characters({"\ud83d": [("\ud83d",)]}) == {"\ufffd": [["\ufffd"]]}

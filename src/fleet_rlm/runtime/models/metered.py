@@ -37,7 +37,7 @@ from fleet_rlm.runtime.models.recording import Answered, Asked, CallReplay, reco
 from fleet_rlm.runtime.models.sending import Request, Sender
 from fleet_rlm.runtime.models.sizes import sizes_of
 from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
-from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash
+from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash, whole_characters
 
 
 class MeteredLM(dspy.BaseLM):
@@ -134,14 +134,14 @@ class MeteredLM(dspy.BaseLM):
         scope.stop.check()
         kwargs.pop("cache", None)  # a call may ask for it too, also from code in a sandbox
         request = request_hash(str(self.model), prompt, messages, kwargs)
-        text = prompt_text(prompt, messages)
+        prompt, messages, text = _as_text(prompt, messages)
         if self._replay is not None:
             known = self._replay.answer(scope, Asked(request, self._role, self.name, text, prompt, messages))
             if isinstance(known, Answered):
                 return known.outputs
             if known.edited:
-                text = prompt_text(known.prompt, known.messages)
-                edited = Request(new_id("cal"), scope, text, request, known.prompt, known.messages, kwargs)
+                prompt, messages, text = _as_text(known.prompt, known.messages)
+                edited = Request(new_id("cal"), scope, text, request, prompt, messages, kwargs)
                 return self._make(edited)  # nobody else asks this
         asked = Request(new_id("cal"), scope, text, request, prompt, messages, kwargs)
         if let_go is not None:
@@ -379,3 +379,12 @@ class MeteredLM(dspy.BaseLM):
             hint=mapped.hint,
             retryable=mapped.retryable,
         )
+
+
+def _as_text(prompt: Any, messages: Any) -> tuple[Any, Any, str]:
+    """What is sent, and the same as a person reads it."""
+    text = prompt_text(prompt, messages)
+    whole = whole_characters(text)
+    if whole is text:
+        return prompt, messages, text
+    return whole_characters(prompt), whole_characters(messages), whole

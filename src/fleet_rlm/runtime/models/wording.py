@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fleet_rlm.runtime.execution.paths import PASSING
 
@@ -31,6 +31,34 @@ def prompt_text(prompt: Any, messages: Any) -> str:
             body += "\n" + json.dumps(calls, ensure_ascii=False, default=str)
         blocks.append(f"[{message.get('role', '?')}]\n{body}")
     return "\n\n".join(blocks)
+
+
+def whole_characters(value: Any) -> Any:
+    """Text, or JSON with text in it, with U+FFFD in place of each half of a surrogate pair: such text is none, and a
+    provider's library refuses the whole request for it. The value itself where there is none.
+
+    Code that cuts in the middle of an emoji makes them, and so does JSON that somebody else cut.
+    """
+    match value:
+        case str():
+            return (
+                value if _is_whole(value) else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            )
+        case list() | tuple():
+            return [whole_characters(item) for item in cast("list[Any]", value)]
+        case dict():
+            items = cast("dict[Any, Any]", value).items()
+            return {whole_characters(key): whole_characters(item) for key, item in items}
+        case _:
+            return value
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def output_text(outputs: Any) -> str:

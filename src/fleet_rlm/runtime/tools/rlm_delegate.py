@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import dspy
@@ -19,7 +19,7 @@ from dspy.adapters.utils import parse_value
 from dspy.primitives.code_interpreter import CodeInterpreterError
 from dspy.utils.exceptions import AdapterParseError, LMError
 
-from fleet_rlm.errors import Denied, FleetError, InvalidInput, SandboxError, TreeStopped
+from fleet_rlm.errors import Denied, FleetError, InternalError, InvalidInput, SandboxError, TreeStopped
 from fleet_rlm.integrations.daytona.offer import offered, takes_handles
 from fleet_rlm.runtime.content.values import ContextInput, context_value, handles_in, input_chars, kept_handles
 from fleet_rlm.runtime.execution import events as ev
@@ -41,12 +41,14 @@ from fleet_rlm.runtime.models.builders import (
     works_in_variables,
 )
 from fleet_rlm.runtime.models.rlm import FORCED, BoundedRLM
+from fleet_rlm.runtime.models.wording import whole_characters
 from fleet_rlm.runtime.tools.interpreters import InterpreterFactory
 from fleet_rlm.runtime.tools.repl_functions import ReplFunctions
 from fleet_rlm.runtime.tools.run_hooks import TurnRunHooks
 
 MAX_BATCH = 10_000
 SIGNATURE_CHARS = 500
+_UNFORESEEN = ev.ErrorInfo(code=InternalError.code, message="the run was ended by an error that is no outcome of a run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
     """
     path = task.path(parent)
     contexts = frozenset(handles_in(task.context))
+    task = replace(task, task=whole_characters(task.task), context=whole_characters(task.context))
     value = context_value(task.context, tree.refs, tree.contexts) if task.context is not None else None
     try:
         if parent is not None:
@@ -131,7 +134,7 @@ def run_rlm(tree: TurnTree, task: Task, *, parent: RunScope | None, lease: Lease
 
 def _opened(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     """The run from its first event to its last."""
-    parent, outcome = scope.parent, Outcome("cancelled")
+    parent, outcome = scope.parent, Outcome("failed", error=_UNFORESEEN)
     started = _started(tree, scope, task, value)
     known = tree.replay.whole(scope.path, started.model) if tree.replay is not None and parent is not None else None
     tree.opened(scope)
@@ -372,6 +375,7 @@ class RlmDelegate:
         share: Share | None,
     ) -> list[Any]:
         answer_type(schema)
+        self._tree.models.pick(model, self._tree.sub_lm)  # else each would fail for it
         pairs = pair_up(tasks, contexts)
         cell, name, of = SCOPE.get().cell, "rlm_query_batched", len(pairs)
         branch = SCOPE.get().places.branch(name, [pairs, schema, *([model] if model else [])])
@@ -388,7 +392,14 @@ class RlmDelegate:
             for i, (task, context) in enumerate(pairs)
         ]
         width = self._tree.budget.limits.sandboxes
-        return self._tree.scheduler.map(lambda task, _: self._one(task), work, scope=SCOPE.get(), width=width)
+        return self._tree.scheduler.map(lambda task, _: self._one_of_many(task), work, scope=SCOPE.get(), width=width)
+
+    def _one_of_many(self, task: Task) -> Any:
+        """What is wrong with one item is its own failure, and no reason to lose the others."""
+        try:
+            return self._one(task)
+        except InvalidInput as error:
+            return failure(error.code, self._tree.observer.clean(error.message))
 
     def _one(self, task: Task) -> Any:
         parent = SCOPE.get()
