@@ -313,4 +313,6 @@ def test_memory_that_is_written_side_by_side(workspace: Workspace) -> None:
     with sse_model(script(both)) as model:
         for _ in range(4):
             first = ask(workspace, "do it", model=model.lm(), title="t")
+            kept = of_kind(of_turn(workspace, first), ev.MemoryChanged)
+            assert [each.after for each in kept] == ["one", "one\ntwo"], "in the order in which they were said"
             check_replays(workspace, first, model.asked)

@@ -18,7 +18,7 @@ from fleet_rlm.runtime.execution.paths import tool_place
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import timed
 from fleet_rlm.runtime.tools.documents import Documents
-from fleet_rlm.runtime.tools.recorded import observed
+from fleet_rlm.runtime.tools.recorded import MEMORY, observed
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
 TOOL_WIDTH = 8
@@ -83,6 +83,13 @@ def told(outcome: Outcome) -> str:
     return f"(no result: {why})"
 
 
+def _jobs(calls: Sequence[ToolCalls.ToolCall]) -> list[list[tuple[int, ToolCalls.ToolCall]]]:
+    """What may run side by side. Memory is written in the order in which the model said it: the text depends on it."""
+    written = [(index, call) for index, call in enumerate(calls) if call.name in MEMORY]
+    others = [[(index, call)] for index, call in enumerate(calls) if call.name not in MEMORY]
+    return [*others, written] if written else others
+
+
 class ObservedTools:
     """Runs the tool calls of one agent step side by side and shows each as an event."""
 
@@ -104,11 +111,15 @@ class ObservedTools:
         scope = SCOPE.get()
         step = scope.places.next_step()
 
-        def one(item: tuple[int, ToolCalls.ToolCall], _: LetGo | None) -> tuple[Any, bool]:
-            with tool_place(scope.path, step, item[0]):
-                return self._one(item[1], invoke)
+        results: dict[int, tuple[Any, bool]] = {}
 
-        return self._tree.scheduler.map(one, list(enumerate(calls)), scope=scope, width=TOOL_WIDTH)
+        def work(job: list[tuple[int, ToolCalls.ToolCall]], _: LetGo | None) -> None:
+            for index, call in job:
+                with tool_place(scope.path, step, index):
+                    results[index] = self._one(call, invoke)
+
+        self._tree.scheduler.map(work, _jobs(calls), scope=scope, width=TOOL_WIDTH)
+        return [results[index] for index in range(len(calls))]
 
     def _allowed(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> Any:
         self._tree.gate.tool(call.name, json.dumps(call.args or {}, ensure_ascii=False, default=str))
