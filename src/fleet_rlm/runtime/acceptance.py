@@ -55,7 +55,7 @@ def accepted(request: TurnRequest, models: Models, settings: Settings, clean: Ca
         origin=_cleaned(request.origin, clean),
         objects=_given_as_objects(request),
         known=models.known(),
-        setup=setup_of(settings),
+        setup=setup_of(settings, attended=request.attended),
     )
     try:
         return msgspec.convert(msgspec.to_builtins(made), ev.TurnAccepted)

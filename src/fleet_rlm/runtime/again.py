@@ -168,7 +168,8 @@ def fork(
     title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
     shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
     session = _found(shop, sid, title, shared, _before(shop.journal, row))
-    request = replace(base, session=session, limits=limits, origin=origin)
+    attended = None if other or anew else base.attended
+    request = replace(base, session=session, limits=limits, origin=origin, attended=attended)
     plan = Plan(
         "fork",
         record,
@@ -276,6 +277,7 @@ def _request(accepted: ev.TurnAccepted, given: Given | None, edit: ForkEdit | No
         model=lm or accepted.model,
         sub_model=sub or accepted.sub_model,
         known=accepted.known,
+        attended=accepted.setup.attended if accepted.setup is not None else None,
     )
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -42,7 +42,7 @@ from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest, TurnResult
 from fleet_rlm.runtime.kept_clients import KeptClients
 from fleet_rlm.runtime.redaction import redactor
-from fleet_rlm.runtime.setup import under
+from fleet_rlm.runtime.setup import attending, under
 
 if TYPE_CHECKING:
     import dspy
@@ -195,11 +195,10 @@ class Workspace:
 
     def begin(self, request: TurnRequest, plan: Plan | None = None) -> Submitted:
         """See submit. With a plan the turn runs over a journal; `request.origin` says of which turn."""
-        settings = under(self.settings, request.setup)
-        present = self.present if request.present is None else request.present
-        request = checked(replace(request, present=present), settings)
+        settings, request = attending(under(self.settings, request.setup), request, self.present)
+        request = checked(request, settings)
         runner = self._runner(settings)
-        registry = self.models if settings is self.settings else _module("models.registry").ModelRegistry(settings)
+        registry = self.models if request.setup is None else _module("models.registry").ModelRegistry(settings)
         models = runner.bind(request, registry, settings.sub_model)
         promise = accepted(request, models, settings, redactor(self.settings))
         made: SessionRow | None = None

@@ -13,10 +13,11 @@ import msgspec
 
 from fleet_rlm.runtime.config import Settings
 from fleet_rlm.runtime.execution.events import Rules, TurnSetup
+from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.policy import Policy
 
 
-def setup_of(settings: Settings) -> TurnSetup:
+def setup_of(settings: Settings, *, attended: bool | None = None) -> TurnSetup:
     """What stands in `turn.accepted`."""
     return TurnSetup(
         variables=settings.variable_mode,
@@ -24,6 +25,7 @@ def setup_of(settings: Settings) -> TurnSetup:
         tools=list(settings.tools),
         models=list(settings.models_allowed),
         judge=(settings.judge_model or "") if settings.verify == "judge" else None,
+        attended=attended,
     )
 
 
@@ -40,3 +42,17 @@ def under(settings: Settings, setup: TurnSetup | None) -> Settings:
         verify="off" if setup.judge is None else "judge",
         judge_model=setup.judge or None,
     )
+
+
+def attending(settings: Settings, request: TurnRequest, present: bool) -> tuple[Settings, TurnRequest]:
+    """Both with what follows from who is there: who answers, which is who is there now, and what prompts say of them.
+
+    `present`: whether somebody is, where the request does not say it. A replay whose journal tells it asks nobody and
+    has the rules that held then.
+    """
+    if request.setup is not None and request.setup.attended is not None:
+        return settings, replace(request, attended=request.setup.attended)
+    if not (present if request.present is None else request.present):
+        settings = replace(settings, policy=settings.policy.alone())
+    told = settings.policy.ask_seconds > 0 if request.attended is None else request.attended
+    return settings, replace(request, attended=told)

@@ -156,7 +156,8 @@ class TurnRunner:
             at_limit=request.at_limit or self._at_limit,
             unpriced=wired.unpriced,
             replay=replay,
-            policy=self._policy if request.present is not False else self._policy.alone(),
+            policy=self._policy,
+            attended=request.attended,
         )
 
     def _finish(self, tree: TurnTree, request: TurnRequest, models: Models, answer: Answer) -> TurnResult:

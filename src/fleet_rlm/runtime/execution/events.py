@@ -240,7 +240,8 @@ class TurnSetup(Record):
     """The settings by which a turn's requests were made, for a replay under others.
 
     `variables`, `tools`, `models`, `judge`: as the settings of these names say (`models`: those that code may name;
-    `judge`: None when answers were not checked, "" for the root's).
+    `judge`: None when answers were not checked, "" for the root's). `attended`: whether its prompts speak of a person
+    who can be asked; None in journals that did not tell it, whose `rules` are those for when somebody is there.
     """
 
     variables: Literal["auto", "always", "never"] = "auto"
@@ -248,6 +249,7 @@ class TurnSetup(Record):
     tools: list[str] = []
     models: list[str] = []
     judge: str | None = None
+    attended: bool | None = None
 
 
 class TurnAccepted(Data):

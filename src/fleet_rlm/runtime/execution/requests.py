@@ -38,7 +38,9 @@ class TurnRequest:
     `limits`, `at_limit` None: those of the settings. `command` is the client's idempotency key: the same key in a
     session gives the same turn. `origin`: the turn that this one goes on from (again.py). `present`: whether somebody
     is there to answer questions; where nobody is, the rule does at once. None: as the workspace says. `known`: what the
-    turn that this one goes on from knew of its models. `setup`: of a replay, the settings that held then.
+    turn that this one goes on from knew of its models. `setup`: of a replay, the settings that held then. `attended`:
+    whether prompts speak of a person who can be asked, which is kept where recorded calls are to be found again,
+    whoever is there now; None: as `present`.
     """
 
     question: str
@@ -55,6 +57,7 @@ class TurnRequest:
     present: bool | None = None
     known: Mapping[str, ModelKnown] = field(default_factory=dict[str, ModelKnown])
     setup: TurnSetup | None = None
+    attended: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class TurnTree:
 
     `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
     `at_limit`: what happens at a limit; `unpriced`: the names of models whose price is unknown; it grows.
-    `replay`: what a journal knows, when the turn is run again.
+    `replay`: what a journal knows, when the turn is run again. `attended`: see `TurnRequest`; None: as the policy says.
     """
 
     sid: str
@@ -59,6 +59,7 @@ class TurnTree:
     judge_lm: MeteredLM | None = None
     replay: Replay | None = None
     policy: Policy = field(default_factory=Policy)
+    attended: bool | None = None
     refs: dict[str, ev.ContextRef] = field(default_factory=dict[str, ev.ContextRef])
     at_limit: AtLimit = "finish"
     unpriced: list[str] = field(default_factory=list[str])
@@ -99,9 +100,9 @@ class TurnTree:
         return self.policy.ask_user
 
     @property
-    def person_there(self) -> bool:
-        """Whether anybody may answer before the rule does."""
-        return self.policy.ask_seconds > 0
+    def person_told(self) -> bool:
+        """Whether models are told that somebody may answer; whether it is so is the policy's `ask_seconds`."""
+        return self.policy.ask_seconds > 0 if self.attended is None else self.attended
 
     def opened(self, scope: RunScope) -> None:
         """A run begins; until `closed` it can be stopped by its id."""

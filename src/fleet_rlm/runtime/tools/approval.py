@@ -31,8 +31,8 @@ class UserQuestions:
         return ask_user
 
     def for_agent(self) -> list[Callable[..., Any]]:
-        """The agent's tool, where the policy allows it and somebody may answer."""
-        return [self.ask_user] if self._tree.asks_person and self._tree.person_there else []
+        """The agent's tool, where the policy allows it and prompts speak of somebody who may answer."""
+        return [self.ask_user] if self._tree.asks_person and self._tree.person_told else []
 
     def ask_user(self, question: str, choices: list[str] | None = None) -> str:
         """Ask the person something that neither the question nor the documents tell and the answer depends on. `choices`: what may be answered, none for any text."""  # noqa: E501 - one line for the model
@@ -47,7 +47,7 @@ class UserQuestions:
 
     @property
     def _nothing(self) -> str:
-        return NO_ANSWER if self._tree.person_there else NOBODY
+        return NO_ANSWER if self._tree.person_told else NOBODY
 
 
 def _texts(choices: Sequence[Any] | None) -> tuple[str, ...]:

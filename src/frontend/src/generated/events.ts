@@ -127,13 +127,14 @@ export interface Rules {
   ask_user?: boolean;
   max_depth?: number;
 }
-/** The settings by which a turn's requests were made, for a replay under others. `variables`, `tools`, `models`, `judge`: as the settings of these names say (`models`: those that code may name; `judge`: None when answers were not checked, "" for the root's). */
+/** The settings by which a turn's requests were made, for a replay under others. `variables`, `tools`, `models`, `judge`: as the settings of these names say (`models`: those that code may name; `judge`: None when answers were not checked, "" for the root's). `attended`: whether its prompts speak of a person who can be asked; None in journals that did not tell it, whose `rules` are those for when somebody is there. */
 export interface TurnSetup {
   variables?: "auto" | "always" | "never";
   rules?: Rules;
   tools?: string[];
   models?: string[];
   judge?: string | null;
+  attended?: boolean | null;
 }
 
 /** The payload of each event, by its `type`. */
