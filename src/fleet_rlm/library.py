@@ -17,6 +17,7 @@ from fleet_rlm.errors import InvalidInput
 from fleet_rlm.notebook import Cell, here, turn_html
 from fleet_rlm.runtime.agent.memory import SessionMemory
 from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.content.fetch import check_url
 from fleet_rlm.runtime.content.sources import add_named
 from fleet_rlm.runtime.execution.answering import Answerer, answering
 from fleet_rlm.runtime.execution.artifacts import Artifact
@@ -373,6 +374,7 @@ def _stored(workspace: Workspace, item: Any, number: int, of: int) -> ContextRef
     if isinstance(item, str):
         return store.add_text(name, item)
     if isinstance(item, Url):
+        check_url(item.address)  # `add_named` takes names of files too
         return add_named(store, item.address)
     if isinstance(item, bytes):
         return store.add_stream(name, iter([item]))

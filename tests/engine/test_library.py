@@ -129,6 +129,12 @@ def test_contexts_as_bytes_files_and_a_text_that_looks_like_an_address(tmp_path:
         fleet_rlm.run("q", context=[3], mode="direct", lm=scripted(reply))  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("address", ["/etc/hostname", "", ".", "file:///etc/hostname", "git+file:///"])
+def test_an_address_is_a_web_address_and_no_file(address: str) -> None:
+    with pytest.raises(InvalidInput, match="is no web address"):
+        fleet_rlm.run("q", context=fleet_rlm.Url(address), mode="direct", lm=scripted(str))
+
+
 def test_arun_lets_the_event_loop_go_on() -> None:
     async def both() -> list[str | None]:
         lm = scripted(lambda _: field("answer", "x"), delay_s=0.2)
