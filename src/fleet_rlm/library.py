@@ -10,8 +10,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fleet_rlm.arguments import as_folder, as_items, as_text
 from fleet_rlm.conversation import Exchange, Memory, exchanges
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.notebook import Cell, here, turn_html
@@ -123,7 +124,7 @@ class Session:
     """A conversation: questions of one session see the earlier ones and their answers."""
 
     def __init__(self, session: str | None = None, *, home: Path | None = None) -> None:
-        self.id = session
+        self.id = None if session is None else as_text(session, "the session's id")
         self._home = home
 
     def ask(
@@ -214,9 +215,8 @@ def resume(
     objects; `budget` None takes the same limits. Errors: NotFound; Conflict when it runs or came to its end;
     InvalidInput when its limit would stop it again.
     """
-    workspace = _workspace(home)
-    limits = budget.limits() if budget is not None else None
-    return _ended(workspace, workspace.resume(turn, limits, lm=lm, sub_lm=sub_lm), watch)
+    turn, workspace = as_text(turn, "the turn's id"), _workspace(home)
+    return _ended(workspace, workspace.resume(turn, _limits(budget), lm=lm, sub_lm=sub_lm), watch)
 
 
 def replay(turn: str, *, home: Path | None = None, watch: bool = True) -> RunResult:
@@ -224,7 +224,7 @@ def replay(turn: str, *, home: Path | None = None, watch: bool = True) -> RunRes
 
     Errors: NotFound, Conflict while it runs; an answer that the journal lacks is a result with status "failed".
     """
-    workspace = _workspace(home)
+    turn, workspace = as_text(turn, "the turn's id"), _workspace(home)
     return _ended(workspace, workspace.replay(turn), watch)
 
 
@@ -329,7 +329,7 @@ _lock = threading.Lock()
 
 
 def _workspace(home: Path | None) -> Workspace:
-    settings = load_settings(home=home)
+    settings = load_settings(home=as_folder(home))
     with _lock:
         found = _workspaces.get(settings.home)
         if found is None:
@@ -351,16 +351,24 @@ def _request(
     budget: Budget | None,
     session: str | None,
 ) -> TurnRequest:
-    items: Sequence[Any] = [context] if _is_one(context) else list(cast("Sequence[Any]", context))
+    items: Sequence[Any] = [context] if _is_one(context) else as_items(context, _CONTEXT_HINT)
     return TurnRequest(
-        question=question,
+        question=as_text(question, "the question"),
         session=session,
         contexts=tuple(_stored(workspace, item, number, len(items)) for number, item in enumerate(items, 1)),
         mode=mode or workspace.settings.mode,
         model=lm,
         sub_model=sub_lm,
-        limits=budget.limits() if budget is not None else None,
+        limits=_limits(budget),
     )
+
+
+def _limits(budget: object) -> Limits | None:
+    if budget is None:
+        return None
+    if not isinstance(budget, Budget):
+        raise InvalidInput(f"the budget is a {type(budget).__name__}", hint="pass a fleet_rlm.Budget")
+    return budget.limits()
 
 
 def _is_one(context: object) -> bool:
@@ -374,7 +382,7 @@ def _stored(workspace: Workspace, item: Any, number: int, of: int) -> ContextRef
     if isinstance(item, str):
         return store.add_text(name, item)
     if isinstance(item, Url):
-        check_url(item.address)  # `add_named` takes names of files too
+        check_url(as_text(item.address, "the address of a Url"))  # `add_named` takes names of files too
         return add_named(store, item.address)
     if isinstance(item, bytes):
         return store.add_stream(name, iter([item]))

@@ -135,6 +135,44 @@ def test_an_address_is_a_web_address_and_no_file(address: str) -> None:
         fleet_rlm.run("q", context=fleet_rlm.Url(address), mode="direct", lm=scripted(str))
 
 
+async def streamed(**options: Any) -> None:
+    async for _ in fleet_rlm.stream("q", **options):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda lm: fleet_rlm.run("q", context={"a": "needle"}, lm=lm), "the context is a dict"),
+        (lambda lm: fleet_rlm.run("q", context=[{"a": "needle"}], lm=lm), "context 1 is a dict"),
+        (lambda lm: fleet_rlm.run("q", context=5, lm=lm), "the context is a int"),
+        (lambda lm: fleet_rlm.run("q", context=None, lm=lm), "the context is a NoneType"),
+        (lambda lm: fleet_rlm.run("q", context=fleet_rlm.Url(None), lm=lm), "the address of a Url is a NoneType"),
+        (lambda lm: fleet_rlm.run("q", home=5, lm=lm), "home is a int"),
+        (lambda lm: fleet_rlm.run(None, lm=lm), "the question is a NoneType"),
+        (lambda _: fleet_rlm.run("q", lm=5), "the model is a int"),
+        (lambda lm: fleet_rlm.run("q", lm=lm, sub_lm=["x"]), "the model is a list"),
+        (lambda lm: fleet_rlm.run("q", lm=lm, budget={}), "the budget is a dict"),
+        (lambda lm: asyncio.run(fleet_rlm.arun("q", lm=lm, budget=5)), "the budget is a int"),
+        (lambda lm: asyncio.run(streamed(lm=lm, context=5)), "the context is a int"),
+        (lambda _: fleet_rlm.Session(5), "the session's id is a int"),
+        (lambda _: fleet_rlm.replay(None), "the turn's id is a NoneType"),
+        (lambda lm: fleet_rlm.resume(5, lm=lm), "the turn's id is a int"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused_in_one_line(call: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as refused:
+        call(scripted(lambda _: field("answer", "x")))
+    assert refused.value.hint is not None and "\n" not in str(refused.value)
+
+
+def test_home_may_be_a_text_and_contexts_any_iterable(tmp_path: Path) -> None:
+    lm = scripted(lambda _: field("answer", "x"))
+    result = fleet_rlm.run("q", context=(text for text in ("a", "b")), mode="direct", lm=lm, home=str(tmp_path))  # pyright: ignore
+    assert result.status == "ok" and "context-2" in lm.engine.prompts[0]
+    assert [asked.question for asked in fleet_rlm.Session(result.session, home=tmp_path).history] == ["q"]
+
+
 def test_arun_lets_the_event_loop_go_on() -> None:
     async def both() -> list[str | None]:
         lm = scripted(lambda _: field("answer", "x"), delay_s=0.2)

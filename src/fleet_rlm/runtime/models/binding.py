@@ -97,6 +97,8 @@ def _bound(
     if isinstance(choice, dspy.BaseLM):
         name = str(choice.model)
         return BoundModel(choice, name, price=registry.own_price(name))
+    if choice is not None and not isinstance(choice, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of Python
+        raise InvalidInput(f"the model is a {type(choice).__name__}", hint="pass a model string or a dspy.LM")
     told = known.get(choice or "")
     if told is not None and not asks:
         spec = ModelSpec(model=choice or "", wire_model=told.wire, label=choice or "", source="argument")
