@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fleet_rlm.errors import FleetError
     from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
     from fleet_rlm.library import Budget, RunResult, Session, Url, arun, replay, resume, run, stream
     from fleet_rlm.runtime.agent.agent import FleetAgent
@@ -23,6 +24,7 @@ _HOMES = {
     "Budget": "fleet_rlm.library",
     "DaytonaInterpreter": "fleet_rlm.integrations.daytona.interpreter",
     "FleetAgent": "fleet_rlm.runtime.agent.agent",
+    "FleetError": "fleet_rlm.errors",
     "RunResult": "fleet_rlm.library",
     "Session": "fleet_rlm.library",
     "Url": "fleet_rlm.library",
@@ -39,6 +41,7 @@ __all__ = [
     "Budget",
     "DaytonaInterpreter",
     "FleetAgent",
+    "FleetError",
     "RunResult",
     "Session",
     "Url",

@@ -73,6 +73,13 @@ def test_a_budget_out_of_range_is_refused(bad: dict[str, float]) -> None:
         fleet_rlm.run("q", lm=scripted(str), budget=fleet_rlm.Budget(**bad))
 
 
+def test_one_class_catches_whatever_is_raised_on_purpose() -> None:
+    with pytest.raises(fleet_rlm.FleetError) as refused:
+        fleet_rlm.run("q", lm="nonsense/x")
+    assert (refused.value.code, refused.value.retryable) == ("invalid_input", False)
+    assert refused.value.message and refused.value.hint and "FleetError" in dir(fleet_rlm)
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
