@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet_rlm.errors import InvalidInput, NotFound, TooLarge
+from fleet_rlm.errors import InvalidInput, NotFound, StorageError, TooLarge
 from fleet_rlm.runtime.content import tree
+from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.content.index import STRIDE
+from fleet_rlm.runtime.content.sources import add_named
 
 TEXT = st.text(
     alphabet=st.one_of(
@@ -204,6 +206,8 @@ def test_a_folder_takes_text_and_leaves_out_the_rest(store, tmp_path):
     ("make", "said"),
     [
         (lambda s, d: s.add_path(d / "nothing.txt"), "does not exist"),
+        (lambda s, d: s.add_path(d / ("x" * 400)), "File name too long"),
+        (lambda s, d: s.add_path(d / "pic.bin" / "x"), "does not exist"),
         (lambda s, d: s.add_path(d / "pic.bin"), "binary"),
         (lambda s, d: s.add_path(d / "latin.txt"), "not UTF-8"),
         (lambda s, d: s.add_path(d / "empty.txt"), "empty"),
@@ -230,6 +234,41 @@ def test_bad_input_is_one_clear_line(store, tmp_path, make, said):
         make(store, tmp_path)
     assert said in caught.value.message
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x does not exist"),
+        ("~$doc.docx", "~$doc.docx does not exist"),
+        ("x" * 400, "File name too long"),
+        ("x" * 400 + "@HEAD", "File name too long"),
+        ("git+file:///" + "x" * 400, "File name too long"),
+        ("a\0b", "does not exist"),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_one_clear_line(store, tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput) as caught:
+        add_named(store, name)
+    assert said in caught.value.message
+
+
+def test_a_file_whose_name_begins_like_a_home_folder_is_taken_as_it_is(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me/a.txt").write_text("mine")
+    (tmp_path / "~$notes.txt").write_text("theirs")
+    assert store.read(add_named(store, "~$notes.txt").sha256, 0, 9) == "theirs"
+    assert store.read(add_named(store, "~/a.txt").sha256, 0, 9) == "mine"
+
+
+@pytest.mark.parametrize(("made", "folder"), [(ContextStore, "contexts"), (BlobStore, "blobs")])
+def test_a_file_in_place_of_the_folder_is_one_clear_line(tmp_path, made, folder):
+    (tmp_path / folder).write_text("")
+    with pytest.raises(StorageError, match=f"^cannot use the folder {tmp_path / folder}: File exists$"):
+        made(tmp_path)
 
 
 def test_too_large_says_so(tmp_path):
@@ -289,6 +328,7 @@ def test_what_may_not_be_read_in_a_folder_is_left_out_and_named(tmp_path):
     try:
         named = ["b.txt", "closed", "listed/d.txt", "listed/deep"]
         assert said(root) == f"1 {[f'{name}: Permission denied' for name in named]}"
+        assert said(root / "closed/c.txt") == f"cannot read {root / 'closed/c.txt'}: Permission denied"
         assert said(root / "closed") == f"cannot read {root / 'closed'}: Permission denied"
     finally:
         for name in shut:

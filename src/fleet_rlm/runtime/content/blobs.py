@@ -27,7 +27,7 @@ class BlobStore:
 
     def __init__(self, home: Path) -> None:
         self._root = home / "blobs"
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(self._root)
         self._lock = threading.Lock()
         self._waiting: dict[str, bytes] = {}  # by reference
         self._waiting_bytes = 0
@@ -109,6 +109,15 @@ class BlobStore:
 
     def _file(self, ref: str) -> Path:
         return Path(self._folder(ref), ref.removeprefix(PREFIX))
+
+
+def own_folder(path: Path) -> None:
+    """Make a folder of the data folder where there is none. Errors: StorageError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot use the folder {path}: {error.strerror or error}") from error
 
 
 def _ref(data: bytes) -> str:

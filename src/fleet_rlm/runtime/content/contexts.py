@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,7 @@ import msgspec
 
 from fleet_rlm.errors import InvalidInput, NotFound
 from fleet_rlm.runtime.content import tree
+from fleet_rlm.runtime.content.blobs import own_folder
 from fleet_rlm.runtime.content.extract.reader import DocumentReader
 from fleet_rlm.runtime.content.index import ContextIndex, FileEntry
 from fleet_rlm.runtime.content.intake import Files, Intake
@@ -48,8 +50,7 @@ class ContextStore:
         self._max_bytes = max_bytes
         self._indexes: OrderedDict[str, tuple[ContextIndex, dict[str, FileEntry]]] = OrderedDict()
         self._lock = threading.Lock()
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._root.mkdir(mode=0o700, exist_ok=True)
+        own_folder(self._root)
         self._sweep()
 
     def add_text(self, name: str, text: str) -> ContextRef:
@@ -84,14 +85,15 @@ class ContextStore:
 
     def add_path(self, path: Path) -> ContextRef:
         """Store a file, or a folder (see tree.py for what is left out). Errors: as `add_stream`."""
-        if not path.exists():
+        found = tree.look(path)
+        if found is None:
             raise InvalidInput(f"{path} does not exist")
-        if path.is_dir():
+        if stat.S_ISDIR(found.st_mode):
             files = ((shown, None if file is None else tree.read_chunks(file)) for shown, file in tree.walk(path))
             return self.add_tree(path.resolve().name, files)
-        if not path.is_file():
+        if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(f"{path} is neither a file nor a folder")
-        if path.stat().st_size > self._max_bytes:
+        if found.st_size > self._max_bytes:
             raise too_large(str(path), self._max_bytes)
         return self.add_stream(path.name, tree.read_chunks(path))
 

@@ -13,6 +13,7 @@ from fleet_rlm.runtime.content.contexts import ContextStore
 from fleet_rlm.runtime.content.fetch import Fetcher, Page, check_url
 from fleet_rlm.runtime.content.git import open_commit
 from fleet_rlm.runtime.content.kinds import TEXT, detect, of_content_type
+from fleet_rlm.runtime.content.tree import is_folder, look
 from fleet_rlm.runtime.execution.events import ContextRef
 
 _GIT = "git+"
@@ -34,10 +35,18 @@ def understand(name: str) -> Named:
         return Named(url=name)
     if name.startswith(_GIT):
         return _repository(name)
-    path = Path(name).expanduser()
-    if path.exists():
+    path = _expanded(name)
+    if look(path) is not None:
         return Named(path=path)
     return _at_ref(path) or _nothing(name)
+
+
+def _expanded(name: str) -> Path:
+    """With the home folder for `~`; a name that only looks like that of somebody's home folder, as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def add_named(store: ContextStore, name: str, *, fetcher: Fetcher | None = None) -> ContextRef:
@@ -65,7 +74,7 @@ def _repository(name: str) -> Named:
             f"{name[:200]} is no repository on this machine", hint="clone it and give PATH@REF or git+file://PATH@REF"
         )
     path = Path(unquote(parts.path))
-    if path.is_dir():
+    if is_folder(path):
         return Named(path=path, ref="HEAD")
     return _at_ref(path) or _nothing(name)
 
@@ -75,7 +84,7 @@ def _at_ref(path: Path) -> Named | None:
     text = str(path)
     at = text.rfind("@")
     while at > 0:
-        if Path(text[:at]).is_dir():
+        if is_folder(Path(text[:at])):
             return Named(path=Path(text[:at]), ref=text[at + 1 :])
         at = text.rfind("@", 0, at)
     return None

@@ -24,6 +24,22 @@ class CannotRead(InvalidInput):
         super().__init__(f"cannot read {path}: {self.why}")
 
 
+def look(path: Path) -> os.stat_result | None:
+    """What is there, through links; None for nothing. Errors: CannotRead where that cannot be known."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name that no file can have
+        return None
+    except OSError as error:
+        raise CannotRead(path, error) from None
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder or a link to one. Errors: CannotRead."""
+    found = look(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
 def is_skipped(path: str) -> bool:
     """True for a relative path that has a hidden part or lies in a folder of made things."""
     parts = PurePosixPath(path).parts
