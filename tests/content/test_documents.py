@@ -98,6 +98,11 @@ def test_html_is_made_readable(store):
             assert gone not in text
 
 
+def test_instructions_to_programs_are_no_text_of_a_page(store):
+    page = '<?xml version="1.0"?><?xml-stylesheet href="a.css"?><!DOCTYPE html><html><body><p>Words</p></body></html>'
+    assert text_of(store, store.add_stream("a.xhtml", [page.encode()])) == "Words\n"
+
+
 def test_html_in_other_encodings_and_hopelessly_nested(store):
     text = text_of(store, store.add_stream("l.html", ["<meta charset=latin-1><p>caf\xe9".encode("latin-1")]))
     assert text == "café\n"

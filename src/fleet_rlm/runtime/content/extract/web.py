@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bs4 import BeautifulSoup
+from bs4.element import ProcessingInstruction
 from markdownify import MarkdownConverter
 
 from fleet_rlm.runtime.content.extract.protocol import Fault
@@ -29,6 +30,8 @@ def html_text(html: bytes | str, charset: str | None = None) -> str:
     title = soup.title.get_text(" ", strip=True) if soup.title is not None else ""
     for tag in soup.find_all([*_UNREAD, "title"]):
         tag.decompose()
+    for instruction in soup.find_all(string=lambda text: isinstance(text, ProcessingInstruction)):
+        instruction.extract()
     for image in soup.find_all("img"):
         image.replace_with(str(image.get("alt") or ""))
     for link in soup.find_all("a"):
