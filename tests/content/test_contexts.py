@@ -1,5 +1,6 @@
 """Contexts: what is stored, how it is addressed, and what is refused."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -278,6 +279,42 @@ def test_too_large_says_so(tmp_path):
         with pytest.raises(TooLarge):
             make()
     assert store.add_text("fits", "x" * 1000).bytes == 1000
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_text_with_a_mark_of_its_encoding_is_text(store, codec):
+    text = "caf\xe9 \U0001f642\n" * 300
+    data = ("\ufeff" + text).encode(codec)
+    ref = store.add_stream("notes.txt", [data[:1], data[1:7], data[7:]])
+    assert store.read(ref.sha256, 0, 9999) == text
+    assert ref == store.add_text("notes.txt", text)
+    folder = store.add_files("p", [("a.txt", [data]), ("b.txt", [data[:-1]])])
+    assert (folder.files, store.index(folder.sha256).skipped) == (1, 1)
+    with pytest.raises(InvalidInput, match=f"b.txt: it is not {codec.upper()}"):
+        store.add_stream("b.txt", [data[:-1]])
+
+
+def test_a_pipe_is_read_to_its_end_and_bounded(tmp_path):
+    store = ContextStore(tmp_path / "home", max_bytes=1_000_000)
+    for size in (500_000, 1_000_001):
+        read, write = os.pipe()
+
+        def fill(write: int = write, size: int = size) -> None:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(write, "wb") as file:
+                file.write(b"x" * size)
+
+        writer = threading.Thread(target=fill)
+        writer.start()
+        try:
+            if size > 1_000_000:
+                with pytest.raises(TooLarge, match="pipe is larger"):
+                    add_named(store, f"/dev/fd/{read}")
+            else:
+                ref = add_named(store, f"/dev/fd/{read}")
+                assert (ref.name, ref.chars) == ("pipe", size)
+        finally:
+            os.close(read)
+            writer.join()
 
 
 def test_unreadable_file(store):

@@ -84,13 +84,15 @@ class ContextStore:
             return self._keep(writer, name, "tree" if unpacked else "text", source)
 
     def add_path(self, path: Path) -> ContextRef:
-        """Store a file, or a folder (see tree.py for what is left out). Errors: as `add_stream`."""
+        """Store a file, a folder (see tree.py for what is left out) or what a pipe gives. Errors: as `add_stream`."""
         found = tree.look(path)
         if found is None:
             raise InvalidInput(f"{path} does not exist")
         if stat.S_ISDIR(found.st_mode):
             files = ((shown, None if file is None else tree.read_chunks(file)) for shown, file in tree.walk(path))
             return self.add_tree(path.resolve().name, files)
+        if stat.S_ISFIFO(found.st_mode):  # as a shell's <(command) gives it: /dev/fd/63
+            return self.add_stream("pipe", tree.read_chunks(path))
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(f"{path} is neither a file nor a folder")
         if found.st_size > self._max_bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,6 +14,7 @@ from fleet_rlm.runtime.content.fetch import Fetcher, Page, check_url
 from fleet_rlm.runtime.content.git import open_commit
 from fleet_rlm.runtime.content.kinds import TEXT, detect, of_content_type
 from fleet_rlm.runtime.content.tree import is_folder, look
+from fleet_rlm.runtime.content.writer import recoded
 from fleet_rlm.runtime.execution.events import ContextRef
 
 _GIT = "git+"
@@ -108,11 +109,4 @@ def _in_utf8(page: Page, charset: str | None) -> Iterable[bytes]:
         codec = codecs.lookup(charset or "utf-8")
     except LookupError:
         return page.chunks
-    return page.chunks if codec.name in ("utf-8", "ascii") else _recoded(page.chunks, codec.name)
-
-
-def _recoded(chunks: Iterable[bytes], charset: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(charset)("replace")
-    for piece in chunks:
-        yield decoder.decode(piece).encode()
-    yield decoder.decode(b"", final=True).encode()
+    return page.chunks if codec.name in ("utf-8", "ascii") else recoded(page.chunks, codec.name, "replace")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,14 @@ from fleet_rlm.runtime.content.tree import CannotRead
 PREFIX = ".new-"
 """Folders of unfinished contexts begin with this."""
 
-_BOM = b"\xef\xbb\xbf"
+_MARKS = (  # those of UTF-32 first: that of UTF-16 is their beginning
+    (codecs.BOM_UTF8, None),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_MARK_BYTES = 4
 
 
 class ContextWriter:
@@ -52,14 +61,14 @@ class ContextWriter:
         self._before = self._hash.copy()
         self.indexer.begin_file()
         try:
-            for piece in _without_bom(chunks):
+            for piece in _as_utf8(chunks):
                 if b"\0" in piece:
                     raise ValueError("it is binary (it has NUL bytes)")
                 self.indexer.feed(piece)
                 self._write(path, piece)
             self.indexer.end_file(path, origin)
         except UnicodeDecodeError as error:
-            fault = f"it is not UTF-8 (byte 0x{error.object[error.start]:02x})"
+            fault = f"it is not {error.encoding.upper()} (byte 0x{error.object[error.start]:02x})"
         except ValueError as error:
             fault = str(error)
         except CannotRead:
@@ -134,16 +143,25 @@ class ContextWriter:
         self._hash.update(piece)
 
 
-def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The text without its byte order mark, and in UTF-8 where the mark says that it is in UTF-16 or UTF-32."""
     head = b""
     source = iter(chunks)
     for piece in source:
         head += piece
-        if len(head) >= len(_BOM):
+        if len(head) >= _MARK_BYTES:
             break
-    if head := head.removeprefix(_BOM):
-        yield head
-    yield from source
+    mark, charset = next((each for each in _MARKS if head.startswith(each[0])), (b"", None))
+    rest = chain([head.removeprefix(mark)], source)
+    yield from filter(None, rest if charset is None else recoded(rest, charset, "strict"))
+
+
+def recoded(chunks: Iterable[bytes], charset: str, errors: str) -> Iterator[bytes]:
+    """Text of another encoding in UTF-8; `errors` as in Python's codecs."""
+    decoder = codecs.getincrementaldecoder(charset)(errors)
+    for piece in chunks:
+        yield decoder.decode(piece).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 def too_large(name: str, limit: int) -> TooLarge:
