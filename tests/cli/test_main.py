@@ -110,6 +110,17 @@ def test_a_stdout_that_takes_nothing_is_one_line(words: list[str], fleet_home: P
     assert done.stderr.startswith("error: standard output cannot be written: No space left on device (")
 
 
+def test_a_log_that_cannot_be_written_is_not_told_on_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "fleet.log").symlink_to("/dev/full")
+    code = (
+        "import logging, pathlib, sys\nfrom fleet_rlm.cli.logs import log_to_file\n"
+        "log_to_file(pathlib.Path(sys.argv[1]))\nlogging.getLogger('fleet_rlm.x').info('said')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_text_of_models_cannot_drive_the_terminal() -> None:
     assert printable("a\x1b[2J\x9b2J\u202eb\r\n\tc") == "a\ufffd[2J\ufffd2J\ufffdb\n\tc"
     assert one_line(" a\n b\x00 ", 10) == "a b\ufffd"

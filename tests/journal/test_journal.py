@@ -237,6 +237,23 @@ def test_an_event_whose_text_the_disk_refuses_waits_for_it(store: Store) -> None
     assert BlobStore(store.home).text(text) == "x" * 9_000
 
 
+def test_who_comes_while_the_disk_refuses_is_told_why(store: Store) -> None:
+    """Not only those whose events are tried at the moment: what waits behind them is refused by the same disk."""
+    sid = store.sessions.create("s").sid
+    text = store.blobs.put_text("x" * 9_000)
+    assert text.ref is not None
+    in_the_way = store.home / "blobs" / text.ref.removeprefix("blob_")[:2]
+    in_the_way.write_bytes(b"")
+    store.journal.append(sid, [cell(text)])
+    while not store.journal.failing:
+        time.sleep(0.01)
+    with pytest.raises(StorageError, match="File exists|Not a directory"):
+        store.journal.append(sid, [delta("1")], durable=True)
+    in_the_way.unlink()
+    store.journal.flush()
+    assert [event.type for event in store.journal.read(sid)][1:] == ["cell.started", "message.delta"]
+
+
 def test_an_impossible_batch_harms_only_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = store.sessions.create("g").sid, store.sessions.create("b").sid
     store.journal.append(good, [Draft(accepted(), turn="trn_same"), Draft(finished(), turn="trn_same")], durable=True)

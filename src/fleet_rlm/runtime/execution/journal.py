@@ -103,7 +103,7 @@ class Journal:
         self._awaited = False
         self._not_before = 0.0
         self._closing = False
-        self._failing = False
+        self._refused: StorageError | None = None
         self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._listeners_lock = threading.Lock()
         self._writer = threading.Thread(target=self._write_forever, name="fleet-commit", daemon=True)
@@ -132,7 +132,7 @@ class Journal:
             # Another process wrote between two turns; the head was read anew, so once more settles it.
             return self._retry(log_, drafts)
         except TimeoutError as error:
-            raise StorageError("the database did not commit within 30 s") from error
+            raise self._late() from error
         return events
 
     def begin(self, sid: str, head: Head) -> None:
@@ -268,12 +268,11 @@ class Journal:
             try:
                 outcomes = self._store.commit(batches, synced=synced, before=self._settle)
             except StorageError as refused:
-                if not self._failing:
+                if self._refused is None:
                     log.error("journal: %s; trying again", refused)
-                self._failing = True
+                self._refused = refused
                 if self._closing or time.monotonic() - since > GIVE_UP_SECONDS:
-                    for entry in entries:
-                        _settle(entry, refused)
+                    self._give_up(entries, refused)
                 if self._closing and attempt >= len(RETRY_SECONDS):
                     return [Outcome.REFUSED for _ in batches]
                 time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
@@ -282,8 +281,19 @@ class Journal:
                 log.exception("journal: a commit is impossible; its batches are tried one by one")
                 return [self._alone(batch, synced) for batch in batches]
             else:
-                self._failing = False
+                self._refused = None
                 return outcomes
+
+    def _give_up(self, entries: list[_Entry], refused: StorageError) -> None:
+        """Tell who waits for these events, and who waits behind them: the disk refuses those too."""
+        with self._changed:
+            behind = [entry for entry in self._queue if entry.events]
+        for entry in (*entries, *behind):
+            _settle(entry, refused)
+
+    def _late(self) -> StorageError:
+        why, hint = (f": {self._refused.message}", self._refused.hint) if self._refused else ("", None)
+        return StorageError(f"the database did not commit within 30 s{why}", hint=hint)
 
     def _alone(self, batch: Batch, synced: bool) -> Outcome:
         try:
@@ -394,7 +404,7 @@ class Journal:
     @property
     def failing(self) -> bool:
         """The last commit was refused and is being tried again."""
-        return self._failing
+        return self._refused is not None
 
     # ------------------------------------------------------------------ deleting and ending
 
@@ -428,7 +438,7 @@ class Journal:
         try:
             marker.exception(DURABLE_SECONDS)
         except TimeoutError as error:
-            raise StorageError("the database did not commit within 30 s") from error
+            raise self._late() from error
 
     def close(self) -> None:
         """Commit what waits, stop the writer and close the database. Idempotent."""
