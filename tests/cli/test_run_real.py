@@ -161,6 +161,13 @@ def test_a_limit_is_status_3_and_the_answer_partial(library: Path) -> None:
     assert "the limit on calls was reached" in done.stderr
 
 
+def test_quiet_is_quiet_about_what_a_library_logs(library: Path, fleet_home: Path) -> None:
+    """DSPy warns when a run reaches its last step: that is for the log."""
+    done = fleet("run", QUESTION, "-c", str(library), *DEMO, "--mode", "rlm", "--max-calls", "2", "-q")
+    assert (done.returncode, done.stderr) == (3, "the limit on calls was reached; the answer is partial\n")
+    assert "dspy.predict.rlm RLM reached max iterations" in (fleet_home / "logs" / "fleet.log").read_text()
+
+
 def bad_inputs(folder: Path) -> list[tuple[list[str], int, str]]:
     (folder / "binary").write_bytes(b"\x7fELF\x00\x00\x01")
     (folder / "empty").write_text("")

@@ -22,10 +22,32 @@ def log_to_file(home: Path) -> Path:
     logging.getLogger("fleet_rlm").setLevel(logging.INFO)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        root.addHandler(_handler(path))
+        handler = _handler(path)
     except OSError:
-        root.addHandler(logging.NullHandler())
+        handler = logging.NullHandler()
+    root.addHandler(handler)
+    _take_over(logging.getLogger("dspy"), handler)
     return path
+
+
+class _Taken(logging.Logger):
+    """A library's logger that stays as we have set it up."""
+
+    def addHandler(self, hdlr: logging.Handler) -> None:
+        """Not on top of ours."""
+
+    def setLevel(self, level: int | str) -> None:
+        """Ours holds."""
+
+
+def _take_over(logger: logging.Logger, handler: logging.Handler) -> None:
+    """DSPy gives its logger a handler on stderr when it is imported, which happens later and in another thread."""
+    for present in logger.handlers[:]:
+        logger.removeHandler(present)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    logging.Logger.addHandler(logger, handler)  # also where it was taken over before
+    logger.__class__ = _Taken
 
 
 class _LogFile(RotatingFileHandler):
