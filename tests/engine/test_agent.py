@@ -2,6 +2,7 @@
 
 import json
 import threading
+from typing import Any
 
 import dspy
 import pydantic
@@ -41,6 +42,61 @@ def test_a_plain_answer_of_a_model_that_thinks_by_itself_is_what_it_says(thought
     with sse_model(lambda _: [*thoughts, *say("It is Tokyo.")]) as model:
         done = ask(model.lm(tools=tools, reasons=True), FleetAgent(signature=Talk), question="Capital of Japan?")
     assert (done.answer, done.termination_reason) == ("It is Tokyo.", "text")
+
+
+LOOKED = [
+    '<tool_call>\n{"name": "look", "arguments": {"what": "x"}}\n</tool_call>',
+    'I look.\n```json\n{"name": "look", "arguments": {"what": "x"}}\n```',
+    'Thought: I look.\nAction: look\nAction Input: {"what": "x"}\nObservation: made up',
+]
+
+
+@pytest.mark.parametrize("written", LOOKED)
+@pytest.mark.parametrize("tools", [True, False])
+def test_a_call_written_into_the_text_is_taken_as_the_call(written: str, *, tools: bool) -> None:
+    def look(what: str) -> str:
+        """Look something up."""
+        return f"seen {what}"
+
+    def reply(body: dict[str, Any]) -> list[Piece]:
+        return say("It is Tokyo." if "seen x" in str(body["messages"]) else written)
+
+    with sse_model(reply) as model:
+        done = ask(model.lm(tools=tools), FleetAgent([look], signature=Talk), question="Capital of Japan?")
+        assert (done.answer, len(model.asked)) == ("It is Tokyo.", 2)
+
+
+@pytest.mark.parametrize("written", LOOKED)
+def test_a_written_call_of_no_tool_that_is_offered_is_left_as_it_is(written: str) -> None:
+    done = ask(scripted(lambda _: written), FleetAgent(signature=Talk), question="Capital of Japan?")
+    assert done.answer == written
+
+
+def test_written_calls_are_bounded_like_others_and_a_written_submit_ends_them() -> None:
+    def look(what: str) -> str:
+        """Look something up."""
+        return "nothing"
+
+    lm = scripted(lambda _: LOOKED[1])
+    done = ask(lm, FleetAgent([look], signature=Talk, max_steps=3), question="q")
+    assert (done.answer, done.termination_reason, len(lm.engine.prompts)) == ("I look.", "max_iters", 4)
+    submit = '<tool_call>{"name": "submit", "arguments": {"answer": "Tokyo"}}</tool_call>'
+    done = ask(scripted(lambda _: submit), FleetAgent([look], signature=Talk), question="q")
+    assert (done.answer, done.termination_reason) == ("Tokyo", "submit")
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("[[ ## answer ## ]]\na thing\n\n[[ ## completed ## ]]", "a thing"),
+        ("It is a thing.\n\n[[ ## completed ## ]]", "It is a thing."),
+        ("[[ ## next_thought ## ]]\nIt is a thing.", "It is a thing."),
+        ("[[ ## next_thought ## ]]\nhm\n\n[[ ## tool_calls ## ]]\nnone", "[[ ## next_thought ## ]]\nhm\n\n[[ ## tool_calls ## ]]\nnone"),
+    ],
+)  # fmt: skip
+def test_a_plain_answer_is_read_without_the_markers_around_it(reply: str, answer: str) -> None:
+    done = ask(scripted(lambda _: reply), FleetAgent(signature=Talk), question="What is it?")
+    assert done.answer == answer
 
 
 def test_a_step_without_thought_and_calls_is_no_answer() -> None:

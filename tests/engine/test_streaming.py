@@ -162,6 +162,41 @@ def test_thoughts_without_an_answer_are_none(workspace: Workspace, mode: ev.Mode
     assert not [event for event in events if event.type == "cell.started"], "and no code"
 
 
+@pytest.mark.parametrize("mode", ["auto", "direct"])
+def test_an_answer_between_markers_is_shown_once_and_without_them(workspace: Workspace, mode: ev.Mode) -> None:
+    said = "[[ ## answer ## ]]\na thing\n\n[[ ## completed ## ]]"
+    call = '[[ ## next_thought ## ]]\nhm\n\n[[ ## tool_calls ## ]]\n{"tool_calls": [{"name": "nope", "args": {}}]}'
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        return say(*pieces(call if mode == "auto" and "there is no tool" not in str(body["messages"]) else said))
+
+    with sse_model(reply) as model:
+        ref = workspace.contexts.add_text("a.txt", "a\nb")
+        result = ask(workspace, "what?", contexts=(ref,), mode=mode, model=model.lm(tools=False))
+    events = events_of(workspace, result.session)
+    assert (result.status, result.answer) == ("ok", "a thing")
+    assert [text for found in texts(events, "message").values() for _, text in found] == ["a thing"]
+
+
+def test_a_call_written_into_the_text_is_not_shown_as_an_answer(workspace: Workspace) -> None:
+    call = 'I look.\n<tool_call>\n{"name": "list_memory", "arguments": {}}\n</tool_call>'
+    submit = '<tool_call>\n{"name": "submit", "arguments": {"answer": "It is Tokyo."}}\n</tool_call>'
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        name = body["tools"][-1]["function"]["name"]
+        done = any(message["role"] == "tool" for message in body["messages"])
+        return say(*pieces(submit if done else call.replace("list_memory", name)))
+
+    with sse_model(reply) as model:
+        result = ask(workspace, "capital?", model=model.lm())
+        assert len(model.asked) == 2
+    assert (result.status, result.answer) == ("ok", "It is Tokyo."), result.error
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    shown = [text for found in texts(events, "message").values() for _, text in found]
+    assert shown == ["I look.", "It is Tokyo."], "what it says beside its call is said, as with native calls"
+
+
 MARKED = "[[ ## next_thought ## ]]\nlook [1]\n\n[[ ## tool_calls ## ]]\n"
 
 

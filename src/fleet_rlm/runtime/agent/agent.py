@@ -19,6 +19,8 @@ from fleet_rlm.runtime.agent.compaction import Fitting
 from fleet_rlm.runtime.agent.signatures import Ask
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
 from fleet_rlm.runtime.models.adapters import adapter_for, reply_of
+from fleet_rlm.runtime.models.visible import plain_answer
+from fleet_rlm.runtime.models.written_calls import written_calls
 
 MAX_STEPS = 12
 
@@ -102,7 +104,10 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
             try:
                 step = self._ask(history, signature=signature, tools=tools, **pending)
             except AdapterParseError as error:
-                return self._plain_answer(error, history, pending)
+                reply = _reply(error)
+                step = self._written_step(reply)
+                if step is None:
+                    return self._finish(plain_answer(reply), history, pending, "text")
             calls = final_first(as_tool_calls(step.tool_calls))
             if not calls.tool_calls:
                 return self._finish(self._thought(step), history, pending, "text")
@@ -123,7 +128,10 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         try:
             step = self._ask(history, signature=signature, tools=tools, config=must, **pending)
         except AdapterParseError as error:
-            return self._plain_answer(error, history, pending)
+            reply = _reply(error)
+            step = self._written_step(reply)
+            if step is None:
+                return self._finish(plain_answer(reply), history, pending, "text")
         calls = final_first(as_tool_calls(step.tool_calls))
         if calls.tool_calls and calls.tool_calls[0].name == "submit":
             results, answer = self._execute_tool_calls(_with_ids(calls, len(history.messages)))
@@ -152,11 +160,13 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
             raise ValueError(f"there is no tool {call.name!r}; there are {', '.join(self.tools)}")
         return tool(**(call.args or {}))
 
-    def _plain_answer(self, error: AdapterParseError, history: Any, pending: dict[str, Any]) -> dspy.Prediction:
-        reply = reply_of(error)
-        if not reply:
-            raise error
-        return self._finish(reply, history, pending, "text")
+    def _written_step(self, reply: str) -> dspy.Prediction | None:
+        """The step of a model that wrote its calls into its text; None unless all of them are of tools that it has."""
+        written = written_calls(reply)
+        if written is None or any(name not in self.tools for name, _ in written.calls):
+            return None
+        calls = [ToolCalls.ToolCall(name=name, args=args) for name, args in written.calls]
+        return dspy.Prediction(next_thought=written.before or None, tool_calls=ToolCalls(tool_calls=calls))
 
     def _finish(self, answer: str, history: Any, pending: dict[str, Any], reason: str) -> dspy.Prediction:
         if not answer:
@@ -175,6 +185,14 @@ def final_first(calls: ToolCalls) -> ToolCalls:
     """Only `submit` when a step has it: its answer was written before the results of its neighbours could be known."""
     final = [call for call in calls.tool_calls if call.name == "submit"]
     return ToolCalls(tool_calls=final[:1]) if final else calls
+
+
+def _reply(error: AdapterParseError) -> str:
+    """The text of a reply that did not parse. Errors: the same AdapterParseError when there was none."""
+    reply = reply_of(error)
+    if not reply:
+        raise error
+    return reply
 
 
 def run_one(call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:

@@ -28,6 +28,7 @@ from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.adapters import reply_of
+from fleet_rlm.runtime.models.visible import plain_answer
 from fleet_rlm.runtime.tools.delegation import AgentDelegation, ObservedTools, told
 from fleet_rlm.runtime.tools.documents import describe
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
@@ -192,7 +193,7 @@ class AgentRuntime:
             return Outcome("limit", limit=stop.limit)  # pyright: ignore[reportArgumentType]
         except AdapterParseError as error:
             reply = reply_of(error)
-            return Outcome("ok", value=reply) if reply else Outcome("failed", error=self._info(error))
+            return Outcome("ok", value=plain_answer(reply)) if reply else Outcome("failed", error=self._info(error))
         except LMError as error:
             return Outcome("failed", error=self._info(error))
         return Outcome("ok", value=prediction.answer)

@@ -1,7 +1,8 @@
 """What a person may already see of a reply that is being written: the thought before it, and the answer.
 
 A model writes in one of four ways: as the argument of the `submit` tool, as a JSON object, between DSPy's field
-markers, or as plain text. Everything here works on the text so far and gives a longer beginning each time.
+markers, or as plain text, at whose end may stand a tool call in a form of its own (`written_calls.py`). Everything here
+works on the text so far and gives a longer beginning each time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
+
+from fleet_rlm.runtime.models.written_calls import begun_at, written_calls
 
 ANSWER = "answer"
 THOUGHTS = ("next_thought", "reasoning")
@@ -48,8 +51,29 @@ def visible(text: str, tools: Sequence[tuple[str, str]] = (), *, done: bool, spe
         return _marked(text, done=done)
     if start.startswith("[[") or not start:
         return Visible()
-    plain = _without_mark(text, done=done).strip()
-    return Visible(answer=plain) if speaks else Visible(thought=_before_code(plain, done=done))
+    if not speaks:
+        return Visible(thought=_before_code(_without_mark(text, done=done).strip(), done=done))
+    return _spoken(text, done=done)
+
+
+def plain_answer(reply: str) -> str:
+    """What a reply that does not parse says to a person: what was shown of it, where its fields are marked."""
+    if not _MARK.search(reply):
+        return reply
+    seen = _marked(reply, done=True)
+    meant = seen.answer if "tool_calls" in _MARK.findall(reply) else seen.answer or seen.thought
+    return meant or reply
+
+
+def _spoken(text: str, *, done: bool) -> Visible:
+    """A plain text; of calls that it ends with, only the answer of a `submit` is for people."""
+    if done:
+        written = written_calls(text)
+        if written is None:
+            return Visible(answer=text.strip())
+        return Visible(answer=next((_text(given, ANSWER) for name, given in written.calls if name == "submit"), ""))
+    begun = begun_at(text)
+    return Visible(answer=_without_mark(text if begun is None else text[:begun], done=done).strip())
 
 
 def _marked(text: str, *, done: bool) -> Visible:
@@ -59,7 +83,8 @@ def _marked(text: str, *, done: bool) -> Visible:
     last = pieces[-2]
     sections[last] = _without_mark(pieces[-1], done=done).strip()
     thought = next((sections[name] for name in THOUGHTS if name in sections), "")
-    answer = sections.get(ANSWER, "")
+    # A model that marks only the end of its reply has said its answer before that.
+    answer = sections.get(ANSWER, "") or (pieces[0].strip() if sections.keys() == {"completed"} else "")
     if not answer and "tool_calls" in sections:
         answer = _submitted({"tool_calls": _json(_FENCE.sub("", sections["tool_calls"]))})
     return Visible(thought, answer)
