@@ -217,6 +217,27 @@ class TestSubmit:
     def test_is_not_lost(self, make: Make, code: str) -> None:
         assert make().execute(code) == FinalOutput({"output": 7})
 
+    @pytest.mark.parametrize("catch", ["except: pass", "except BaseException: pass", "finally: continue"])
+    def test_the_first_stands_and_nothing_is_asked_after_it(self, make: Make, catch: str) -> None:
+        it = make()
+        asked: list[str] = []
+        it.tools["ask"] = asked.append
+        loop = f"for x in 'abc':\n    try:\n        ask(x)\n        SUBMIT(x)\n    {catch}\n"
+        assert it.execute(f"{loop}ask('d')\nprint('on')") == FinalOutput({"output": "a"})
+        assert asked == ["a"] and it.last_cell is not None and it.last_cell.stdout == ""
+        assert it.execute("SUBMIT(ask('e'))") == FinalOutput({"output": None})
+
+    def test_threads_ask_nothing_after_it(self, make: Make) -> None:
+        it = make()
+        asked: list[str] = []
+        it.tools["ask"] = asked.append
+        code = (
+            "import threading\ndef answer():\n    try: SUBMIT(7)\n    finally: ask('late')\n"
+            "t = threading.Thread(target=answer)\nt.start()\nt.join()\ntry: SUBMIT(8)\nfinally: ask('later')"
+        )
+        assert it.execute(code) == FinalOutput({"output": 7})
+        assert asked == []
+
     def test_values_become_plain(self, make: Make) -> None:
         code = (
             "import dataclasses, datetime\n@dataclasses.dataclass\nclass P:\n    x: int\n"

@@ -57,6 +57,10 @@ class Messages:
         return channel, payload
 
 
+class Submission(BaseException):
+    """Ends the cell through `except Exception`; the values are the Repl's."""
+
+
 class Waiting:
     """What the socket brings for one thread; `get` waits for it."""
 
@@ -91,6 +95,7 @@ class Control:
         self._slots = threading.BoundedSemaphore(MAX_LIVE_CALLS)
         self._without_slot: list[Waiting] = []
         self.limit = 64 << 20
+        self.answered = False  # the cell has its submission: nothing more is asked
         self._puts_off = False
         self._interrupt_waits = False
         self.commands = Waiting(self)
@@ -151,6 +156,8 @@ class Control:
         """
         if os.getpid() != self._pid:
             raise RuntimeError(f"{name}() can only be called from the interpreter's own process, not from a fork")
+        if self.answered:  # and the guest's bare `except:` or `finally:` went on, or a thread did
+            raise Submission
         number = next(self._ids)
         asked = {"id": number, "name": name, "args": args, "kwargs": kwargs}
         payload = to_json({**asked, "ahead": True} if ahead else asked)

@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any
 
 from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
-from .calls import DIRECT_FD, Control, make_tool
+from .calls import DIRECT_FD, Control, Submission, make_tool
 from .checkpoint import load, save
 from .frames import CH_EXEC, CH_LATER, CH_SETUP
 from .readers import SEEN, tells_reads
@@ -39,10 +39,6 @@ _traceback_of = BaseException.__dict__["__traceback__"].__get__  # past a class 
 MAX_CHANGED = 40
 ANSWER = "answer"  # the variable whose last value is a run's partial answer: its text travels in full
 ANSWER_CHARS = 20_000
-
-
-class Submission(BaseException):
-    """Ends the cell through `except Exception`; the values are in Repl.submitted."""
 
 
 class Repl:
@@ -112,7 +108,9 @@ class Repl:
         print(to_json(load(folder, self.namespace)).decode())
 
     def submit(self, *args: Any, **kwargs: Any) -> None:
-        """End the run with these outputs."""
+        """End the run with these outputs. The first that are right stand, whatever becomes of the exception."""
+        if self._submitted is not None:
+            raise Submission
         if self._fields is None:
             if len(args) + len(kwargs) != 1 or (kwargs and "output" not in kwargs):
                 raise TypeError("SUBMIT takes one value: SUBMIT(value)")
@@ -132,6 +130,7 @@ class Repl:
                 told = "; ".join(f"{what}: {', '.join(found)}" for what, found in faults if found)
                 raise TypeError(f"{told}. Use {wanted}")
         self._submitted = values
+        self.control.answered = True
         raise Submission
 
     def configure(self, request: dict[str, Any]) -> None:
@@ -161,6 +160,7 @@ class Repl:
         """Run one cell and say how it ended."""
         self.interrupted = False
         self._submitted = None
+        self.control.answered = False
         self._ahead.count = 0
         self._cells += 1
         self._before = None
@@ -197,6 +197,7 @@ class Repl:
             tail = compile(ast.Expression(last.value), name, "eval") if isinstance(last, ast.Expr) else None
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return _syntax_error(error)
+        shown: str | None = None
         try:
             self.contexts.build_named_in(code, self.namespace)
             self._before = self._snapshot()
@@ -204,14 +205,13 @@ class Repl:
             exec(body, self.namespace)  # noqa: S102 - running code is what this process is for
             value = eval(tail, self.namespace) if tail is not None else None  # noqa: S307
             shown = None if value is None else bounded_repr(value, VALUE_CHARS)
-        except Submission:
-            return self._submission()
         except BaseException as error:  # noqa: BLE001 - model-written code may raise anything
-            return self._failed(error)
+            if self._submitted is None:
+                return self._failed(error)
         finally:
             self.contexts.reads.on = False
             self._pure.update(pure_functions(functions, self.namespace))
-        if self._submitted is not None:  # the guest's bare `except:` swallowed it, or a thread submitted
+        if self._submitted is not None:  # here or in a thread, also where a bare `except:` swallowed it
             return self._submission()
         return {"status": "ok", "value": shown}
 
