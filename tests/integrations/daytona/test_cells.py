@@ -508,6 +508,14 @@ class TestHostile:
             "released",
         ]
 
+    def test_a_dead_process_is_seen_though_its_fork_lives(self, make: Make) -> None:
+        it = make(limits=CellLimits(wall_s=5.0, grace_s=0.5))
+        with pytest.raises(CodeInterpreterError, match="exit status 3"):
+            it.execute(
+                "import os, time\nif not os.fork(): time.sleep(60)\nprint('last words', flush=True)\nos._exit(3)"
+            )
+        assert it.last_cell is not None and it.last_cell.stdout == "last words\n"
+
     def test_a_killed_process_says_so(self, make: Make) -> None:
         with pytest.raises(CodeInterpreterError, match="SIGKILL"):
             make().execute("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import os
+import select
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.offer import BY_NAME, OFFERS, instructions, line_of, offered, table
 from fleet_rlm.integrations.daytona.transport import boot_line, boot_marker
 from fleet_rlm.integrations.daytona.worker import worker_sha256, worker_source
+from fleet_rlm.integrations.daytona.worker.main import end_of
 from fleet_rlm.integrations.daytona.worker.slices import Helpers
 
 
@@ -95,3 +98,17 @@ def test_a_host_function_takes_its_help_from_the_table() -> None:
     assert offered(budget).__doc__ == BY_NAME["budget"].help
     with pytest.raises(KeyError):
         offered(test_it_is_named_by_its_bytes)
+
+
+@pytest.mark.parametrize("kernel", ["new", "old"])
+def test_the_end_of_a_process_can_be_polled(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    if kernel == "old":
+        monkeypatch.delattr(os, "pidfd_open")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        end = end_of(process.pid)
+        assert not select.select([end], [], [], 0.1)[0]
+        assert process.stdin is not None
+        process.stdin.close()
+        assert select.select([end], [], [], 20)[0]
+        assert process.wait(20) == 0
+    os.close(end)

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import tty
 from collections import deque
@@ -85,6 +86,7 @@ class Worker:
 
     def __init__(self, child: int, control: socket.socket, out: int, err: int, tally: Tally) -> None:
         self._child = child
+        self._end = end_of(child)
         self._control = control
         self._tally = tally
         self._direct = False
@@ -111,7 +113,11 @@ class Worker:
             os.set_blocking(fd, False)
         os.set_blocking(1, False)
         self._link.control(HELLO, to_json({"v": VERSION, "python": sys.version.split()[0], "pid": os.getpid()}))
-        handlers: dict[int, Callable[[], Any]] = {0: self._read_terminal, self._control.fileno(): self._read_child}
+        handlers: dict[int, Callable[[], Any]] = {
+            0: self._read_terminal,
+            self._control.fileno(): self._read_child,
+            self._end: self._on_end,
+        }
         for stream in self._streams:
             handlers[stream.fd] = functools.partial(self._read_stream, stream)
         registered: dict[int, int] = {}
@@ -243,26 +249,34 @@ class Worker:
         stream.tail.clear()
         stream.cut = stream.held = 0
 
-    def _read_child(self) -> None:
+    def _on_end(self) -> None:
+        """The child's process is over, which its socket does not tell while a fork of the guest's holds it too."""
+        waiting = waiting_in(self._control.fileno())
+        while self._child_alive and waiting > 0 and (taken := self._read_child()):
+            waiting -= taken
+        self._on_child_gone()
+
+    def _read_child(self) -> int:
         try:
             data = self._control.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             data = b""
         if not data:
             self._on_child_gone()
-            return
+            return 0
         self._from_child += data
         while self._from_child:
             if not self._body_left:
                 if len(self._from_child) < MESSAGE_HEAD.size or not self._begin_message():
-                    return
+                    break
                 continue
             body = bytes(self._from_child[: self._body_left])
             del self._from_child[: len(body)]
             self._body_left -= len(body)
             self._link.send(self._body_channel, body, end=not self._body_left)
+        return len(data)
 
     def _begin_message(self) -> bool:
         self._body_left, self._body_channel = MESSAGE_HEAD.unpack_from(self._from_child)
@@ -286,6 +300,22 @@ class Worker:
         for stream in self._streams:
             self._drain(stream)
         self._link.send(CH_LOST, to_json({"reason": reason or status}))
+
+
+def end_of(child: int) -> int:
+    """A descriptor that can be read from, or is hung up, when the process has ended; it is still to be waited for."""
+    try:
+        return os.pidfd_open(child)
+    except (AttributeError, OSError):  # an older kernel, or one that is only imitated
+        end, held = os.pipe()
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        os.close(held)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return end
 
 
 def reap(child: int) -> str:
