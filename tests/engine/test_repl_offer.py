@@ -86,6 +86,44 @@ def test_a_loop_comes_as_far_as_the_limit_lets_it(workspace: Workspace) -> None:
     assert printed == [*(f"got {i}" for i in range(came)), ""]
 
 
+ENDS_ITSELF = """
+def check(a):
+    if a == 'got 2': raise ValueError('stop')
+try:
+    for i in range(20):
+        a = llm_query(f'item {i}')
+        check(a)
+except ValueError: pass
+SUBMIT(answer=a)
+"""
+ITS_BUDGET = "SUBMIT(answer=str([(llm_query(f'item {i}'), budget()['calls_left'])[1] for i in range(4)]))"
+WITH_CHILDREN = """
+for i in range(20):
+    child = rlm_query('child ' + llm_query(f'item {i}'))
+    if not child: SUBMIT(answer=str(i))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "answer", "calls"),
+    [
+        (ENDS_ITSELF, Limits(calls=7), "got 2", 4),
+        (ITS_BUDGET, Limits(calls=30), "[27, 26, 25, 24]", 5),
+        (WITH_CHILDREN, Limits(calls=14), "\n5", 12),
+    ],
+)
+def test_a_loop_that_may_end_or_calls_the_host_asks_as_written(
+    workspace: Workspace, code: str, limits: Limits, answer: str, calls: int
+) -> None:
+    def reply(prompt: str) -> str:
+        if "[[ ## variables_info ## ]]" in prompt:
+            return action("SUBMIT(answer='c')" if task_of(prompt).startswith("child") else code)
+        return "got " + re.search(r"item (\d+)", prompt)[1]
+
+    result = ask(workspace, mode="rlm", model=scripted(reply, delay_s=0.02), limits=limits)
+    assert result.answer.endswith(answer) and result.usage.calls == calls, result  # as far as with `while`
+
+
 def test_a_failed_item_of_a_batch_is_a_failure(workspace: Workspace) -> None:
     code = (
         "got = llm_query_batched(['a', '', 'c'])\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,14 @@ class Model:
         return reply["value"]
 
 
+TOOLS = ("llm_query", "budget")
+
+
+def left() -> dict[str, int]:
+    """The host's `budget`."""
+    return {"calls_left": 3}
+
+
 def submit(*_: Any) -> None:
     raise Submitted
 
@@ -75,7 +84,7 @@ def run(
         tree = ast.parse(cell)
         made = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         if ahead:
-            tree = asks_ahead(tree, namespace, pure)
+            tree = asks_ahead(tree, namespace, pure, TOOLS)
         namespace[AHEAD] = source
         try:
             exec(compile(tree, "<cell>", "exec"), namespace)
@@ -224,6 +233,76 @@ def test_a_function_of_an_earlier_cell_that_ends_is_known() -> None:
     for name, ahead in (("done", False), ("harmless", True)):
         tree = asks_ahead(ast.parse(code.format(name)), namespace, {})
         assert (AHEAD in ast.unparse(tree)) == ahead
+
+
+UNSURE = [  # a round may end the loop, ask the host, or take a turn that the calls ahead would have taken
+    "def check(r):\n    if 'b' in r: raise ValueError(r)\nfor x in xs:\n    r = llm_query(x)\n    out.append(r)\n    check(r)",
+    "def check(r):\n    assert 'b' not in r\nout = [check(llm_query(x)) for x in xs]",
+    "def check(r):\n    if 'b' in r: raise ValueError(r)\ndef look(r): check(r)\nfor x in xs: look(llm_query(x))",
+    "def check(r):\n    if 'b' in r: raise ValueError(r)\nfor x in xs:\n    r = llm_query(x)\n    list(map(check, [r]))",
+    "end = lambda r: SUBMIT(r)\nfor x in xs:\n    r = llm_query(x)\n    if 'b' in r: end(r)",
+    "for x in xs:\n    r = llm_query(x)\n    out.append(r)\n    if 'b' in r: xs.clear()",
+    "for x in list(enumerate(xs)) and xs:\n    r = llm_query(x)\n    if 'b' in r: xs.remove('d')",
+    "def drop(them): them.clear()\nfor x in xs:\n    r = llm_query(x)\n    if 'b' in r: drop(xs)",
+    "def drop(): xs.clear()\nfor x in xs:\n    r = llm_query(x)\n    if 'b' in r: drop()",
+    "for x in xs:\n    r = llm_query(x)\n    if 'b' in r: del xs[0]",
+    "for x in xs:\n    out.append(llm_query(x))\n    seen.append(budget()['calls_left'])",
+    "def look(): return budget()\nfor x in xs:\n    out.append(llm_query(x))\n    look()",
+    "def note(r):\n    global last\n    last = r\nfor x in xs: note(llm_query(x))",
+    "class Log:\n    def append(self, r):\n        if 'b' in r: raise ValueError(r)\nlog = Log()\nfor x in xs: log.append(llm_query(x))",
+    "def need(x):\n    if x == 'a': raise KeyError(x)\nfor x in xs:\n    try:\n        need(x)\n        out.append(llm_query(x))\n    except KeyError: pass",
+    "state = {'n': 0}\ndef bump(): state['n'] += 1\nfor x in xs:\n    out.append(llm_query(f\"{x} {state['n']}\"))\n    bump()",
+    "for x in xs: unknown(llm_query(x))",
+]
+
+
+@pytest.mark.parametrize("code", UNSURE)
+def test_a_loop_that_calls_what_may_end_it_or_ask_stays_as_it_is(code: str) -> None:
+    plain = run(code, {"xs": ["a", "b", "c", "d"], "budget": left}, ahead=False)
+    made = run(code, {"xs": ["a", "b", "c", "d"], "budget": left}, ahead=True)
+    assert made[2] == 0 and made[1] == plain[1] and made[3] == plain[3]
+    assert [made[0][name] for name in ("out", "seen", "xs")] == [plain[0][name] for name in ("out", "seen", "xs")]
+
+
+SURE = [
+    "def note(r):\n    if len(r) > 2: seen.append(r)\nfor x in xs: note(llm_query(x))",
+    "keep = lambda r: seen.append(r)\nfor x in xs: keep(llm_query(x))",
+    "by = {}\nfor x in xs: by.setdefault(len(x), []).append(llm_query(x).strip())",
+    "def found(r):\n    parts = re.findall('[a-z]+', r)\n    return sorted(parts)\nfor x in xs: out.extend(found(llm_query(x)))",
+    "import json\nfor x in xs:\n    r = llm_query(x)\n    try:\n        r = json.loads(r)\n    except ValueError:\n        r = {}\n    out.append(r)",
+    "for n, x in enumerate(xs): xs[n] = llm_query(x)",
+    "import dataclasses\n@dataclasses.dataclass\nclass Row:\n    text: str\nfor x in xs: out.append(Row(llm_query(x)).text)",
+    "text = ''\nfor x in xs:\n    text += llm_query(x) + chr(10)\nprint(text)",
+    "def walk(n):\n    seen.append(n)\n    return walk(n - 1) if n else 0\nfor x in xs:\n    out.append(llm_query(x))\n    walk(2)",
+]
+
+
+@pytest.mark.parametrize("code", SURE)
+def test_usual_loops_are_asked_ahead(code: str) -> None:
+    plain = run(code, {"xs": ["a", "b", "c"], "re": re}, ahead=False)
+    _, fault, count, asked = run(code, {"xs": ["a", "b", "c"], "re": re}, ahead=True)
+    assert not fault and count == 3 and asked == plain[3]
+
+
+@pytest.mark.parametrize(
+    ("made", "ahead"),
+    [
+        ("def f(r): seen.append(r)", True),
+        ("def f(r): return g(r)\ndef g(r): return r.strip()", True),
+        ("def f(r):\n    if r: raise ValueError", False),
+        ("def f(r): return g(r)\ndef g(r):\n    assert r", False),
+        ("def f(r):\n    global last\n    last = r", False),
+        ("def f(r): return budget()", False),
+        ("def f(r): return [budget() for _ in r]", False),
+        ("def f(r): xs.clear()", False),
+        ("class f:\n    def __init__(self, r): 1 / 0", False),
+    ],
+)
+def test_a_function_of_an_earlier_cell_is_known_by_what_it_does(made: str, ahead: bool) -> None:
+    namespace: dict[str, Any] = {"budget": left, "seen": [], "xs": []}
+    exec(made, namespace)
+    tree = asks_ahead(ast.parse("for x in xs: f(llm_query(x))"), namespace, {}, TOOLS)
+    assert (AHEAD in ast.unparse(tree)) == ahead
 
 
 def test_few_are_asked_at_first_and_more_the_longer_the_loop_goes() -> None:

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 _PARTS = (
-    "frames", "values", "reads", "slices", "files", "calls", "tally", "twice", "ahead", "readers", "checkpoint", "repl",
-    "main",
+    "frames", "values", "reads", "slices", "files", "calls", "tally", "twice", "effects", "ahead", "readers",
+    "checkpoint", "repl", "main",
 )  # fmt: skip
 _INTERNAL_IMPORT = re.compile(r"^from \.\w+ import (?:\([^)]*\)|[^\n]*)\n", re.MULTILINE)
 _FUTURE = "from __future__ import annotations\n"

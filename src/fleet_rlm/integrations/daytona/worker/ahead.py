@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .calls import Control, Waiting, tool_value
+from .effects import SIMPLE, Effects, Touched, names_in
 from .slices import Contexts
 from .twice import TWICE, Purity, Twice, guarded, is_pure_function
 
@@ -136,7 +137,6 @@ def _twin_of_iterator(items: Any, twins: dict[int, Any]) -> Iterable[Any] | None
 _SUSPENDS = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)  # what cannot move into a lambda
 _LEAVES = (ast.Await, ast.Yield, ast.YieldFrom)  # after it the next round may not come
 _ENDERS = frozenset(("SUBMIT", "exit", "quit", "_exit", "abort", "kill"))
-_SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign)
 _ALWAYS = (
     ast.Call, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.JoinedStr,
     ast.FormattedValue, ast.BinOp, ast.UnaryOp, ast.keyword, ast.Starred,
@@ -146,10 +146,11 @@ _ALWAYS = (
 class LoopRewriter(ast.NodeTransformer):
     """Lets loops and comprehensions that can ask ahead do so. One per cell."""
 
-    def __init__(self, purity: Purity, enders: set[str]) -> None:
+    def __init__(self, purity: Purity, enders: set[str], effects: Effects) -> None:
         """`enders`: names of functions that end the cell."""
         self._purity = purity
         self._enders = enders
+        self._effects = effects
         self._loops = 0
 
     def visit_For(self, node: ast.For) -> Any:
@@ -173,8 +174,10 @@ class LoopRewriter(ast.NodeTransformer):
         if ends_early(node.body, self._enders):
             return None
         given, prompt = _inlined(node.body, call, self._purity)
-        touched = Touched(self._purity, call, given)
-        if not touched.all_of(node.body) or not self._independent(prompt, node.target, touched):
+        touched = Touched(self._effects, call, given)
+        if not touched.all_of(node.body) or not touched.sure or touched.itself(node.iter):
+            return None
+        if not self._independent(prompt, node.target, touched):
             return None
         name = self._name()
         prompts = ast.GeneratorExp(guarded(prompt), [ast.comprehension(copy.deepcopy(node.target), _arg(), [], 0)])
@@ -194,11 +197,13 @@ class LoopRewriter(ast.NodeTransformer):
         if ends_early([*parts, *source.ifs], self._enders):
             return None
         prompt = _prompt_of(call)
-        touched = Touched(self._purity, call, {})
+        touched = Touched(self._effects, call, {})
         if not any(_reaches(part, call) for part in parts) or not all(self._purity.holds(c) for c in source.ifs):
             return None
         for part in parts:
             touched.expression(part)
+        if not touched.sure or touched.itself(source.iter):
+            return None
         if not self._independent(prompt, source.target, touched, source.ifs):
             return None
         name = self._name()
@@ -216,67 +221,11 @@ class LoopRewriter(ast.NodeTransformer):
     ) -> bool:
         """Whether no round changes what the prompt of another is made of."""
         needed = {n.id for part in (prompt, *conditions) for n in ast.walk(part) if isinstance(n, ast.Name)}
-        return self._purity.holds(prompt) and not (needed - _names_in(target)) & touched.names
+        return self._purity.holds(prompt) and not (needed - names_in(target)) & touched.names
 
     def _name(self) -> str:
         self._loops += 1
         return f"__fleet_ahead_{self._loops}"
-
-
-class Touched:
-    """The names that a loop's body may change, directly or by what it calls with them."""
-
-    def __init__(self, purity: Purity, call: ast.Call, given: dict[str, ast.expr]) -> None:
-        self.names: set[str] = set()
-        self._purity = purity
-        self._call = call
-        self._given = given
-
-    def all_of(self, body: Iterable[ast.stmt]) -> bool:
-        """False when the body holds a statement after which the next round may not come."""
-        return all(self._statement(statement) for statement in body)
-
-    def _statement(self, node: ast.stmt) -> bool:
-        if isinstance(node, ast.Assign) and any(node.value is value for value in self._given.values()):
-            return True
-        if isinstance(node, _SIMPLE):
-            for part in ast.iter_child_nodes(node):
-                if isinstance(part, ast.expr):
-                    self.expression(part)
-            return True
-        if isinstance(node, ast.Pass):
-            return True
-        if isinstance(node, (ast.If, ast.For, ast.Try)):
-            bodies = [node.body, node.orelse, *([node.finalbody] if isinstance(node, ast.Try) else [])]
-            if isinstance(node, ast.Try):
-                bodies += [handler.body for handler in node.handlers]
-                self.names.update(handler.name for handler in node.handlers if handler.name)
-            for part in ast.iter_child_nodes(node):
-                if isinstance(part, ast.expr):
-                    self.expression(part)
-            return all(self.all_of(body) for body in bodies)
-        return False
-
-    def expression(self, node: ast.AST) -> None:
-        if node is self._call:
-            return
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
-                self.names.add(node.id)
-            return
-        if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
-            self.names |= _names_in(node.value)
-        if isinstance(node, ast.NamedExpr):
-            self.names |= _names_in(node.target)
-        if isinstance(node, ast.Call) and not self._harmless(node.func):
-            self.names |= _names_in(node.func) - ({node.func.id} if isinstance(node.func, ast.Name) else set())
-            if isinstance(node.func, ast.Name):  # a function of whom nothing is known may change what it is given
-                self.names |= set().union(*(_names_in(each) for each in [*node.args, *node.keywords]), set())
-        for part in ast.iter_child_nodes(node):
-            self.expression(part)
-
-    def _harmless(self, function: ast.expr) -> bool:
-        return self._purity.callee(function) or (isinstance(function, ast.Name) and function.id == "print")
 
 
 def asks(nodes: Iterable[ast.AST]) -> bool:
@@ -342,7 +291,7 @@ def _is_always_reached(body: list[ast.stmt], call: ast.Call) -> bool:
     for statement in body:
         if isinstance(statement, ast.Try) and _is_always_reached(statement.body, call):
             return True
-        if isinstance(statement, _SIMPLE) and statement.value is not None and _reaches(statement.value, call):
+        if isinstance(statement, SIMPLE) and statement.value is not None and _reaches(statement.value, call):
             return True
     return False
 
@@ -389,10 +338,6 @@ def _plain_target(target: ast.expr) -> bool:
     return isinstance(target, ast.Name)
 
 
-def _names_in(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
 def _arg() -> ast.Name:
     return ast.Name("__fleet_items", ast.Load())
 
@@ -406,9 +351,12 @@ def _make(items: ast.expr, prompts: ast.GeneratorExp) -> ast.Call:
     return ast.Call(ast.Name(AHEAD, ast.Load()), [items, _lambda(["__fleet_items", TWICE], prompts)], [])
 
 
-def asks_ahead(tree: ast.Module, namespace: dict[str, Any], pure: dict[str, Any]) -> ast.Module:
+def asks_ahead(
+    tree: ast.Module, namespace: dict[str, Any], pure: dict[str, Any], tools: Iterable[str] = ()
+) -> ast.Module:
     """The same cell with its loops of independent `llm_query` calls asking ahead. `pure` keeps pure functions' names.
 
+    `tools`: names of the host's functions: a loop that calls another one beside `llm_query` is left as it is.
     Touches nothing where `llm_query` is not the plain host tool by its name.
     """
     stored = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)]
@@ -423,7 +371,8 @@ def asks_ahead(tree: ast.Module, namespace: dict[str, Any], pure: dict[str, Any]
             continue
         if is_pure_function(node, Purity(taken, set(own))):
             own.add(node.name)
-    made = LoopRewriter(Purity(taken, own), _enders_in(tree, namespace)).visit(tree)
+    purity, enders = Purity(taken, own), _enders_in(tree, namespace)
+    made = LoopRewriter(purity, enders, Effects(tree, namespace, purity, {*tools, *_ENDERS})).visit(tree)
     return ast.fix_missing_locations(made)
 
 

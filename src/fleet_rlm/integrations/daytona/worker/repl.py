@@ -220,7 +220,7 @@ class Repl:
         tree = ast.parse(code, name)
         try:
             if QUERY in code and QUERY in self._tools:
-                tree = asks_ahead(tree, self.namespace, self._pure)
+                tree = asks_ahead(tree, self.namespace, self._pure, self._tools)
             return tells_reads(tree, code) if self.contexts.names else tree
         except RecursionError:  # an expression so deep that only Python's own compiler can go through it
             return ast.parse(code, name)
