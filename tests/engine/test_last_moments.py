@@ -41,6 +41,19 @@ def test_a_cell_that_goes_on_for_ever_leaves_its_run_the_last_word(workspace: Wo
     assert not [e for e in events if e.type == "sandbox.lost"], "and its sandbox is not killed for it"
 
 
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('found', 4711, flush=True)\nwhile True: pass"
+
+
+def test_a_cell_that_hears_no_interrupt_leaves_the_last_word_too(workspace: Workspace) -> None:
+    """The grace of a cell is longer than the seconds that are held back of a short time limit."""
+    model = scripted(lambda prompt: slow(prompt, DEAF))
+    result = ask(workspace, "slow", mode="rlm", model=model, limits=Limits(wall_s=18))
+    assert (result.status, result.limit, result.usage.calls) == ("limit", "wall", 2)
+    assert result.answer is not None and "said at last" in result.answer, result
+    assert "found 4711" in model.engine.prompts[-1], "what it printed is not lost with its sandbox"
+    check_journal(events_of(workspace, result.session))
+
+
 def test_a_child_is_interrupted_and_its_parent_gets_what_it_says(workspace: Workspace) -> None:
     def reply(prompt: str) -> str:
         if "child" in task_of(prompt):

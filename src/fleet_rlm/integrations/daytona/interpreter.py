@@ -80,6 +80,7 @@ class DaytonaInterpreter:
         self._told: set[str] = set()  # the ids whose release was told
         self._told_lost: set[str] = set()
         self._lost: str | None = None  # why the sandbox went away by itself
+        self._at_loss: BaseException | None = None  # raised in place of a new start, see `interrupt`
         self._restarts = restarts
         self._epoch = 1
         self._setup: list[tuple[str, dict[str, Any]]] = []  # dspy's own cells, for a new start
@@ -159,6 +160,7 @@ class DaytonaInterpreter:
                 if self.last_cell is not None:
                     raise told
             self._check_alive()
+            self._at_loss = None
             given = self._checked(code, variables)
             if self._session is None:
                 self._start_now()
@@ -167,6 +169,8 @@ class DaytonaInterpreter:
             try:
                 return self._cell(code, given)
             except CodeInterpreterError:
+                if self._lost is not None and self._at_loss is not None:
+                    raise self._at_loss from None
                 if self._lost is None or self._restarts <= 0:
                     raise
             raise self._after_loss()
@@ -298,11 +302,16 @@ class DaytonaInterpreter:
             known = self._parameters[id(tool)] = tool, names
         return known[1]
 
-    def interrupt(self) -> None:
-        """Any thread: stop the running cell (CodeExecutionError "interrupted"); variables are kept."""
+    def interrupt(self, grace_s: float | None = None, at_loss: BaseException | None = None) -> None:
+        """Any thread: stop the running cell (CodeExecutionError "interrupted"); variables are kept.
+
+        The sandbox of a cell that does not stop within `grace_s` (at most what the limits say) is killed. Then
+        `execute` raises `at_loss`, where it is given, and there is no new start.
+        """
         session = self._session
         if session is not None:
-            session.interrupt("interrupted by the host")
+            self._at_loss = at_loss
+            session.interrupt("interrupted by the host", grace_s)
 
     def kill(self) -> None:
         """Any thread: delete the sandbox now; a running `execute` raises CodeInterpreterError."""

@@ -100,6 +100,7 @@ class Session:
         self._holding = False
         self._awaits_tools = False
         self._interrupt: str | None = None
+        self._grace_s = limits.grace_s
         self._gone: str | None = None
         self._closing: asyncio.Future[None] | None = None
 
@@ -141,12 +142,15 @@ class Session:
                 self._cell = self._context = None
             log.flush(end=True)
 
-    def interrupt(self, reason: str) -> None:
-        """Any thread: SIGINT to the running cell; the session is killed when that does not end it in time."""
+    def interrupt(self, reason: str, grace_s: float | None = None) -> None:
+        """Any thread: SIGINT to the running cell; the session is killed when that does not end it in time.
+
+        `grace_s`: it has less time than the limits say."""
         with self._lock:
             cell = self._cell
             if cell is None or self._interrupt is not None:
                 return
+            self._grace_s = self._limits.grace_s if grace_s is None else min(grace_s, self._limits.grace_s)
             self._interrupt = reason
         cell.events.put(Poked())
 
@@ -253,12 +257,12 @@ class Session:
                 wall_at = None
                 self.interrupt(f"the cell ran longer than its limit of {self._limits.wall_s:g} s")
             if self._interrupt is not None and kill_at is None:
-                press_at, kill_at = now, now + self._limits.grace_s
+                press_at, kill_at = now, now + self._grace_s
             if press_at is not None and now >= press_at and ended is None:
                 self._send(CH_INTERRUPT, b"", urgent=True)
                 press_at = now + PRESS_EVERY_S
             if kill_at is not None and now >= kill_at and ended is None:
-                self._lose(f"{self._interrupt}, and it did not stop within {self._limits.grace_s:g} s of being told")
+                self._lose(f"{self._interrupt}, and it did not stop within {self._grace_s:.2g} s of being told")
 
     def _hear_out(self, cell: Cell, log: OutputLog) -> None:
         """What the code printed before the call that ends it takes another way, and may be on it still."""

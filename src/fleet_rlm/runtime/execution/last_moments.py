@@ -2,8 +2,9 @@
 
 The seconds that are held back (budget.py) are of use only to a run whose model can still be asked. A cell that waits
 for the host needs nothing: what it asks for ends or is refused. One that computes or sleeps would go on until the hard
-deadline kills it, and its run could say nothing but the value of its variable `answer`. With `at_limit` "ask" the
-person is asked first, as where a call meets the deadline.
+deadline kills it, and its run could say nothing but the value of its variable `answer`. One that is deaf to that is
+killed after half of what is left, so that the other half is there for the last word. With `at_limit` "ask" the person
+is asked first, as where a call meets the deadline.
 """
 
 from __future__ import annotations
@@ -76,14 +77,15 @@ class LastMoments:
                 self._runs = False
                 return None
             watched = list(self._watched.values())
-        left = wall - min(HELD_BACK_S, wall * HELD_BACK_FRACTION) - self._budget.usage().wall_s
-        if left > 0:
-            return min(left + 0.001, LOOK_S)
+        left = wall - self._budget.usage().wall_s
+        computing = left - min(HELD_BACK_S, wall * HELD_BACK_FRACTION)
+        if computing > 0:
+            return min(computing + 0.001, LOOK_S)
         busy = [each for each in watched if each.recorder.computes and each.scope.cell not in self._interrupted]
         if busy and not self._is_raised(busy[0].scope):
             for each in busy:
                 self._interrupted.add(each.scope.cell or "")
-                each.interpreter.interrupt()
+                each.interpreter.interrupt(max(0.0, left / 2), TreeStopped("limit", "wall"))
         return BUSY_LOOK_S
 
     def _is_raised(self, scope: RunScope) -> bool:
