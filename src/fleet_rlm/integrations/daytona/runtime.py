@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,12 +31,14 @@ from fleet_rlm.integrations.daytona.source import (
     SandboxSpec,
 )
 from fleet_rlm.integrations.daytona.staging import Stager, digest_of
+from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.integrations.daytona.transport import Transport, TransportError
 
 if TYPE_CHECKING:
     from daytona import AsyncSandbox
 
 T = TypeVar("T")
+_threads = DaemonThreads("fleet-sandboxes")
 DELETE_S = 10.0
 DELETE_AGAIN_S = (0.2, 0.5, 1.5, 4.0, 0.0)
 CALL_S = 90.0
@@ -104,6 +107,23 @@ class SandboxRuntime:
                 if self._chosen.provider == "daytona":
                     thread.loop.call_soon_threadsafe(self._in_background, self._sweep_orphans)
             return self._chosen
+
+    def begin(self) -> Future[None]:
+        """Start the server in a thread, where that is to be done; has its result, or the error, when it is known."""
+        begun: Future[None] = Future()
+        if self._chosen is None:
+            _threads.run(lambda: self._begin_for(begun))
+        else:
+            begun.set_result(None)
+        return begun
+
+    def _begin_for(self, begun: Future[None]) -> None:
+        try:
+            _ = self.settings
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            begun.set_exception(error)
+        else:
+            begun.set_result(None)
 
     @property
     def provider(self) -> str:

@@ -163,8 +163,10 @@ class TurnTree:
         self, scope: RunScope, recorder: CellRecorder, *, on_closed: Callable[[], None] | None = None
     ) -> DaytonaInterpreter:
         """A fresh interpreter for a run; it ends with the run. `on_closed` is called once, after its shutdown."""
+        there = self.sandboxes.begin()
+        scope.stop.race(there)  # a server that only starts goes on doing so for the next turn
         scope.stop.check()
-        _ = self.sandboxes.settings  # raises where no sandbox can be had, before a model is paid for nothing
+        there.result()  # raises where no sandbox can be had, before a model is paid for nothing
         self._stage(scope)
         made = RunInterpreter(
             scope.stop,
