@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fleet_rlm.arguments import as_folder, as_items, as_text
 from fleet_rlm.conversation import Exchange, Memory, exchanges
-from fleet_rlm.errors import InvalidInput
+from fleet_rlm.errors import Conflict, InvalidInput
 from fleet_rlm.notebook import Cell, here, turn_html
 from fleet_rlm.runtime.agent.memory import SessionMemory
 from fleet_rlm.runtime.config import load_settings
@@ -326,9 +328,27 @@ def _put_all(queue: asyncio.Queue[Event], events: Sequence[Event]) -> None:
 
 _workspaces: dict[Path, Workspace] = {}
 _lock = threading.Lock()
+_forked = False
+
+
+def _after_fork() -> None:
+    """A fork copies a workspace without its threads: nothing in it would ever answer, and its end is its parent's."""
+    global _forked, _lock
+    _lock, _forked = threading.Lock(), _forked or bool(_workspaces)
+    for workspace in _workspaces.values():
+        atexit.unregister(workspace.close)
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _workspace(home: Path | None) -> Workspace:
+    if _forked:
+        raise Conflict(
+            "this process was forked from one that used fleet_rlm, and has none of its threads",
+            hint='fork before its first use, or start processes with multiprocessing.get_context("spawn")',
+        )
     settings = load_settings(home=as_folder(home))
     with _lock:
         found = _workspaces.get(settings.home)

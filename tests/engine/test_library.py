@@ -4,6 +4,8 @@ import asyncio
 import math
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -291,3 +293,30 @@ def test_resume_and_replay_take_what_is_known_from_the_journal() -> None:
     assert [asked.turn for asked in fleet_rlm.Session(cut.session).history] == [whole.turn], "one question, resumed"
     with pytest.raises(Conflict):
         fleet_rlm.resume(whole.turn, lm=lm)
+
+
+FORKING = """
+import atexit, os
+import fleet_rlm
+
+def ask():
+    return fleet_rlm.run("where is the needle?", context="needle", mode="rlm", lm="demo/search").status
+
+assert ask() == "ok"
+pid = os.fork()
+if not pid:
+    try:
+        ask()
+    except fleet_rlm.FleetError as error:
+        print(error, flush=True)
+    atexit._run_exitfuncs()
+    os._exit(7)  # what has threads of its own in C does not survive the end of a forked interpreter
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+assert ask() == "ok", "the child has ended nothing of its parent's"
+"""
+
+
+def test_a_forked_process_is_told_that_it_cannot_go_on_with_its_parents_workspace() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "was forked from one that used fleet_rlm" in done.stdout and "spawn" in done.stdout

@@ -189,6 +189,17 @@ def _stop_all() -> None:
         process.stop()
 
 
+def _after_fork() -> None:
+    """The servers are the parent's, and so is their end."""
+    global _lock
+    _lock = threading.Lock()
+    _running.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _start_error(told: _Announcement) -> SandboxError:
     if told.code == "NO_ISOLATION":
         return NoIsolation(told.error)
