@@ -54,6 +54,8 @@ WRONG = [
     (["run", "q", "--context", "/no/such/folder@main"], "/no/such/folder@main does not exist"),
     (["run", "q", "--model", "demo/search", "--context", "/proc@main"], "is no git repository"),
     (["run", "q", "--context", "-", "--context", "-"], "standard input can be read once"),
+    (["run", "\udcff needle", "--model", "demo/search"], "the question holds half of a surrogate pair"),
+    (["sessions", "show", "\udcff"], "half of a surrogate pair"),
     (["web", "--port", "70000"], "--port"),
     (["sessions"], "Missing command"),
 ]

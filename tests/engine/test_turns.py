@@ -324,6 +324,26 @@ def test_one_turn_at_a_time_and_idempotent_commands(workspace: Workspace) -> Non
     assert workspace.submit(TurnRequest(question="a", session=session, model=lm, command="c1", limits=FREE)) == first
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [("half \ud83d", "half \ufffd"), ("two halves \ud83d\ude00", "two halves \N{GRINNING FACE}")]
+)
+def test_an_answer_with_half_a_surrogate_pair_is_text(given: str, kept: str, workspace: Workspace) -> None:
+    """As of a server that splits an emoji over two pieces. What the journal says of it, the result says too."""
+    result = ask(workspace, mode="direct", model=scripted(lambda _: given))
+    assert (result.status, result.answer) == ("ok", kept)
+    assert events_of(workspace, result.session)[-1].data.answer == kept
+
+
+def test_what_is_asked_must_be_text(workspace: Workspace) -> None:
+    model, before = scripted(lambda _: "yes"), len(workspace.sessions.list())
+    for fields in ({"question": "\udcff needle"}, {"question": "q", "title": "\ud800"}):
+        with pytest.raises(InvalidInput, match=r"the (question|title) holds half of a surrogate pair"):
+            ask(workspace, mode="direct", model=model, **fields)
+    with pytest.raises(InvalidInput, match="surrogate pair"):
+        workspace.sessions.get("ses_\udcff")
+    assert len(workspace.sessions.list()) == before
+
+
 def test_bad_requests_are_refused_before_anything_happens(workspace: Workspace) -> None:
     before = len(workspace.sessions.list())
     with pytest.raises(InvalidInput, match="question is empty"):

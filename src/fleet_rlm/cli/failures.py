@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -44,7 +44,8 @@ def report_defect(error: Exception) -> int:
     """An exception that nobody expected: its traceback goes to a private file, its name to the person."""
     import tempfile
 
-    with tempfile.NamedTemporaryFile("w", prefix="fleet-error-", suffix=".txt", delete=False) as file:
+    options: Any = {"encoding": "utf-8", "errors": "backslashreplace", "delete": False}
+    with tempfile.NamedTemporaryFile("w", prefix="fleet-error-", suffix=".txt", **options) as file:
         traceback.print_exception(error, file=file)
     _say(f"unexpected {type(error).__name__}: {error}", f"a defect of ours; please report it with {file.name}")
     return InternalError.exit_status

@@ -31,6 +31,12 @@ def checked(request: TurnRequest, settings: Settings) -> TurnRequest:
     limits = settings.policy.check_limits(typed_limits(request.limits or settings.limits))
     if not request.question.strip():
         raise InvalidInput("the question is empty", hint="ask something")
+    for name, text in (("question", request.question), ("title", request.title or "")):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            fault = f"the {name} holds half of a surrogate pair, not text"
+            raise InvalidInput(fault, hint="give it as valid UTF-8") from None
     if len(request.question) > MAX_QUESTION_CHARS:
         raise InvalidInput(
             f"the question has {len(request.question):,} characters, more than {MAX_QUESTION_CHARS:,}",

@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from fleet_rlm.errors import InternalError, StorageError
+from fleet_rlm.errors import InternalError, InvalidInput, StorageError
 from fleet_rlm.integrations.database.migrate import upgrade
 from fleet_rlm.integrations.database.owner import Owner
 
@@ -169,6 +169,9 @@ async def _translated(work: Coroutine[Any, Any, T]) -> T:
         return await work
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise storage_error(error) from error
+    except UnicodeEncodeError:  # an id or a title from a shell or a program: bytes that are not UTF-8
+        message = "what was given holds half of a surrogate pair, not text"
+        raise InvalidInput(message, hint="give it as valid UTF-8") from None
 
 
 def storage_error(error: BaseException) -> StorageError:
