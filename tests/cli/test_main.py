@@ -56,6 +56,10 @@ WRONG = [
     (["run", "q", "--context", "-", "--context", "-"], "standard input can be read once"),
     (["run", "\udcff needle", "--model", "demo/search"], "the question holds half of a surrogate pair"),
     (["sessions", "show", "\udcff"], "half of a surrogate pair"),
+    (["run", "q", "--model", "demo/search", "--events", "~no-such/x"], "~no-such/x: there is no such home folder"),
+    (["run", "q", "--model", "demo/search", "--artifacts", "~no-such/x"], "~no-such/x: there is no such home folder"),
+    (["replay", "~no-such/x"], "~no-such/x: there is no such home folder"),
+    (["replay", "x" * 300], "File name too long"),
     (["web", "--port", "70000"], "--port"),
     (["sessions"], "Missing command"),
 ]
@@ -75,6 +79,12 @@ def test_a_data_folder_that_cannot_be_had_is_bad_input(tmp_path: Path) -> None:
     done = fleet("sessions", "list", env={**os.environ, "FLEET_HOME": str(tmp_path / "file" / "home")})
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert str(tmp_path) in done.stderr
+
+
+def test_a_data_folder_in_the_home_of_nobody_is_bad_input() -> None:
+    done = fleet("sessions", "list", env={**os.environ, "FLEET_HOME": "~no-such/x"})
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "~no-such/x: there is no such home folder" in done.stderr
 
 
 def test_broken_settings_are_named(fleet_home: Path) -> None:

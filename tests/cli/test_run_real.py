@@ -295,6 +295,14 @@ def processes_naming(text: str) -> list[str]:
     return found
 
 
+def test_logs_that_cannot_be_had_are_no_traceback(fleet_home: Path, tmp_path: Path) -> None:
+    (fleet_home / "logs").write_text("")
+    (tmp_path / "page.txt").write_text(FACT)
+    done = fleet("run", QUESTION, "-c", str(tmp_path / "page.txt"), *DEMO)
+    assert "Traceback" not in done.stderr
+    assert "the local sandbox server cannot be started" in done.stdout + done.stderr
+
+
 def test_doctor_proves_the_isolation(fleet_home: Path) -> None:
     done = fleet("doctor", "--json")
     found = json.loads(done.stdout)

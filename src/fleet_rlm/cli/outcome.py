@@ -11,6 +11,7 @@ import msgspec
 from fleet_rlm.cli.failures import CANCELLED, LIMIT, report_info
 from fleet_rlm.cli.plain import clock, count, printable
 from fleet_rlm.errors import FleetError, InvalidInput
+from fleet_rlm.runtime.config import expanded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ def artifact_folder(folder: Path | None) -> Path | None:
     """The folder of `--artifacts`, made before anything is paid for. Errors: InvalidInput."""
     if folder is None:
         return None
-    folder = folder.expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

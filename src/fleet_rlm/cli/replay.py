@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,8 +37,12 @@ def replay(
     Exit status: 0 the same events (but for ids and times), 1 other ones, and the first difference is named,
     2 bad usage or input, 130 cancelled.
     """
-    file = Path(what).expanduser()
-    recorded = read_events(file) if file.exists() or not what.startswith("trn_") else None
+    from fleet_rlm.runtime.config import expanded
+
+    file = expanded(Path(what))
+    # What may not be looked at is told by reading it: Path.exists would raise.
+    there = not what.startswith("trn_") or os.path.exists(file)  # noqa: PTH110
+    recorded = read_events(file) if there else None
     output = Output(as_object=as_object, events=events, quiet=quiet)
     with opened({}) as workspace:
         if recorded is None:

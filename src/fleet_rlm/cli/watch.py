@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from fleet_rlm.cli.tree import RunTree
 from fleet_rlm.errors import InvalidInput
+from fleet_rlm.runtime.config import expanded
 from fleet_rlm.runtime.execution.events import Event, encode_event
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def event_sink(name: str | None) -> Generator[BinaryIO | None]:
         yield sys.stdout.buffer
     else:
         try:
-            file = Path(name).expanduser().open("wb")
+            file = expanded(Path(name)).open("wb")
         except OSError as error:
             raise InvalidInput(
                 f"cannot write {name}: {error.strerror}", hint="name another file for --events"

@@ -264,11 +264,19 @@ def _table(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
+def expanded(path: Path) -> Path:
+    """The path with `~` replaced. Errors: InvalidInput where there is no such person."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise InvalidInput(f"{path}: there is no such home folder", hint="write the path in full") from None
+
+
 def _find_home(home: Path | None, env: Mapping[str, str]) -> tuple[Path, Source]:
     if home is not None:
-        return home.expanduser().absolute(), "argument"
+        return expanded(home).absolute(), "argument"
     if named := env.get("FLEET_HOME", "").strip():
-        return Path(named).expanduser().absolute(), "environment"
+        return expanded(Path(named)).absolute(), "environment"
     return platformdirs.user_data_path("fleet-rlm", appauthor=False), "default"
 
 

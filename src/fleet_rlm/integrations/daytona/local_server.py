@@ -177,6 +177,9 @@ def _start(home: Path, flags: tuple[str, ...]) -> _Process:
             return _Process(home, data, flags)
         except _DataInUse:
             continue
+        except OSError as error:
+            fault = f"the local sandbox server cannot be started: {error}"
+            raise SandboxUnavailable(fault, hint=f"look at {home} and its disk") from None
     raise SandboxUnavailable(f"{MAX_SERVERS} sandbox servers run on {home} already", hint="end some fleet processes")
 
 
