@@ -87,6 +87,15 @@ def test_a_data_folder_in_the_home_of_nobody_is_bad_input() -> None:
     assert "~no-such/x: there is no such home folder" in done.stderr
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/v1", "http://127.0.0.1:port/v1", "http://[::1/v1"])
+def test_an_address_that_is_none_is_a_bad_setting(address: str) -> None:
+    done = fleet("run", "q", "--model", "openai/x", env={**os.environ, "FLEET_API_BASE": address})
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith("error: bad value of FLEET_API_BASE in the environment: expected an http"), (
+        done.stderr
+    )
+
+
 def test_broken_settings_are_named(fleet_home: Path) -> None:
     (fleet_home / "settings.toml").write_text("modle = 'x'\n")
     done = fleet("run", "q")

@@ -109,7 +109,11 @@ def seconds(value: object) -> float:
 def address(value: object) -> str:
     """An http address without credentials and without a slash at its end."""
     text = one_line(value)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # read only when it is asked for, and refused then when it is none
+    except ValueError:  # not shown: it may hold a password
+        raise ValueError("expected an http:// or https:// address, with a port up to 65535 if any") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"expected an http:// or https:// address, got {text!r}")
     if parts.username or parts.password:
