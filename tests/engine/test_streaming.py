@@ -197,6 +197,34 @@ def test_a_call_written_into_the_text_is_not_shown_as_an_answer(workspace: Works
     assert shown == ["I look.", "It is Tokyo."], "what it says beside its call is said, as with native calls"
 
 
+HALF = "half \ud83d"
+
+
+@pytest.mark.parametrize("mode", ["auto", "direct"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        say(HALF),
+        say(HALF, "\ud83d", " and on"),
+        [*think(HALF), *say("It is ", HALF)],
+        say(f"[[ ## answer ## ]]\n{HALF}"),
+        say(f'{{"answer": "{HALF}"}}'),
+        say(f'{{"answer": "{HALF}'),
+        say(f'<tool_call>{{"name": "{HALF}", "arguments": {{}}}}'),
+        tool("submit", {"answer": HALF}, cut=3),
+    ],
+)
+def test_half_of_a_surrogate_pair_does_not_end_a_stream(workspace: Workspace, said: list[Any], mode: ev.Mode) -> None:
+    with sse_model(lambda _: said) as model:
+        result = ask(workspace, "capital?", mode=mode, model=model.lm())
+        assert len(model.asked) == 1
+    if mode == "auto" or "tool_calls" not in said[0]:
+        assert result.status == "ok" and "half" in str(result.answer), result.error
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    assert texts(events, "message") or result.status == "failed"
+
+
 MARKED = "[[ ## next_thought ## ]]\nlook [1]\n\n[[ ## tool_calls ## ]]\n"
 
 

@@ -108,8 +108,8 @@ def _submitted(value: dict[str, Any]) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    try:
-        value: Any = from_json(text, allow_partial="trailing-strings")
+    try:  # as bytes: of a text with half a surrogate pair pydantic raises TypeError
+        value: Any = from_json(text.encode("utf-8", "replace"), allow_partial="trailing-strings")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {"tool_calls": value}
