@@ -131,6 +131,32 @@ class TestOutput:
         it.tools["seen"] = lambda: recorder.seen_output.wait(30)
         assert it.execute("print('early')\nprint(seen())") == "early\nTrue"
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "sys.stdout.close()",
+            "sys.stdout.buffer.close()",
+            "sys.stdout.detach()",
+            "os.close(1)",
+            "sys.stdout.close()\nos.close(1)",
+            "del sys.stdout, sys.__stdout__",
+            "sys.__stdout__ = None",
+        ],
+    )
+    def test_what_a_cell_closes_is_open_in_the_next(self, make: Make, end: str) -> None:
+        it = make()
+        with contextlib.suppress(CodeExecutionError):
+            it.execute(f"import os, subprocess, sys\nkept = 'here'\nprint('before')\n{end}")
+        assert it.last_cell is not None and it.last_cell.stdout == "before\n"
+        assert it.execute("print(kept)") == "here"
+        assert it.execute("subprocess.run(['echo', kept])\nprint(kept, file=sys.stderr)") == "here\n[stderr]\nhere"
+
+    def test_where_a_cell_leads_the_output_stays(self, make: Make, tmp_path: Path) -> None:
+        it = make()
+        it.execute(f"import os\nfound = open({str(tmp_path / 'out')!r}, 'w')\nos.dup2(found.fileno(), 1)")
+        assert it.execute("print('there')") is None
+        assert (tmp_path / "out").read_text() == "there\n"
+
     def test_output_comes_in_few_pieces(self, make: Make) -> None:
         recorder = Recorder()
         make(listener=recorder).execute("for n in range(5000): print(n)")

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 _PARTS = (
-    "frames", "values", "reads", "slices", "files", "calls", "tally", "twice", "effects", "ahead", "readers",
+    "frames", "values", "reads", "slices", "files", "calls", "tally", "outputs", "twice", "effects", "ahead", "readers",
     "checkpoint", "repl", "main",
 )  # fmt: skip
 _INTERNAL_IMPORT = re.compile(r"^from \.\w+ import (?:\([^)]*\)|[^\n]*)\n", re.MULTILINE)

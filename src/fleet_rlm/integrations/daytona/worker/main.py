@@ -234,7 +234,7 @@ class Worker:
             self._head_left -= live if self._in_cell else 0
         if live < len(data):
             stream.hold(data[live:], self._tail_limit)
-        stream.open = bool(data)  # the guest may close its stdout; the control socket tells whether it lives
+        stream.open = bool(data)  # the guest may close all of it; its process tells whether it lives
         return len(data)
 
     def _drain(self, stream: Stream) -> None:
@@ -347,10 +347,6 @@ def become_child(control: socket.socket, out: int, err: int, tally: Tally) -> No
     for name in ("SIGHUP", "SIGTERM", "SIGTTOU", "SIGTTIN", "SIGTSTP", "SIGPIPE"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
     sys.argv = [""]
     if "" not in sys.path:
         sys.path.insert(0, "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _signal  # pyright: ignore[reportMissingImports] - without the enums of `signal`, which cost more than a small cell
 import ast
-import contextlib
 import json
 import keyword
 import math
@@ -27,6 +26,7 @@ from .ahead import AHEAD, QUERY, AheadSource, asks_ahead, pure_functions
 from .calls import DIRECT_FD, Control, Submission, make_tool
 from .checkpoint import load, save
 from .frames import CH_EXEC, CH_LATER, CH_SETUP
+from .outputs import Outputs
 from .readers import SEEN, tells_reads
 from .slices import Contexts, Helpers, note_reads, with_handles
 from .tally import Tally
@@ -46,6 +46,7 @@ class Repl:
 
     def __init__(self, control: Control) -> None:
         self.control = control
+        self.outputs = Outputs()
         self.running = False
         self.interrupted = False
         self._cells = 0
@@ -154,7 +155,7 @@ class Repl:
         self.namespace.update(self._own)
         self.namespace.update((name, tool) for name, (_, tool) in self._tools.items())
         self.namespace.update(request["vars"])
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        self.outputs.restore()
 
     def run_cell(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run one cell and say how it ended."""
@@ -180,9 +181,7 @@ class Repl:
         outcome["changed"] = self._changed()
         outcome["reads"] = self.contexts.reads.drain()
         outcome["batched"] = self._ahead.count
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            with contextlib.suppress(BaseException):  # the guest may have put anything there
-                stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
+        self.outputs.flush()
         return outcome
 
     def _run(self, code: str) -> dict[str, Any]:
@@ -347,7 +346,7 @@ def child_main(sock: socket.socket, tally: Tally) -> None:
             direct = options["direct"]
             if direct:
                 control.go_direct(socket.socket(fileno=DIRECT_FD))
-                tally.watch()
+                tally.watch(repl.outputs.pipes)
             repl.setup(options)
         elif channel == CH_EXEC:
             request = from_json(payload)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import fcntl
 import mmap
-import os
 import struct
 import termios
 
@@ -37,9 +36,9 @@ class Tally:
         self._steps += 1
         COUNT.pack_into(self._page, 0, self._steps)
 
-    def watch(self) -> None:
-        """The child: keep its outputs, whatever becomes of descriptors 1 and 2."""
-        self._pipes = [os.dup(1), os.dup(2)]
+    def watch(self, pipes: list[int]) -> None:
+        """The child: these are its outputs."""
+        self._pipes = pipes
 
     def begin(self) -> None:
         """The child: a cell begins."""
