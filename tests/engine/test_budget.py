@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.leases import Reservation
 from fleet_rlm.runtime.execution.spending import Share
 
 
@@ -254,3 +255,40 @@ def test_usage_of_a_run_rolls_up_its_children() -> None:
         lease.reserve().settle(Cost(prompt_tokens=tokens, micro_usd=0))
     assert (root.usage().prompt_tokens, child.usage().prompt_tokens) == (111, 110)
     assert root.usage().calls == 3
+
+
+@pytest.mark.parametrize("limits", [Limits(calls=2), Limits(tokens=100), Limits(cost_usd=0.5), Limits(wall_s=10.0)])
+def test_a_limit_that_a_call_ahead_meets_is_not_met(limits: Limits) -> None:
+    """It is refused at once: nothing is waited for, nobody is asked, no limit is noted."""
+    now, asked = [0.0], list[str]()
+    tree = TreeBudget(limits, clock=lambda: now[0])
+    tree.on_limit = lambda unit, _: bool(asked.append(unit))
+    lease = tree.root()
+    promised = lease.reserve(tokens=80)
+    now[0] = 9.5
+    with pytest.raises(TreeStopped):
+        lease.reserve(tokens=30, ahead=True)
+    assert not asked and tree.exhausted is None
+    promised.settle(Cost(prompt_tokens=80, micro_usd=400_000))
+    with pytest.raises(TreeStopped):
+        lease.reserve(tokens=30)
+    assert len(asked) == 1 and tree.exhausted == asked[0]
+
+
+def test_near_a_limit_fewer_are_asked_ahead() -> None:
+    lease = TreeBudget(Limits(calls=10)).root()
+
+    def begin() -> list[Reservation]:
+        begun: list[Reservation] = []
+        with pytest.raises(TreeStopped):
+            while True:
+                begun.append(lease.reserve(ahead=True))
+        return begun
+
+    first = begin()
+    assert len(first) == 3, "of nine, one is held back"
+    for each in first[:2]:
+        each.settle(Cost())
+    first[2].refund()
+    assert len(begin()) == 2
+    assert len([lease.reserve() for _ in range(5)]) == 5, "the loop itself may have the last"

@@ -124,6 +124,25 @@ def test_a_loop_that_may_end_or_calls_the_host_asks_as_written(
     assert result.answer.endswith(answer) and result.usage.calls == calls, result  # as far as with `while`
 
 
+@pytest.mark.parametrize("at_limit", ["finish", "ask"])
+def test_a_limit_that_the_loop_does_not_come_to_is_not_met(workspace: Workspace, at_limit: str) -> None:
+    code = (
+        "n = 0\ntry:\n    for i in range(20):\n        n += int(llm_query(f'item {i}'))\n"
+        "except ValueError: pass\nSUBMIT(answer=str(n))"
+    )
+
+    def reply(prompt: str) -> str:
+        if "[[ ## variables_info ## ]]" in prompt:
+            return action(code)
+        return "no number" if "item 4" in prompt else "1"
+
+    lm, limits = scripted(reply, delay_s=0.05), Limits(calls=9)
+    result = ask(workspace, mode="rlm", model=lm, limits=limits, at_limit=at_limit)
+    assert (result.status, result.answer) == ("ok", "4"), result
+    assert lm.engine.most_in_flight > 1, "it was asked ahead"
+    assert not [e for e in events_of(workspace, result.session) if e.type == "approval.requested"]
+
+
 def test_a_failed_item_of_a_batch_is_a_failure(workspace: Workspace) -> None:
     code = (
         "got = llm_query_batched(['a', '', 'c'])\n"

@@ -137,8 +137,9 @@ class PolicyGate:
         if self.policy.ask_depth is not None and depth >= self.policy.ask_depth:
             self._require("depth", str(depth), f"May a child run be opened at depth {depth}?", task)
 
-    def cost(self) -> None:
+    def cost(self, ahead: bool = False) -> None:
         """Before a call is made. The amount of the policy is asked for again when as much has been spent once more.
+        One that its code has not come to (`ahead`) is refused in place of a question.
 
         Errors: TreeStopped("limit", "cost") when a person, or the rule, lets no more be spent.
         """
@@ -148,6 +149,8 @@ class PolicyGate:
         spent = self._budget.usage().cost_usd
         if spent is not None and spent < up_to:
             return
+        if ahead:
+            raise TreeStopped("limit", "cost")
         if not self._allowed("cost", str(up_to), _cost_question(spent), None):
             self._budget.note_exhausted("cost")
             raise TreeStopped("limit", "cost")

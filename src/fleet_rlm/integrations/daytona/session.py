@@ -65,6 +65,9 @@ _calls = msgspec.json.Decoder(ToolCall)
 _outcomes = msgspec.json.Decoder(Outcome)
 _Read = TypeVar("_Read")
 
+ASKED_AHEAD: contextvars.ContextVar[bool] = contextvars.ContextVar("fleet_asked_ahead", default=False)
+"""Whether the guest's call of this thread is asked before the code itself asks it: it may be refused, and nobody is to
+wait for it or be asked about it."""
 LET_GO: contextvars.ContextVar[Callable[[BaseException], None] | None] = contextvars.ContextVar(
     "fleet_let_go", default=None
 )
@@ -316,6 +319,7 @@ class Session:
 
     def _invoke(self, cell: Cell, call: ToolCall) -> None:
         LET_GO.set(lambda error: self._break_off(cell, call, error))
+        ASKED_AHEAD.set(call.ahead)
         scope = self._tool_scope
         try:
             with scope(cell.id, call.name, str(call.id)) if scope is not None else nullcontext():

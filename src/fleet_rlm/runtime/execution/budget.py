@@ -31,7 +31,7 @@ from weakref import WeakSet
 
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
-from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot
+from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot, again
 from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, Marks
 from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share, least
 
@@ -67,8 +67,9 @@ class TreeBudget:
         self.stopped: Future[TreeStopped] = Future()
         self._clock = clock
         self._started = clock()
-        self.before_call: Callable[[], None] | None = None
-        """Asked before each call but a final one, in the thread that wants to make it; it may wait, and raise."""
+        self.before_call: Callable[[bool], None] | None = None
+        """Asked before each call but a final one, in the thread that wants to make it; it may wait, and raise.
+        True: its code has not come so far."""
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
         self._changed = threading.Condition()
@@ -158,7 +159,7 @@ class TreeBudget:
     def check(self) -> None:
         """Raise TreeStopped when the tree is over."""
         if self.stopped.done():
-            raise _again(self.stopped.result())
+            raise again(self.stopped.result())
 
     def root(self) -> Lease:
         """The lease of the root run."""
@@ -174,8 +175,7 @@ class TreeBudget:
 
     @property
     def deepest_level(self) -> int:
-        """The deepest level of the recursion that can have a sandbox: each level above it, the agent's own included,
-        may hold one that waits."""
+        """The deepest level that can have a sandbox: each above it, the agent's too, may hold one that waits."""
         return self.deepest_under(self.limits)
 
     def deepest_under(self, limits: Limits) -> int:
@@ -339,12 +339,16 @@ class TreeBudget:
         left = self._until_soft_deadline()
         return left is not None and left <= 0
 
-    def _refused_by(self, lease: Lease, size: Size, *, final: bool) -> tuple[Unit, Account] | None:
+    def _refused_by(self, lease: Lease, size: Size, *, final: bool, ahead: bool) -> tuple[Unit, Account] | None:
         """The unit that refuses this call now and whose limit it is, or None (caller holds the lock)."""
         for account in lease.account.line():
             unit = account.refuses(size.tokens, self._micro(size))
             if unit is not None:
                 return unit, account
+        if ahead and not lease.room_ahead:
+            return "calls", self._all
+        if ahead and self.limits.cost_usd is not None and size.micro_usd is None and self._largest_micro is None:
+            return "cost", self._all
         return ("wall", self._all) if not final and self._past_soft_deadline() else None
 
     def _micro(self, size: Size) -> int:
@@ -398,30 +402,32 @@ class TreeBudget:
         final: bool,
         with_it: int = 0,
         stop: Future[TreeStopped] | None = None,
+        ahead: bool = False,
     ) -> Reservation:
         """Reserve one call for the lease. Used by Lease.reserve, with its errors.
 
-        Where only what is promised stands in the way it waits. Who waits holds nothing that those under way need: a
-        request that has a part of what it takes (`with_it`) is refused at once.
+        Who waits for promises holds nothing that those under way need: with a part of what it takes (`with_it`) a
+        request is refused at once.
         """
         while True:
             self.check()
             with self._changed:
-                if self.limits.cost_usd is not None and any(size.micro_usd is None for size in sizes):
+                if not ahead and self.limits.cost_usd is not None and any(size.micro_usd is None for size in sizes):
                     self._await_price(with_it, stop)
                 if stop is not None and stop.done():
-                    raise _again(stop.result())
+                    raise again(stop.result())
                 if final and lease.held:  # the held-back call becomes free for this one reservation
                     lease.held = False
                     lease.account.hold(-1)
                 size = self._chosen(lease, sizes)
-                refused = self._refused_by(lease, size, final=final)
-                seen = self.limits
+                refused, seen = self._refused_by(lease, size, final=final, ahead=ahead), self.limits
                 if refused is None:
                     micro = self._micro(size)
                     lease.account.reserve(size.tokens, micro)
-                    return Reservation(self, lease, size, micro)
+                    return Reservation(self, lease, size, micro, ahead)
                 unit, account = refused
+                if ahead:  # its loop meets this itself, when and if it comes there
+                    raise TreeStopped("limit", unit)
                 if not with_it and lease.account.may_fit(unit, size.tokens, self._micro(size)):
                     if final or not self._past_soft_deadline():
                         self._await_room(stop, final=final)
@@ -447,7 +453,7 @@ class TreeBudget:
         with self._changed:
             if reservation.done:
                 return
-            reservation.done = True
+            reservation.end()
             reservation.lease.account.settle(reservation.size.tokens, reservation.micro_usd, cost)
             if cost.micro_usd or (reservation.size.micro_usd is None and cost.micro_usd == 0 and cost.tokens):
                 # A call that failed, or that is known to be free, says nothing of what others cost.
@@ -470,7 +476,7 @@ class TreeBudget:
         with self._changed:
             if reservation.done:
                 return
-            reservation.done = True
+            reservation.end()
             reservation.lease.account.give_back(reservation.size.tokens, reservation.micro_usd)
             self._changed.notify_all()
 
@@ -488,8 +494,3 @@ class TreeBudget:
         if self._on_warn is not None:
             for unit, fraction in warnings:
                 self._on_warn(unit, fraction)
-
-
-def _again(reason: TreeStopped) -> TreeStopped:
-    """The same to raise once more: each thread that it ends has a traceback of its own."""
-    return TreeStopped(reason.reason, reason.limit)

@@ -12,10 +12,13 @@ import msgspec
 
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Usage
-from fleet_rlm.runtime.execution.spending import Account, Cost, Share
+from fleet_rlm.runtime.execution.spending import Account, Cost, Share, least
 
 if TYPE_CHECKING:
     from fleet_rlm.runtime.execution.budget import TreeBudget
+
+ROOM_AHEAD = 2
+"""For each call that is asked ahead so many must be free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,14 @@ class Size(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Lease:
-    """What one run and everything below it use; `held`: one call is held back for its last word."""
+    """What one run and everything below it use; `held`: one call is held back for its last word. `ahead`: so many calls
+    are under way that its code has not asked for yet."""
 
     tree: TreeBudget
     account: Account
     depth: int
     held: bool
+    ahead: int = 0
     opened: float = field(default_factory=time.monotonic)
 
     def child(self, share: Share | None = None) -> Lease:
@@ -67,16 +72,26 @@ class Lease:
         sizes: Sequence[Size] = (),
         with_it: int = 0,
         stop: Future[TreeStopped] | None = None,
+        ahead: bool = False,
     ) -> Reservation:
         """Reserve one call and at most `tokens` tokens before it is sent; `sizes`: the largest of these that fits.
 
         `final=True` uses the call that this run held back. `with_it`: so many are reserved for the same request.
+        `ahead`: the run's code has not come so far; then nobody waits or is asked, and a limit that refuses it, or is
+        near, is not met: the code meets it when and if it comes there.
         Errors: TreeStopped("limit", unit) when a limit is reached (nothing was spent), TreeStopped("cancelled"), also
         of the run alone whose `stop` it is.
         """
         if self.tree.before_call is not None and not final:
-            self.tree.before_call()
-        return self.tree.admit(self, sizes or (Size(tokens, micro_usd),), final=final, with_it=with_it, stop=stop)
+            self.tree.before_call(ahead)
+        sizes = sizes or (Size(tokens, micro_usd),)
+        return self.tree.admit(self, sizes, final=final, with_it=with_it, stop=stop, ahead=ahead)
+
+    @property
+    def room_ahead(self) -> bool:
+        """Whether its limits are far enough to ask one more ahead: its code is to come as far as it would have."""
+        free = least(each.free_calls for each in self.account.line())
+        return free is None or free >= ROOM_AHEAD * (self.ahead + 1)
 
     def close(self) -> None:
         """Give back what was held for this run's final answer. Idempotent."""
@@ -99,7 +114,16 @@ class Reservation:
     lease: Lease
     size: Size
     micro_usd: int
+    ahead: bool = False
     done: bool = False
+
+    def __post_init__(self) -> None:
+        self.lease.ahead += self.ahead
+
+    def end(self) -> None:
+        """It is promised no more (the budget's lock is held)."""
+        self.done = True
+        self.lease.ahead -= self.ahead
 
     def settle(self, cost: Cost) -> None:
         """The call was made and used `cost`."""
@@ -112,3 +136,8 @@ class Reservation:
     def refund(self) -> None:
         """The call was never made."""
         self.tree.give_back(self)
+
+
+def again(reason: TreeStopped) -> TreeStopped:
+    """The same to raise once more: each thread that it ends has a traceback of its own."""
+    return TreeStopped(reason.reason, reason.limit)

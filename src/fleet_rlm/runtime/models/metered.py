@@ -20,6 +20,7 @@ from typing import Any
 import dspy
 
 from fleet_rlm.errors import FleetError, ModelError
+from fleet_rlm.integrations.daytona.session import ASKED_AHEAD
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.budget import Cost, Reservation, TreeBudget
@@ -240,7 +241,13 @@ class MeteredLM(dspy.BaseLM):
         taken: list[Reservation] = []
         try:
             for _ in range(n):
-                one = scope.lease.reserve(sizes=sizes, final=scope.final, with_it=len(taken), stop=scope.stop.future)
+                one = scope.lease.reserve(
+                    sizes=sizes,
+                    final=scope.final,
+                    with_it=len(taken),
+                    stop=scope.stop.future,
+                    ahead=ASKED_AHEAD.get(),
+                )
                 taken.append(one)  # each at once: the next may be refused
         except BaseException:
             for reservation in taken:

@@ -61,10 +61,10 @@ class Ahead:
             self._stop()
             return function(prompt)
         reply = waiting.get()
-        self._window = min(WINDOW, 2 * self._window)
         if reply.get("refused"):  # it was not made, and says nothing of what happens when the loop itself asks
-            self._prompts = None
+            self._window = FIRST_WINDOW
             return function(prompt)
+        self._window = min(WINDOW, 2 * self._window)
         return self._source.value(reply)
 
     def _fill(self) -> None:
