@@ -143,6 +143,19 @@ def test_a_limit_that_the_loop_does_not_come_to_is_not_met(workspace: Workspace,
     assert not [e for e in events_of(workspace, result.session) if e.type == "approval.requested"]
 
 
+def test_the_same_prompt_in_each_round_is_a_call_in_each(workspace: Workspace) -> None:
+    """A vote of six is six answers: identical calls in flight are made once, but as written they never were together."""
+    throws = iter(range(100))
+
+    def reply(prompt: str) -> str:
+        if "[[ ## variables_info ## ]]" in prompt:
+            return action("SUBMIT(answer=' '.join(sorted([llm_query('roll a die') for _ in range(6)])))")
+        return str(next(throws))
+
+    result = ask(workspace, mode="rlm", model=scripted(reply, delay_s=0.05))
+    assert (result.answer, result.usage.calls) == ("0 1 2 3 4 5", 7)
+
+
 def test_a_failed_item_of_a_batch_is_a_failure(workspace: Workspace) -> None:
     code = (
         "got = llm_query_batched(['a', '', 'c'])\n"

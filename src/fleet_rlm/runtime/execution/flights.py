@@ -1,9 +1,10 @@
 """Identical calls in flight are made once.
 
-The scope is a turn, and only requests that ask for no chance: temperature 0 or not given. The first one flies; those
-that come while it does wait for its answer. A joined call is no request: it is charged nothing, and its journal entry
-names the call whose answer it got. When the first one ends without an answer or an error of the provider (its run was
-stopped, its limit was reached), one of those that waited flies in its place.
+The scope is a turn, and only requests that ask for no chance (temperature 0 or not given). Calls ahead of a loop stay
+alone: as written, those of one loop were never in flight together. The first one flies; those that come while it does
+wait for its answer. A joined call is no request: it is charged nothing, and its journal entry names the call whose
+answer it got. When the first one ends without an answer or an error of the provider (its run was stopped, its limit was
+reached), one of those that waited flies in its place.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ class MeteredLM(dspy.BaseLM):
         asked = Request(new_id("cal"), scope, text, request, prompt, messages, kwargs)
         if let_go is not None:
             asked.abandon = lambda: self._abandon(asked, let_go)
-        if scope.streams or not may_share(kwargs, self.kwargs):
-            return self._make(asked)
+        if scope.streams or ASKED_AHEAD.get() or not may_share(kwargs, self.kwargs):
+            return self._make(asked)  # as written, no two calls of one loop are in flight together
         while True:
             flight = self._scheduler.flights.board((self._endpoint, self._defaults, request), asked.id)
             if flight.call == asked.id:
