@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.integrations.daytona.offer import offered
@@ -24,7 +24,7 @@ class UserQuestions:
         """The host function of the REPL. Without an answer it gives a `Failure` of class `no_answer`."""
 
         @offered
-        def ask_user(question: Any, choices: list[str] | None = None) -> Any:
+        def ask_user(question: Any, choices: Any = None) -> Any:
             answer = self._ask(question, choices)
             return {"$failure": {"error": "no_answer", "message": self._nothing}} if answer is None else answer
 
@@ -50,9 +50,10 @@ class UserQuestions:
         return NO_ANSWER if self._tree.person_told else NOBODY
 
 
-def _texts(choices: Sequence[Any] | None) -> tuple[str, ...]:
+def _texts(choices: Any) -> tuple[str, ...]:
     if choices is None:
         return ()
-    if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
+    given = cast("Sequence[Any]", choices)
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in given):
         raise InvalidInput("choices must be a list of texts")
-    return tuple(choices)
+    return tuple(given)

@@ -357,7 +357,7 @@ class RlmDelegate:
         @offered
         def rlm_query_batched(
             tasks: Any,
-            contexts: list[Any] | None = None,
+            contexts: Any = None,
             schema: Any = None,
             model: str | None = None,
             budget: Any = None,
@@ -369,7 +369,7 @@ class RlmDelegate:
     def _many(
         self,
         tasks: Any,
-        contexts: Sequence[Any] | None,
+        contexts: Any,
         schema: Schema,
         model: str | None,
         share: Share | None,
@@ -413,18 +413,23 @@ class RlmDelegate:
         return ev.CallSite(cell=SCOPE.get().cell, function=function)
 
 
-def pair_up(tasks: Any, contexts: Sequence[Any] | None) -> list[tuple[str, Any]]:
+def pair_up(tasks: Any, contexts: Any) -> list[tuple[str, Any]]:
     """Tasks with their contexts: a list of each, or one task for all contexts.
 
-    Errors: InvalidInput when the lengths differ or there are more than MAX_BATCH.
+    Errors: InvalidInput when they are none, when the lengths differ or when there are more than MAX_BATCH.
     """
+    if not isinstance(tasks, str | list | tuple):
+        raise InvalidInput("rlm_query_batched takes a list of tasks", hint="or one task for a list of contexts")
+    if not isinstance(contexts, list | tuple | None):
+        raise InvalidInput("contexts is a list, one for each task", hint="for one context there is rlm_query")
+    given = None if contexts is None else list(cast("Sequence[Any]", contexts))
     if isinstance(tasks, str):
-        if contexts is None:
+        if given is None:
             return [(_text(tasks), None)]
-        names = [_text(tasks)] * len(contexts)
+        names = [_text(tasks)] * len(given)
     else:
-        names = [_text(task) for task in tasks]
-    values = list(contexts) if contexts is not None else [None] * len(names)
+        names = [_text(task) for task in cast("Sequence[Any]", tasks)]
+    values = [None] * len(names) if given is None else given
     if len(names) != len(values):
         raise InvalidInput(
             f"{len(names)} tasks but {len(values)} contexts", hint="pass one task, or as many as contexts"

@@ -1,7 +1,7 @@
 """A file or a value of the guest on its way to becoming an artifact: read here, so that no path reaches the host."""
 
 # pathlib would add milliseconds to the start of every sandbox
-# ruff: noqa: PTH113, PTH119, PTH123, PTH202
+# ruff: noqa: PTH112, PTH113, PTH119, PTH123, PTH202
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ def packed_file(path_or_value: Any, name: str | None = None) -> dict[str, Any]:
 
 
 def _path_of(value: Any) -> str | None:
-    """The path of a file that is there; a string that names none is a text."""
+    """The path of a file that is there; a string that names none is a text, but for the path of a folder, which is a
+    mistake."""
     if isinstance(value, os.PathLike):
         return str(os.fspath(value))
     if type(value) is str and 0 < len(value) < PATH_CHARS and "\n" not in value and "\0" not in value:
-        return value if os.path.isfile(value) else None
+        return value if os.path.isfile(value) or ("/" in value and os.path.isdir(value)) else None
     return None
 
 
 def _read_bounded(path: str) -> bytes:
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path!r} is a folder: save a file of it, or an archive")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path!r}")
     size = os.path.getsize(path)

@@ -1,8 +1,9 @@
-"""Halves of surrogate pairs, which no text holds but Python's strings do, and items of a batch that cannot be worked."""
+"""What model-written code gives by mistake: halves of surrogate pairs, items that no child can be given, wrong types."""
 
 from typing import Any
 
 import dspy
+import pytest
 from tests.engine.conftest import events_of
 from tests.engine.test_turns import ask, check_journal, task_of
 from tests.scripted import action, scripted
@@ -66,6 +67,33 @@ def test_a_model_that_no_child_may_have_is_no_failure_of_each(workspace: Workspa
     code = "try: rlm_query_batched('child', ['a'], model='no such')\nexcept Exception as e: SUBMIT(answer=str(e))"
     result, _ = run(workspace, code)
     assert result.answer is not None and "'no such' is not allowed here" in result.answer
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("rlm_query_batched(5)", "rlm_query_batched takes a list of tasks"),
+        ("rlm_query_batched({'a': 'child'})", "rlm_query_batched takes a list of tasks"),
+        ("rlm_query_batched('child', contexts=5)", "contexts is a list"),
+        ("rlm_query_batched('child', contexts={'a': 1})", "contexts is a list"),
+        ("ask_user('q', choices=5)", "choices must be a list of texts"),
+        ("ask_user('q', choices=[5])", "choices must be a list of texts"),
+        ("save_artifact('/etc', 'x')", "'/etc' is a folder"),
+        ("import pathlib; save_artifact(pathlib.Path('/etc'), 'x')", "'/etc' is a folder"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line_that_names_it(workspace: Workspace, call: str, told: str) -> None:
+    code = f"try:\n    {call}\n    SUBMIT(answer='taken')\nexcept Exception as e: SUBMIT(answer=str(e))"
+    result, _ = run(workspace, code)
+    assert result.answer is not None and told in result.answer and "\n" not in result.answer
+    assert "pydantic" not in result.answer and not result.artifacts
+
+
+def test_a_text_that_only_looks_like_a_path_is_saved(workspace: Workspace) -> None:
+    result, _ = run(
+        workspace, "a = save_artifact('/no/such/folder', 'x')\nb = save_artifact('etc', 'y')\nSUBMIT(answer='')"
+    )
+    assert [(each.name, each.bytes) for each in result.artifacts] == [("x", 15), ("y", 3)], result
 
 
 class Broken(dspy.BaseLM):
