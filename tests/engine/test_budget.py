@@ -292,3 +292,26 @@ def test_near_a_limit_fewer_are_asked_ahead() -> None:
     first[2].refund()
     assert len(begin()) == 2
     assert len([lease.reserve() for _ in range(5)]) == 5, "the loop itself may have the last"
+
+
+def test_the_one_call_of_a_turn_that_has_no_more_is_made() -> None:
+    tree = TreeBudget(Limits(calls=1))
+    root = tree.root()
+    root.reserve(tokens=10).settle(Cost())
+    with pytest.raises(TreeStopped):
+        root.reserve(tokens=10)
+    with pytest.raises(TreeStopped):
+        root.reserve(tokens=10, final=True)
+    root.close()
+    assert (tree.snapshot().spent.calls, tree.snapshot().held_calls) == (1, 0)
+
+
+def test_of_the_one_call_that_earlier_turns_left_the_last_word_is_made() -> None:
+    tree = TreeBudget(Limits(calls=3))
+    tree.carry([Cost(), Cost()])
+    root = tree.root()
+    with pytest.raises(TreeStopped):
+        root.reserve(tokens=10)
+    root.reserve(tokens=10, final=True).settle(Cost())
+    root.close()
+    assert tree.snapshot().spent.calls == 3

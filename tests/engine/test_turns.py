@@ -176,6 +176,17 @@ def test_the_call_limit_holds_for_64_hungry_children(workspace: Workspace) -> No
     check_journal(events_of(workspace, result.session))
 
 
+def test_a_turn_of_one_call_makes_it(workspace: Workspace) -> None:
+    found, limits = scripted(lambda _: action("SUBMIT(answer='at once')")), Limits(calls=1)
+    result = ask(workspace, "q", mode="rlm", model=found, limits=limits)
+    assert (result.status, result.answer, result.usage.calls) == ("ok", "at once", 1)
+    begun = scripted(lambda _: action("answer = 'half way'"))
+    result = ask(workspace, "q", mode="rlm", model=begun, limits=limits)
+    assert (result.status, result.limit, result.usage.calls) == ("limit", "calls", 1)
+    assert result.answer is not None and "half way" in result.answer
+    check_journal(events_of(workspace, result.session))
+
+
 def test_the_time_limit_cuts_a_cell(workspace: Workspace) -> None:
     def reply(prompt: str) -> str:
         if "extract the final outputs" in prompt:

@@ -6,9 +6,10 @@ Nothing is spent that was not reserved first. Every run of the tree opens a `Lea
 is the worst case: where tokens or money refuse a call only because of what is promised, it waits for that to be spent.
 
 **Held back.** While a call limit is set, each open run holds one call back for its final answer, so that a run that
-reaches the limit can still say what it found. A child is opened only when at least two calls are free: one to work
-with and one to hold. Of the wall time, `HELD_BACK_FRACTION` (at most `HELD_BACK_S`) is kept for final answers: after
-the soft deadline only those are admitted, at the hard deadline the tree is stopped.
+reaches the limit can still say what it found. Only of a limit of one call none is held: there would be nothing to say.
+A child is opened only when at least two calls are free: one to work with and one to hold. Of the wall time,
+`HELD_BACK_FRACTION` (at most `HELD_BACK_S`) is kept for final answers: after the soft deadline only those are
+admitted, at the hard deadline the tree is stopped.
 
 **Money.** A price may be unknown; then cost is unknown, never zero, and a cost limit admits one call at a time until
 the first cost is seen, after which the largest cost seen so far is reserved for each call.
@@ -308,7 +309,8 @@ class TreeBudget:
                 self._children += 1
             account = Account(above=self._all if parent is None else parent.account, limits=share or Share())
             free = least(each.free_calls for each in account.line())
-            held = free is None or free > 0  # below 0 after calls of a journal
+            only = parent is None and free == 1 and not self._all.spent.calls  # there is nothing to sum up yet
+            held = (free is None or free > 0) and not only  # below 0 after calls of a journal
             if held:
                 account.hold(1)
             warnings = self._marks.passed_now()
