@@ -145,7 +145,7 @@ def test_limits_that_were_set_from_outside(workspace: Workspace) -> None:
 
 
 def test_a_warning_of_the_time_that_passed(workspace: Workspace) -> None:
-    turn, prompts = submit(workspace, steps("import time\ntime.sleep(1.2)\ngot = 'xx'\nprint(1)"), Limits(wall_s=1.6))
+    turn, prompts = submit(workspace, steps("import time\ntime.sleep(4.3)\ngot = 'xx'\nprint(1)"), Limits(wall_s=6.0))
     first = finished(workspace, turn)
     assert first.status == "ok", first.limit
     assert [each.unit for each in of_kind(of_turn(workspace, first), ev.BudgetWarned)] == ["wall"]

@@ -368,7 +368,8 @@ def test_bad_requests_are_refused_before_anything_happens(workspace: Workspace) 
     for wrong, said in (
         ({"limits": Limits(tokens=True)}, "the limit tokens must be a whole number, not True"),
         ({"mode": "x"}, "the mode must be one of auto, rlm, direct, not 'x'"),
-        ({"contexts": ("a.log",)}, "this turn could not be read back: .* `\\$.contexts"),
+        ({"contexts": ("a.log",)}, "a turn's contexts are handles, not 'a.log'"),
+        ({"command": 5}, "this turn could not be read back: .* `\\$.command"),
     ):
         with pytest.raises(InvalidInput, match=said):
             workspace.submit(TurnRequest(question="q", model=scripted(str), **{"limits": FREE, **wrong}))

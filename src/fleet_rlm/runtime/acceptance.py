@@ -42,6 +42,9 @@ def checked(request: TurnRequest, settings: Settings) -> TurnRequest:
             f"the question has {len(request.question):,} characters, more than {MAX_QUESTION_CHARS:,}",
             hint="attach long text as a context",
         )
+    wrong = next((each for each in request.contexts if not isinstance(each, ev.ContextRef)), None)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if wrong is not None:
+        raise InvalidInput(f"a turn's contexts are handles, not {wrong!r:.80}", hint="add it to the workspace first")
     if request.origin is not None:  # its contexts have the names that its code knows, in old journals also one twice
         return replace(request, limits=limits)
     return replace(request, limits=limits, contexts=distinct(request.contexts))
