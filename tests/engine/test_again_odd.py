@@ -316,3 +316,37 @@ def test_memory_that_is_written_side_by_side(workspace: Workspace) -> None:
             kept = of_kind(of_turn(workspace, first), ev.MemoryChanged)
             assert [each.after for each in kept] == ["one", "one\ntwo"], "in the order in which they were said"
             check_replays(workspace, first, model.asked)
+
+
+@pytest.mark.parametrize("limits", [Limits(calls=8), Limits(calls=12), Limits()])
+def test_a_loop_that_was_left_while_calls_ahead_were_refused(workspace: Workspace, limits: Limits) -> None:
+    code = (
+        "got = []\ntry:\n    for i in range(20):\n        a = llm_query(f'item {i}')\n        got.append(int(a))\n"
+        "except ValueError:\n    pass\nprint(got)"
+    )
+    first, lm = whole(workspace, steps(code, sub=lambda prompt: "last" if "item 3" in prompt else "7"), limits)
+    assert (first.status, first.answer) == ("ok", "[7, 7, 7]")
+    check_replays(workspace, first, lm.engine.prompts)
+
+
+def test_a_resumed_turn_that_had_written_memory_is_replayed(workspace: Workspace) -> None:
+    broken = [True]
+    usual = script(
+        [("memory_append", {"block": "facts", "text": "kept"})], [("memory_append", {"block": "facts", "text": "more"})]
+    )
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        if broken and sum(message["role"] == "tool" for message in body["messages"]):
+            raise ConnectionError("down")
+        return usual(body)
+
+    with sse_model(reply) as model:
+        first = ask(workspace, "do it", model=model.lm(), title="t")
+        assert first.status == "failed"
+        broken.clear()
+        resumed = finished(workspace, workspace.resume(first.turn, lm=model.lm()))
+        assert resumed.status == "ok", resumed.error
+        made = len(model.asked)
+        again = finished(workspace, workspace.replay(resumed.turn))
+        assert (again.status, again.answer, again.error) == ("ok", resumed.answer, None)
+        assert len(model.asked) == made

@@ -231,6 +231,9 @@ def _replayed(
     for context in accepted.contexts:
         _check_context(shop.contexts, context)
     silent = Given(_silent(shop, accepted, accepted.model), _silent(shop, accepted, accepted.sub_model))
+    # What the turn went on from is done once more with it, so it is no part of what came before.
+    earlier = {event.turn for each in chain for event in each.events if event.type == ev.TurnAccepted.type}
+    past = [event for event in past if event.turn is None or event.turn not in earlier]
     origin = ev.Origin(kind="replay", session=first.sid, turn=first.turn or "", edits=_edits(accepted))
     shared = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
     session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)

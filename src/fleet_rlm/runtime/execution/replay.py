@@ -107,10 +107,11 @@ class Replay:
 
     # -- what a run asks for ------------------------------------------------------------------------------------
 
-    def call(self, scope: RunScope, request: str, place: str = "") -> RecordedCall | str | None:
+    def call(self, scope: RunScope, request: str, place: str = "", *, ahead: bool = False) -> RecordedCall | str | None:
         """The recorded call for this request; the text that is to be sent in its place; None when it is to be made.
 
-        One that was cancelled is given where its run is to be stopped again (`stop_soon`).
+        One that was cancelled is given where its run is to be stopped again (`stop_soon`). `ahead`: the code has not
+        asked it yet, so it is refused where it is not known: near a limit it was refused then, too.
         Errors: TreeStopped when none may be made.
         """
         key, stage = self._claimed(scope, request, place), scope.places.stage
@@ -127,6 +128,8 @@ class Replay:
         if found is not None and found.cut is not None and self.stopped_in(scope, stage):
             self._tell_before(scope, found.after)
             return replace(found, finished=found.cut)
+        if ahead and self.kind == "replay":
+            raise TreeStopped("limit", "calls")
         self._not_found(scope, stage, "a request to the model")
         return None
 

@@ -18,6 +18,7 @@ from dspy.utils import exceptions
 from dspy.utils.exceptions import DSPyError, LMError
 
 from fleet_rlm.errors import FleetError, TreeStopped
+from fleet_rlm.integrations.daytona.session import ASKED_AHEAD
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
@@ -113,7 +114,7 @@ class CallReplay:
         recorded and no call may be made.
         """
         scope.stop.check()
-        found = self._replay.call(scope, asked.request, _place_of(asked))
+        found = self._replay.call(scope, asked.request, _place_of(asked), ahead=ASKED_AHEAD.get())
         if isinstance(found, str):
             prompt, messages = with_text(asked.prompt, asked.messages, found)
             return replace(asked, prompt=prompt, messages=messages, edited=True)
