@@ -284,10 +284,9 @@ def _change(name: str, value: Any) -> dict[str, Any]:
 
 def _size(value: Any) -> int | None:
     """As the builtin type counts: a guest's own `__len__` is not run to look at a variable."""
-    for kind in _SIZED:
-        if issubclass(type(value), kind):
-            return kind.__len__(value)
-    return None
+    if not issubclass(type(value), _SIZED):  # as most are not, and every name of every cell is looked at
+        return None
+    return next(kind.__len__(value) for kind in _SIZED if issubclass(type(value), kind))
 
 
 def _syntax_error(error: BaseException) -> dict[str, Any]:
