@@ -29,6 +29,8 @@ def steps(*cells: str) -> Reply:
     def reply(prompt: str) -> str:
         if "extract the final outputs" in prompt:
             return field("answer", "cut short")
+        if "agent of its own" in prompt and "Your task:" not in prompt:
+            return action("import time\ntime.sleep(4)\nSUBMIT(answer='xx')")
         if "REPL" not in prompt:
             return "yes"
         code = next((cell for number, cell in enumerate(cells) if f"# {number}\n" not in prompt), None)
@@ -39,6 +41,7 @@ def steps(*cells: str) -> Reply:
 
 BATCH = "got = llm_query_batched(['part %d' % i for i in range(12)])\nprint(len(got))"
 SERIAL = "got = [llm_query(f'part {i}') for i in range(6)]\nprint(len(got))"
+AGENT = "import dspy\ngot = dspy.RLM('task -> answer')(task='agent of its own').answer\nprint(got)"
 CHILDREN = "got = rlm_query_batched(['leaf %d' % i for i in range(4)])\nprint(len(got))"
 SLOW = "import time\ntime.sleep(1.6)\ngot = 'xx'\nprint('done')"
 
@@ -79,8 +82,9 @@ def check_replays(workspace: Workspace, first: TurnResult, prompts: list[str]) -
         (("a = 1\nprint(a)", "b = 2\nprint(b)", "got = 'xx'\nprint(got)"), Limits(calls=3)),
         ((CHILDREN,), Limits(children=2)),
         ((SLOW,), Limits(wall_s=1.2)),
+        ((AGENT,), Limits(wall_s=3.0)),
     ],
-    ids=["batch", "serial", "step", "children", "wall"],
+    ids=["batch", "serial", "step", "children", "wall", "wall of a sub-agent"],
 )
 def test_a_question_at_a_limit(workspace: Workspace, cells: tuple[str, ...], limits: Limits, answer: str) -> None:
     turn, prompts = submit(workspace, with_leaves(steps(*cells)), limits)
@@ -89,6 +93,8 @@ def test_a_question_at_a_limit(workspace: Workspace, cells: tuple[str, ...], lim
     first = finished(workspace, turn)
     assert first.status == ("ok" if answer == "raise" else "limit"), (first.limit, first.answer)
     again = check_replays(workspace, first, prompts)
+    ended = [each.status for each in of_kind(again, ev.RunFinished)]
+    assert answer == "raise" or cells != (AGENT,) or ended == ["limit", "limit"], "also of a sub-agent that was cut"
     (resolved,) = of_kind(again, ev.ApprovalResolved)
     assert (resolved.answer, resolved.who, resolved.replayed) == (answer, "person", True)
     if answer == "raise" and limits.calls is not None:
@@ -96,7 +102,9 @@ def test_a_question_at_a_limit(workspace: Workspace, cells: tuple[str, ...], lim
 
 
 def test_a_question_that_nobody_answered(workspace: Workspace) -> None:
-    turn, prompts = submit(workspace, steps(BATCH), Limits(calls=5))
+    # Between two cells: one that is cut may be told as lost or as interrupted, whichever comes first.
+    cells = ("a = 1\nprint(a)", "b = 2\nprint(b)", "got = 'xx'\nprint(got)")
+    turn, prompts = submit(workspace, steps(*cells), Limits(calls=3))
     seen(workspace, turn, "approval.requested")
     workspace.cancel(turn.turn)
     first = finished(workspace, turn)

@@ -37,6 +37,7 @@ from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
+from fleet_rlm.runtime.models.wording import whole_characters
 from fleet_rlm.runtime.policy import Policy
 from fleet_rlm.runtime.redaction import Redactor
 from fleet_rlm.runtime.tools.memory import turn_memory
@@ -164,11 +165,11 @@ class TurnRunner:
         observer = tree.observer
         if tree.replay is not None:
             tree.replay.turn_over()
-        text = None if answer.text is None else observer.clean(_well_formed(answer.text))
+        text = None if answer.text is None else observer.clean(whole_characters(answer.text))
         answer = replace(answer, text=text)
         citations = find_citations(text, request.contexts, self._contexts) if text else []
         answer = _checked(tree, request, answer, citations)
-        if text and text.strip() != _well_formed(observer.streamed or "").strip():
+        if text and text.strip() != whole_characters(observer.streamed or "").strip():
             observer.emit_all(_message(text), None)
         observer.budget(tree.budget, now=True)
         finished = ev.TurnFinished(
@@ -288,14 +289,8 @@ def _model_error(error: BaseException, model: BoundModel) -> ModelError:
 
 
 def _info(error: FleetError, redact: Callable[[str], str]) -> ev.ErrorInfo:
-    message = redact(_well_formed(error.message))
+    message = redact(whole_characters(error.message))
     return ev.ErrorInfo(code=error.code, message=message, hint=error.hint, retryable=error.retryable)
-
-
-def _well_formed(text: str) -> str:
-    """Halves of a surrogate pair made one character, as of a server that splits an emoji over two pieces; a half alone,
-    which no UTF-8 has, becomes U+FFFD. Journal and result have the same text by it."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _message(text: str) -> list[ev.EventData]:

@@ -469,7 +469,7 @@ def _batch(group: list[_Entry]) -> Batch:
 
 
 def _encoded(event: Event) -> tuple[Event, str]:
-    """The event and its JSON. Text of a guest may hold lone surrogates, which no UTF-8 has: they become U+FFFD."""
+    """The event and its JSON. Lone surrogates in it, which no UTF-8 has, become question marks."""
     try:
         return event, encode_event(event).decode()
     except UnicodeEncodeError:

@@ -46,7 +46,8 @@ class RunScope:
     """Where a run stands in the tree, and what it may use.
 
     `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
-    writes. `stop` ends this run and everything below it. `path`: see paths.py.
+    writes. `stop` ends this run and everything below it. `path`: see paths.py. `refused`: the limit that refused it a
+    call.
     """
 
     id: str
@@ -58,6 +59,7 @@ class RunScope:
     final: bool = False
     streams: bool = False
     partial: str | None = None
+    refused: str | None = None
     model_ms: float = 0.0
     sandbox_ms: float = 0.0
     contexts: frozenset[str] = field(default_factory=frozenset[str])

@@ -235,13 +235,13 @@ class Replay:
             return self._budget.open_lease(depth=parent.depth + 1, parent=parent.lease, share=share, again=True)
         refused = self._record.refused.get(path) if self.kind == "replay" else None
         if refused is not None:
-            self.cell_over(parent)
+            self.tell_so_far(parent)
             of_the_turn = refused.unit in self._record.exhausted  # and not of one that it went on from
             raise LimitReached(refused.unit, refused.message, own=refused.own or not of_the_turn)
         try:
             lease = parent.lease.child(share)
         except LimitReached:
-            self.cell_over(parent)
+            self.tell_so_far(parent)
             raise
         if self.kind == "replay":
             lease.close()
@@ -356,8 +356,8 @@ class Replay:
         if self._told_again is not None:
             self._told_again.before(scope, after)
 
-    def cell_over(self, scope: RunScope) -> None:
-        """A cell of the run ends: what a replay has to tell of it, it tells now."""
+    def tell_so_far(self, scope: RunScope) -> None:
+        """A cell of the run ends, or the run comes no further: what it was asked by then, a replay tells now."""
         if self._told_again is not None:
             self._told_again.no_further(scope)
 
@@ -369,7 +369,7 @@ class Replay:
     # -- what is not there --------------------------------------------------------------------------------------
 
     def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
-        self.cell_over(scope)
+        self.tell_so_far(scope)
         run = self._record.runs.get(scope.path)
         stop = self._recorded_stop(scope, stage)
         if stop is not None:
@@ -393,6 +393,7 @@ class Replay:
         if end is not None and end.status == "limit" and end.limit is not None:
             if end.limit in self._record.exhausted:  # else it was the run's own share
                 self._budget.note_exhausted(end.limit)
+            scope.refused = end.limit
             raise TreeStopped("limit", end.limit)
         if end is None or end.status == "ok":
             with self._lock:

@@ -19,7 +19,7 @@ from typing import Any
 
 import dspy
 
-from fleet_rlm.errors import FleetError, ModelError
+from fleet_rlm.errors import FleetError, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.session import ASKED_AHEAD
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.batch import LetGo
@@ -249,9 +249,11 @@ class MeteredLM(dspy.BaseLM):
                     ahead=ASKED_AHEAD.get(),
                 )
                 taken.append(one)  # each at once: the next may be refused
-        except BaseException:
+        except BaseException as error:
             for reservation in taken:
                 reservation.refund()
+            if isinstance(error, TreeStopped) and error.reason == "limit" and not ASKED_AHEAD.get():
+                scope.refused = error.limit
             raise
         return taken
 

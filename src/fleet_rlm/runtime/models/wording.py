@@ -34,8 +34,8 @@ def prompt_text(prompt: Any, messages: Any) -> str:
 
 
 def whole_characters(value: Any) -> Any:
-    """Text, or JSON with text in it, with U+FFFD in place of each half of a surrogate pair: such text is none, and a
-    provider's library refuses the whole request for it. The value itself where there is none.
+    """Text, or JSON with text in it, with U+FFFD in place of half a surrogate pair, and two halves made one character:
+    such text is none, and a provider's library refuses the whole request for it. The value itself where there is none.
 
     Code that cuts in the middle of an emoji makes them, and so does JSON that somebody else cut.
     """

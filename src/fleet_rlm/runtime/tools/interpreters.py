@@ -7,7 +7,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.stops import STOPPED_ALONE, Stop
+from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import output_chars
 
@@ -63,7 +63,7 @@ class InterpreterFactory:
         def closed() -> None:
             SCOPE.reset(token)
             gate.give_back(level)
-            status, limit = _status_of(scope.stop)
+            status, limit = _status_of(scope)
             error = STOPPED_ALONE if scope.stop.own else None
             scope.unwind()
             scope.lease.close()
@@ -77,6 +77,7 @@ class InterpreterFactory:
             scope,
             shown_chars=output_chars(variables=False),
             begins=None if tree.replay is None else tree.replay.stop_soon,
+            ends=None if tree.replay is None else tree.replay.tell_so_far,
         )
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)
@@ -85,9 +86,9 @@ class InterpreterFactory:
             raise
 
 
-def _status_of(stop: Stop) -> tuple[ev.RunStatus, ev.Unit | None]:
+def _status_of(scope: RunScope) -> tuple[ev.RunStatus, ev.Unit | None]:
     """How a sub-agent ended that has no outcome of its own."""
-    if not stop.done:
-        return "ok", None
-    reason = stop.future.result()
+    if not scope.stop.done:
+        return ("ok", None) if scope.refused is None else ("limit", scope.refused)  # pyright: ignore[reportReturnType]
+    reason = scope.stop.future.result()
     return ("cancelled", None) if reason.reason == "cancelled" else ("limit", reason.limit)  # pyright: ignore[reportReturnType]

@@ -196,7 +196,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         shown_chars=output_chars(variables),
         coverage=tree.coverage,
         begins=None if tree.replay is None else tree.replay.stop_soon,
-        ends=None if tree.replay is None else tree.replay.cell_over,
+        ends=None if tree.replay is None else tree.replay.tell_so_far,
     )
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
