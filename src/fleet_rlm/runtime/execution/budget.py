@@ -73,7 +73,8 @@ class TreeBudget:
         True: its code has not come so far."""
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # a stop that is set already is heard of at once, with the lock held
+        self._changed = threading.Condition(self._lock)
         self._heard_of: WeakSet[Future[TreeStopped]] = WeakSet()
         self._largest_micro: int | None = None
         self._children = 0
@@ -90,7 +91,7 @@ class TreeBudget:
 
     def start_clock(self) -> None:
         """Begin to count wall time; at the hard deadline the tree is stopped from a timer thread."""
-        with self._changed:
+        with self._lock:
             self._started = self._clock()
             self._paused_s = 0.0
             self._ticking = True
@@ -99,7 +100,7 @@ class TreeBudget:
     @contextmanager
     def paused(self) -> Generator[None]:
         """Wall time stands still inside: a person is waited for. Several may wait at once."""
-        with self._changed:
+        with self._lock:
             self._pauses += 1
             if self._pauses == 1:
                 self._paused_at = self._clock()
@@ -107,7 +108,7 @@ class TreeBudget:
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._pauses -= 1
                 if self._pauses == 0:
                     self._paused_s += self._clock() - self._paused_at
@@ -131,7 +132,7 @@ class TreeBudget:
 
     def _tick(self) -> None:
         """A mark of the wall time, or its end."""
-        with self._changed:
+        with self._lock:
             if self._pauses or not self._ticking:  # it fired while a pause began; the end of the pause sets another
                 return
             wall = self.limits.wall_s
@@ -146,13 +147,13 @@ class TreeBudget:
 
     def close(self) -> None:
         """Forget the deadline timer."""
-        with self._changed:
+        with self._lock:
             self._ticking = False
             self._set_timer()
 
     def stop(self, reason: TreeStopped) -> None:
         """End the tree: every later reservation and every wait raises `reason`. The first reason stays."""
-        with self._changed:
+        with self._lock:
             if not self.stopped.done():
                 self.stopped.set_result(reason)
             self._changed.notify_all()
@@ -190,22 +191,22 @@ class TreeBudget:
     @property
     def exhausted(self) -> Unit | None:
         """The first limit that was reached anywhere in the tree."""
-        with self._changed:
+        with self._lock:
             return next(iter(self._exhausted), None)
 
     def usage(self) -> Usage:
         """What the whole tree has spent."""
-        with self._changed:
+        with self._lock:
             return self._all.spent.usage(self._elapsed())
 
     def snapshot(self) -> Snapshot:
         """All counters at one moment."""
-        with self._changed:
+        with self._lock:
             return self._look(self._all)
 
     def look(self, lease: Lease) -> Snapshot:
         """As `snapshot`, with what is left for one run. Used by Lease.left."""
-        with self._changed:
+        with self._lock:
             return self._look(lease.account)
 
     def _look(self, account: Account) -> Snapshot:
@@ -227,7 +228,7 @@ class TreeBudget:
 
     def note_exhausted(self, unit: Unit) -> None:
         """Record that a limit was reached (also by those who keep limits of their own, such as iterations)."""
-        with self._changed:
+        with self._lock:
             new = unit not in self._told
             self._told.add(unit)
             self._exhausted[unit] = None
@@ -240,7 +241,7 @@ class TreeBudget:
         Errors: InvalidInput when one lies below what is spent or promised already; then nothing changes. `again`: a
         journal says that they held here, and nothing is asked.
         """
-        with self._changed:
+        with self._lock:
             if not again:
                 self._check_room(limits)
             before, self.limits = self.limits, limits
@@ -280,20 +281,20 @@ class TreeBudget:
 
     def carry(self, paid: Iterable[Cost]) -> None:
         """Count what earlier turns spent for this one, before anything runs."""
-        with self._changed:
+        with self._lock:
             for cost in paid:
                 self._all.spent.add(cost)
 
     def count_children(self, opened: int) -> None:
         """So many child runs were opened in an earlier turn, below a run that is not worked off again."""
-        with self._changed:
+        with self._lock:
             self._children += opened
             warnings = self._marks.passed_now()
         self._warn(warnings)
 
     def credit(self, lease: Lease, cost: Cost, *, calls: int = 1, counted: bool) -> None:
         """Charge a run with calls whose answers came from a journal; `counted`: `carry` counted them for the tree."""
-        with self._changed:
+        with self._lock:
             for account in lease.account.line():
                 if account is not self._all or not counted:
                     account.spent.add(cost, calls=calls)
@@ -302,7 +303,7 @@ class TreeBudget:
 
     def open_lease(self, *, depth: int, parent: Lease | None, share: Share | None = None, again: bool = False) -> Lease:
         """A lease at `depth`; the root's has no parent. Used by Lease.child, with its errors."""
-        with self._changed:
+        with self._lock:
             if parent is not None:
                 if not again:  # else a journal has it open already: no limit is asked
                     self._check_child(depth, parent.account)
@@ -393,7 +394,7 @@ class TreeBudget:
             stop.add_done_callback(lambda _: self._wake())
 
     def _wake(self) -> None:
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
 
     def admit(
@@ -413,7 +414,7 @@ class TreeBudget:
         """
         while True:
             self.check()
-            with self._changed:
+            with self._lock:
                 if not ahead and self.limits.cost_usd is not None and any(size.micro_usd is None for size in sizes):
                     self._await_price(with_it, stop)
                 if stop is not None and stop.done():
@@ -444,7 +445,7 @@ class TreeBudget:
 
     def release_hold(self, lease: Lease) -> None:
         """Free the call that the lease holds back. Used by Lease.close."""
-        with self._changed:
+        with self._lock:
             if lease.held:
                 lease.held = False
                 lease.account.hold(-1)
@@ -452,7 +453,7 @@ class TreeBudget:
 
     def account(self, reservation: Reservation, cost: Cost) -> None:
         """Turn a reservation into spending. Used by Reservation.settle."""
-        with self._changed:
+        with self._lock:
             if reservation.done:
                 return
             reservation.end()
@@ -466,7 +467,7 @@ class TreeBudget:
 
     def take_again(self, reservation: Reservation) -> bool:
         """Count the try that failed, and keep the reservation for another. Used by Reservation.again."""
-        with self._changed:
+        with self._lock:
             free = least(each.free_calls for each in reservation.lease.account.line())
             if reservation.done or (free is not None and free < 1) or self._past_soft_deadline():
                 return False
@@ -475,7 +476,7 @@ class TreeBudget:
 
     def give_back(self, reservation: Reservation) -> None:
         """Free a reservation. Used by Reservation.refund."""
-        with self._changed:
+        with self._lock:
             if reservation.done:
                 return
             reservation.end()

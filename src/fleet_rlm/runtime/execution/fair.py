@@ -47,6 +47,7 @@ class FairQueue(Generic[W]):
 
     def __init__(self) -> None:
         self._turns: dict[str, list[_Node[W]]] = {}
+        self._flying: dict[W, list[_Node[W]]] = {}  # in flight, with its nodes
         self._tick = 0
         self.waiting = 0
 
@@ -96,10 +97,11 @@ class FairQueue(Generic[W]):
             node.served = self._tick
         nodes[-1].own_in_flight += 1
         nodes[-1].own_served = self._tick
+        self._flying[waiter] = nodes
 
     def ended(self, waiter: W) -> None:
         """No longer in flight."""
-        nodes = self._nodes(waiter)
+        nodes = self._flying.pop(waiter)
         nodes[-1].own_in_flight -= 1
         for node in nodes:
             node.in_flight -= 1
@@ -122,6 +124,8 @@ class FairQueue(Generic[W]):
 
     def _forget(self, waiter: W, nodes: list[_Node[W]]) -> None:
         """Drop the branches in which nothing is left."""
+        if nodes[-1].waiting or nodes[-1].in_flight:
+            return
         for above, step, node in zip(nodes[-2::-1], reversed(waiter.path), nodes[:0:-1], strict=True):
             if node.waiting or node.in_flight:
                 return

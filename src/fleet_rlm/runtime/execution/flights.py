@@ -12,17 +12,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One request in flight. `landed`: its outputs, the provider's error, or None when it was called off."""
+    """One request in flight. `landed`: its outputs, the provider's error, or None when it was called off; only for
+    those that joined it."""
 
     key: Hashable
     call: str
-    landed: Future[Any] = field(default_factory=Future[Any])
+    landed: Future[Any] | None = None
     called_off: bool = False
 
 
@@ -33,31 +34,38 @@ class Flights:
         self._lock = threading.Lock()
         self._flying: dict[Hashable, Flight] = {}
 
-    def board(self, key: Hashable, call: str) -> Flight:
-        """The flight for this request: one's own when its `call` is the given one, else another's to wait for."""
+    def board(self, key: Hashable, call: str) -> tuple[Flight, Future[Any] | None]:
+        """The flight for this request: one's own, or another's with its outcome to wait for (see `Flight.landed`)."""
         with self._lock:
             flight = self._flying.get(key)
             if flight is None:
                 flight = self._flying[key] = Flight(key, call)
-            return flight
+            elif flight.landed is None:
+                flight.landed = Future()
+            return flight, flight.landed
 
     def land(self, flight: Flight, outputs: Any = None, error: Exception | None = None) -> None:
         """The first one has its answer, or the provider's error."""
-        self._end(flight)
+        landed = self._end(flight)
+        if landed is None:
+            return
         if error is not None:
-            flight.landed.set_exception(error)
+            landed.set_exception(error)
         else:
-            flight.landed.set_result(outputs)
+            landed.set_result(outputs)
 
     def call_off(self, flight: Flight) -> None:
         """The first one ended without either."""
-        self._end(flight)
         flight.called_off = True
-        flight.landed.set_result(None)
+        landed = self._end(flight)
+        if landed is not None:
+            landed.set_result(None)
 
-    def _end(self, flight: Flight) -> None:
+    def _end(self, flight: Flight) -> Future[Any] | None:
+        """Nobody joins it from now on."""
         with self._lock:
             self._flying.pop(flight.key, None)
+            return flight.landed
 
 
 def may_share(kwargs: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import os
 import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_CROCKFORD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _ALPHABET)
+_TIME_CHARS, _CHANCE_CHARS = 10, 16
+_FETCHED = 4000
+"""Random bytes for 400 ids; of base 32 five make eight characters."""
 
 
 class _Chance:
-    """The system's random bits, fetched for many ids at once. A fork fetches its own."""
+    """The system's random bits in base 32, fetched for many ids at once. A fork fetches its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left = b""
+        self._text = ""
+        self._at = 0
         self._owner = 0
 
-    def bits(self, number: int) -> int:
-        """So many of them, a multiple of 8."""
-        size = number // 8
+    def take(self) -> str:
+        """Those of one id."""
         with self._lock:
-            if len(self._left) < size or self._owner != os.getpid():
-                self._left, self._owner = os.urandom(4096), os.getpid()
-            taken, self._left = self._left[-size:], self._left[:-size]
-        return int.from_bytes(taken, "big")
+            at = self._at
+            if at == len(self._text) or self._owner != os.getpid():
+                self._text = base64.b32encode(os.urandom(_FETCHED)).decode().translate(_CROCKFORD)
+                self._owner, at = os.getpid(), 0
+            self._at = at + _CHANCE_CHARS
+            return self._text[at : self._at]
 
 
 _chance = _Chance()
@@ -33,5 +40,9 @@ _chance = _Chance()
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `trn_01k9x...`: 48 bits of milliseconds, 80 random bits, Crockford base 32."""
-    value = (time.time_ns() // 1_000_000 << 80) | _chance.bits(80)
-    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)])}"
+    return f"{prefix}_{_moment(time.time_ns() // 1_000_000)}{_chance.take()}"
+
+
+@functools.lru_cache(maxsize=2)
+def _moment(ms: int) -> str:
+    return "".join([_ALPHABET[ms >> shift & 31] for shift in range(5 * (_TIME_CHARS - 1), -1, -5)])

@@ -84,7 +84,8 @@ class RunScope:
         """Its end is written."""
         with self._changed:
             self._open -= 1
-            self._changed.notify_all()
+            if not self._open:
+                self._changed.notify_all()
 
     def unwind(self, timeout: float = UNWIND_S) -> bool:
         """Its work is done, one way or another. What still runs below it, such as a call for a cell whose sandbox is

@@ -100,16 +100,6 @@ def tool_place(path: str, step: int, index: int) -> Generator[str]:
         _tool_place.reset(token)
 
 
-@contextmanager
-def call_place(place: str) -> Generator[None]:
-    """This thread works for that call of the cell (or that item, see CALL_PLACE)."""
-    token = CALL_PLACE.set(place)
-    try:
-        yield
-    finally:
-        CALL_PLACE.reset(token)
-
-
 def digest(asked: Any) -> str:
     """A short hash of a JSON-like value."""
     body = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=repr)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 import dspy
@@ -150,12 +150,12 @@ class MeteredLM(dspy.BaseLM):
         if scope.streams or ASKED_AHEAD.get() or not may_share(kwargs, self.kwargs):
             return self._make(asked)  # as written, no two calls of one loop are in flight together
         while True:
-            flight = self._scheduler.flights.board((self._endpoint, self._defaults, request), asked.id)
-            if flight.call == asked.id:
+            flight, landed = self._scheduler.flights.board((self._endpoint, self._defaults, request), asked.id)
+            if landed is None:
                 asked.flight = flight
                 return self._make(asked)
-            if self._landed(asked, flight):
-                return self._joined(asked, flight)
+            if self._landed(asked, flight, landed):
+                return self._joined(asked, flight.call, landed)
 
     def _make(self, asked: Request) -> Any:
         """Reserve, send, and tell how it ended, for all that ask the same meanwhile."""
@@ -209,27 +209,27 @@ class MeteredLM(dspy.BaseLM):
         else:
             self._scheduler.flights.land(asked.flight, outputs, error)
 
-    def _landed(self, asked: Request, flight: Flight) -> bool:
+    def _landed(self, asked: Request, flight: Flight, landed: Future[Any]) -> bool:
         """Wait for the other's answer; False when it was called off. Errors: TreeStopped."""
         self._tell_started(asked, shared=flight.call)
         waited = time.perf_counter()
-        asked.scope.stop.race(flight.landed)
+        asked.scope.stop.race(landed)
         asked.queued_s += time.perf_counter() - waited
-        if flight.landed.done():
+        if landed.done():
             return not flight.called_off
         self._tell_finished(asked, "cancelled", Cost(micro_usd=0), shared=flight.call)
         asked.scope.stop.check()
         return True
 
-    def _joined(self, asked: Request, flight: Flight) -> Any:
-        """The other's outcome as one's own, at no charge."""
+    def _joined(self, asked: Request, call: str, landed: Future[Any]) -> Any:
+        """The outcome of another `call` as one's own, at no charge."""
         nothing = Cost(micro_usd=0)
         try:
-            outputs = copy.deepcopy(flight.landed.result())
+            outputs = copy.deepcopy(landed.result())
         except Exception as error:
-            self._tell_finished(asked, "failed", nothing, error=error, shared=flight.call)
+            self._tell_finished(asked, "failed", nothing, error=error, shared=call)
             raise
-        self._tell_finished(asked, "ok", nothing, outputs=outputs, shared=flight.call)
+        self._tell_finished(asked, "ok", nothing, outputs=outputs, shared=call)
         return outputs
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -274,7 +274,7 @@ class MeteredLM(dspy.BaseLM):
 
     def _tried(self, asked: Request) -> Any:
         """Send it, and again where that is worth it. Between two tries it holds no place."""
-        throttle = self._scheduler.throttle(self._endpoint, self._owner)
+        throttle = asked.throttle = self._scheduler.throttle(self._endpoint, self._owner)
         while True:
             asked.tries += 1
             try:
@@ -316,13 +316,12 @@ class MeteredLM(dspy.BaseLM):
     def _leave(self, asked: Request, verdict: Verdict, pause: float | None = None) -> None:
         """Free its place, if it has one still."""
         place, asked.place = asked.place, None
-        if place is None:
+        if place is None or asked.throttle is None:
             return
         if verdict == "ok":
             asked.used = cost_of(asked.entries, self._price, sent_in_vain=False)
         tokens = asked.used.prompt_tokens, asked.used.completion_tokens
-        throttle = self._scheduler.throttle(self._endpoint, self._owner)
-        throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
+        asked.throttle.leave(place, verdict, retry_after=pause, tokens=tokens)
 
     def _tell_started(self, asked: Request, *, shared: str | None = None) -> None:
         if asked.told:

@@ -25,7 +25,7 @@ from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution.budget import Cost, Reservation
 from fleet_rlm.runtime.execution.flights import Flight
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
-from fleet_rlm.runtime.execution.throttle import Place
+from fleet_rlm.runtime.execution.throttle import Place, Throttle
 from fleet_rlm.runtime.models.billing import Entry
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of
@@ -57,7 +57,7 @@ class Request:
     prompt: Any
     messages: Any
     kwargs: dict[str, Any]
-    sent: dict[str, Any] = field(default_factory=dict[str, Any])
+    sent: dict[str, Any] = field(init=False)
     began: float = field(default_factory=time.perf_counter)
     told: bool = False
     broke_off: bool = False
@@ -67,6 +67,7 @@ class Request:
     entries: list[Entry] = field(default_factory=list[Entry])
     used: Cost = NOTHING_USED
     reservations: list[Reservation] = field(default_factory=list[Reservation])
+    throttle: Throttle | None = None
     place: Place | None = None
     flight: Flight | None = None
     abandon: Callable[[], None] | None = None

@@ -16,7 +16,7 @@ from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.marks import WARN_AT
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.paths import CALL_PLACE, PASSING, call_place
+from fleet_rlm.runtime.execution.paths import CALL_PLACE, PASSING
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.repair import Repair
@@ -122,8 +122,11 @@ class TurnRunHooks:
             lm, place = pick(model, sub), CALL_PLACE.get()
 
             def one(item: tuple[int, Any], let_go: LetGo | None) -> Any:
-                with call_place(f"{place}.{item[0]}"):
+                token = CALL_PLACE.set(f"{place}.{item[0]}")
+                try:
                     return self._ask_or_fail(item[1], lm, let_go)
+                finally:
+                    CALL_PLACE.reset(token)
 
             return self._tree.scheduler.map(one, list(enumerate(_prompts(prompts))), scope=SCOPE.get())
 
