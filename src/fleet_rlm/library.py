@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
+
 from fleet_rlm.arguments import as_folder, as_items, as_text
 from fleet_rlm.conversation import Exchange, Memory, exchanges
 from fleet_rlm.errors import Conflict, InvalidInput
@@ -37,7 +39,7 @@ from fleet_rlm.runtime.execution.events import (
     Unit,
     Usage,
 )
-from fleet_rlm.runtime.execution.limit_values import typed_limits
+from fleet_rlm.runtime.execution.limit_values import checked_limits
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
 from fleet_rlm.runtime.execution.views import Workbench
 from fleet_rlm.runtime.execution.workbench import reduce
@@ -90,14 +92,7 @@ class Budget:
             children=self.children,
             sandboxes=self.sandboxes,
         )
-        limits = typed_limits(given, what="budget")
-        for name in ("calls", "tokens", "cost_usd", "wall_s", "children", "sandboxes"):
-            value = getattr(limits, name)
-            if value is not None and not 0 < value < 1e15:
-                raise InvalidInput(f"budget {name} must be a number above 0, not {value!r}")
-        if not 0 <= limits.depth <= 8:
-            raise InvalidInput(f"budget depth must be from 0 to 8, not {limits.depth!r}")
-        return limits
+        return Limits(**checked_limits(msgspec.structs.asdict(given), what="budget"))
 
 
 @dataclass(frozen=True, slots=True)

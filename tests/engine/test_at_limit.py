@@ -147,9 +147,9 @@ def test_what_cannot_be_set_is_refused_in_one_line(workspace: Workspace) -> None
     for bad, said in (
         ({"calls": 3}, r"the calls limit cannot be 3: \d calls are made or under way already"),
         ({"calls": 0}, "the limit calls cannot be 0"),
-        ({"calls": 7.5}, "the limit calls cannot be 7.5"),
-        ({"wall_s": math.nan}, "the limit wall_s cannot be nan"),
-        ({"depth": None}, "the limit depth cannot be None"),
+        ({"calls": 7.5}, "the limit calls must be a whole number, not 7.5"),
+        ({"wall_s": math.nan}, "the limit wall_s must be a number, not nan"),
+        ({"depth": None}, "the limit depth must be a whole number, not None"),
         ({"speed": 9}, "unknown limit 'speed'"),
         ({}, "no limit is given"),
     ):

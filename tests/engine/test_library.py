@@ -87,6 +87,9 @@ def test_one_class_catches_whatever_is_raised_on_purpose() -> None:
     [
         ({"budget": {"tokens": 1.5}}, "budget tokens must be a whole number, not 1.5"),
         ({"budget": {"calls": True}}, "budget calls must be a whole number, not True"),
+        ({"budget": {"sandboxes": 4_097}}, "budget sandboxes cannot be 4097"),
+        ({"budget": {"calls": 10**13}}, "budget calls cannot be 10000000000000"),
+        ({"budget": {"wall_s": 0}}, "budget wall_s cannot be 0"),
         ({"budget": {"depth": 1.5}}, "budget depth must be a whole number, not 1.5"),
         ({"budget": {"depth": None}}, "budget depth must be a whole number, not None"),
         ({"budget": {"cost_usd": "1"}}, "budget cost_usd must be a number, not '1'"),

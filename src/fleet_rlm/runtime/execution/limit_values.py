@@ -29,13 +29,12 @@ def typed_limits(limits: Limits, *, what: str = "the limit") -> Limits:
     values = {name: _whole(name, value) for name, value in msgspec.structs.asdict(limits).items()}
     for name, value in values.items():
         if not _is_typed(name, value):
-            kind = "a number" if name in NOT_WHOLE else "a whole number"
-            raise InvalidInput(f"{what} {name} must be {kind}, not {value!r:.80}")
+            raise InvalidInput(f"{what} {name} must be {_kind(name)}, not {value!r:.80}")
     return Limits(**values)
 
 
-def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes of limits, each of its type and within its range. Errors: InvalidInput."""
+def checked_limits(limits: Mapping[str, Any], *, what: str = "the limit") -> dict[str, Any]:
+    """Limits by name, each of its type and within its range. Errors: InvalidInput."""
     if not limits:
         raise InvalidInput("no limit is given", hint="name one of " + ", ".join(RANGES))
     checked: dict[str, Any] = {}
@@ -44,13 +43,19 @@ def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(f"unknown limit {name[:80]!r}", hint="there are " + ", ".join(RANGES))
         low, high = RANGES[name]
         checked[name] = _whole(name, value)
-        if not _is_typed(name, checked[name]) or not (value is None or low <= value <= high):
-            raise InvalidInput(f"the limit {name} cannot be {value!r:.80}", hint=f"from {low:g} to {high:g}")
+        if not _is_typed(name, checked[name]):
+            raise InvalidInput(f"{what} {name} must be {_kind(name)}, not {value!r:.80}")
+        if not (value is None or low <= value <= high):
+            raise InvalidInput(f"{what} {name} cannot be {value!r:.80}", hint=f"from {low:g} to {high:g}")
     return checked
 
 
 def _whole(name: str, value: Any) -> Any:
     return int(value) if name not in NOT_WHOLE and isinstance(value, float) and value.is_integer() else value
+
+
+def _kind(name: str) -> str:
+    return "a number" if name in NOT_WHOLE else "a whole number"
 
 
 def _is_typed(name: str, value: Any) -> bool:
