@@ -80,11 +80,33 @@ describe("the limits in force", () => {
       ["14", true],
       ["9", true],
       ["15", false],
+      ["0", true],
+      ["-1", true],
       ["", false],
     ] as const) {
       fireEvent.change(screen.getByLabelText(/Model calls/), { target: { value } });
       expect(button, value).toHaveProperty("disabled", disabled);
     }
+  });
+  it("never takes a limit away for a number that cannot be one", () => {
+    const onSubmit = vi.fn();
+    render(
+      <LimitsForm label="x" limits={{ calls: 14, cost_usd: 1, depth: 2 }} submit="Go" onSubmit={onSubmit} />,
+    );
+    for (const [name, value] of [
+      [/Model calls/, "0"],
+      [/Cost/, "-2"],
+    ] as const) {
+      const field = screen.getByLabelText(name);
+      fireEvent.change(field, { target: { value } });
+      expect(field.getAttribute("aria-invalid")).toBe("true");
+      fireEvent.submit(screen.getByTestId("limits-form"));
+      expect(onSubmit).not.toHaveBeenCalled();
+    }
+    fireEvent.change(screen.getByLabelText(/Model calls/), { target: { value: "20" } });
+    fireEvent.change(screen.getByLabelText(/Cost/), { target: { value: "" } });
+    fireEvent.submit(screen.getByTestId("limits-form"));
+    expect(onSubmit).toHaveBeenCalledWith({ calls: 20, cost_usd: null });
   });
 });
 

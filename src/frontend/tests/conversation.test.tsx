@@ -1,6 +1,6 @@
 import { fireEvent, render, screen } from "@testing-library/react";
 import { describe, expect, it, vi } from "vitest";
-import { closeOpen, NO_BLOCKS, split } from "../src/conversation/blocks";
+import { closeOpen, NO_BLOCKS, split, tooDeep } from "../src/conversation/blocks";
 import Markdown from "../src/conversation/Markdown";
 import { clamp, cutAt, settle } from "../src/inspector/outputs";
 
@@ -66,6 +66,48 @@ describe("streaming markdown", () => {
     fireEvent.click(links[0] as HTMLElement);
     expect(onCite).toHaveBeenCalledWith(0);
     expect(document.body.textContent).toContain("a/b.py:8");
+  });
+
+  it("stands as it was written where it is nested without end, streaming or done", () => {
+    const lines = (count: number) =>
+      Array.from({ length: count }, (_, i) => `${"  ".repeat(i)}- x`).join("\n");
+    for (const deep of ["- ", "1. ", "> ", "> - "]
+      .map((mark) => `so:\n\n${mark.repeat(3_000)}x`)
+      .concat(lines(400)))
+      for (const streaming of [false, true]) {
+        const { unmount } = render(
+          <Markdown text={deep} streaming={streaming} citations={[]} onCite={() => {}} />,
+        );
+        expect(screen.getByTestId("plain").textContent).toBe(deep);
+        unmount();
+      }
+    for (const plain of [ANSWER, lines(20), "-".repeat(500), `${"> ".repeat(20)}x`, `    ${"- ".repeat(30)}`])
+      expect(tooDeep(plain)).toBe(false);
+  });
+
+  it("stands as it was written where drawing it fails, and the rest of the page lives on", () => {
+    const silent = vi.spyOn(console, "error").mockImplementation(() => {});
+    const citations = new Proxy([], {
+      get: (_, name) => {
+        throw new Error(String(name));
+      },
+    }) as never;
+    render(
+      <>
+        <p>before</p>
+        <Markdown text="see a.txt:1" streaming={false} citations={citations} onCite={() => {}} />
+      </>,
+    );
+    expect(screen.getByText("before")).toBeTruthy();
+    expect(screen.getByTestId("plain").textContent).toBe("see a.txt:1");
+    silent.mockRestore();
+  });
+
+  it("makes no link of what may not be followed", () => {
+    const text = "[run](javascript:alert(1)) and [read](https://example.org/)";
+    const { container } = render(<Markdown text={text} streaming={false} citations={[]} onCite={() => {}} />);
+    expect(container.textContent).toBe("run and read");
+    expect([...container.querySelectorAll("a")].map((link) => link.textContent)).toEqual(["read"]);
   });
 
   it("runs no markup and loads no picture of the answer", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { limitValue } from "../src/budget/limits";
+import { limitValue, unsound } from "../src/budget/limits";
 import { level, tightest } from "../src/budget/meters";
 import { skipped } from "../src/composer/attach";
 import { chosenLimits, titleOf } from "../src/composer/send";
@@ -70,10 +70,15 @@ describe("questions and settings", () => {
   it("reads limits as people type them", () => {
     expect(["", "0", "0.05", "x", "-1"].map((raw) => limitValue("cost_usd", raw))).toEqual([
       undefined,
-      undefined,
+      Number.NaN,
       0.05,
-      undefined,
-      undefined,
+      Number.NaN,
+      Number.NaN,
+    ]);
+    expect([unsound({ calls: Number.NaN }), unsound({ calls: 5 }), unsound({})]).toEqual([
+      true,
+      false,
+      false,
     ]);
     expect([limitValue("calls", "19.6"), limitValue("depth", "0"), limitValue("depth", "99")]).toEqual([
       20, 0, 8,

@@ -75,6 +75,12 @@ export function json(method: string, body: unknown): RequestInit {
   return { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
 }
 
+/** A failure in one line: what went wrong, then what to do. */
+export function told(error: unknown): string {
+  const { message, hint } = explain(error);
+  return hint ? `${message}; ${hint}` : message;
+}
+
 export function explain(error: unknown): ErrorBody {
   if (error instanceof ApiError) return error.body;
   return { code: "page", message: error instanceof Error ? error.message : String(error) };

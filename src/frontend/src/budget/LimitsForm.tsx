@@ -2,7 +2,7 @@ import { type FormEvent, useState } from "react";
 import type { Limits, Unit } from "@/generated/events";
 import { Button } from "@/ui/Button";
 import { LimitFields } from "./LimitFields";
-import { changedLimits, isRaised, LIMIT_FIELDS, raised, UNIT_FIELD } from "./limits";
+import { changedLimits, isRaised, LIMIT_FIELDS, raised, UNIT_FIELD, unsound } from "./limits";
 
 const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
 
@@ -27,7 +27,7 @@ export function LimitsForm(props: LimitsFormProps) {
   const [wanted, setWanted] = useState<Limits>(() => raised(limits, reached));
   const changed = changedLimits(limits, wanted);
   const low = props.must && reached !== null && !isRaised(limits, wanted, reached);
-  const nothing = low || (Object.keys(changed).length === 0 && !props.always);
+  const nothing = low || unsound(wanted) || (Object.keys(changed).length === 0 && !props.always);
   const first = reached ? UNIT_FIELD[reached] : undefined;
   const send = (event: FormEvent) => {
     event.preventDefault();

@@ -10,13 +10,19 @@ export const LIMIT_FIELDS: [keyof Limits & string, string, string, number][] = [
   ["depth", "Depth", "levels", 1],
 ];
 
-/** What a field of limits means: empty or senseless is none, only cost and time have fractions. */
+/** What a field of limits means: empty is none, NaN is what cannot be a limit; only cost and time have fractions. */
 export function limitValue(name: keyof Limits, raw: string): number | undefined {
   const value = Number(raw);
-  if (raw.trim() === "" || !Number.isFinite(value) || value < 0) return undefined;
+  if (raw.trim() === "") return undefined;
+  if (!Number.isFinite(value) || value < 0) return Number.NaN;
   if (name === "depth") return Math.min(8, Math.round(value));
-  if (value === 0) return undefined;
+  if (value === 0) return Number.NaN;
   return name === "cost_usd" || name === "wall_s" ? value : Math.max(1, Math.round(value));
+}
+
+/** Whether something was typed that cannot be a limit: then nothing is sent, as an empty field means "no limit". */
+export function unsound(limits: Limits): boolean {
+  return Object.values(limits).some(Number.isNaN);
 }
 
 export const UNIT_WORDS: Record<Unit, string> = {

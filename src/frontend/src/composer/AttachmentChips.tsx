@@ -41,7 +41,7 @@ export function AttachmentChips({ attachments, keyOf }: { attachments: Attachmen
             role={entry.state === "failed" ? "alert" : undefined}
           >
             {facts(entry)}
-            {entry.state === "failed" && entry.error?.hint ? ` ${entry.error.hint}` : ""}
+            {entry.state === "failed" && entry.error?.hint ? `; ${entry.error.hint}` : ""}
           </span>
           <button
             type="button"

@@ -10,8 +10,9 @@ import {
   useRef,
   useState,
 } from "react";
-import { explain } from "@/api/client";
+import { told } from "@/api/client";
 import { useStatus } from "@/api/queries";
+import { unsound } from "@/budget/limits";
 import { toast } from "@/shell/ui";
 import { activeTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
@@ -41,8 +42,9 @@ function useGrowing(text: string) {
 }
 
 /** Why the question cannot be sent; null when it can. A running upload is no obstacle: it is sent after it. */
-function obstacle(text: string, failed: boolean): string | null {
+function obstacle(text: string, failed: boolean, wrong: boolean): string | null {
   if (!text.trim()) return "Type a question first";
+  if (wrong) return "A limit must be a number above 0";
   return failed ? "Remove the file that was not accepted" : null;
 }
 
@@ -63,6 +65,7 @@ export function Composer({ sid, autoFocus }: { sid: string | null; autoFocus?: b
   const why = obstacle(
     draft.text,
     attachments.some((entry) => entry.state === "failed"),
+    unsound(draft.limits),
   );
   const transmit = async () => {
     setSending(true);
@@ -71,8 +74,7 @@ export function Composer({ sid, autoFocus }: { sid: string | null; autoFocus?: b
       // The view follows the new turn, whatever was selected before.
       await navigate({ to: "/s/$sid", params: { sid: session }, search: {} });
     } catch (error) {
-      const { message, hint } = explain(error);
-      toast(`Not sent: ${message} ${hint ?? ""}`);
+      toast(`Not sent: ${told(error)}`);
     }
     setSending(false);
   };

@@ -1,8 +1,8 @@
-import { type ComponentProps, memo, useMemo, useRef } from "react";
+import { Component, type ComponentProps, memo, type ReactNode, useMemo, useRef } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 
 import type { Citation } from "@/generated/events";
-import { type Blocks, closeOpen, NO_BLOCKS, split } from "./blocks";
+import { type Blocks, closeOpen, NO_BLOCKS, split, tooDeep } from "./blocks";
 import { citeLinks } from "./cites";
 import { readGfm } from "./gfm";
 
@@ -29,6 +29,7 @@ function componentsFor(onCite: (index: number) => void): Components {
           </button>
         );
       }
+      if (!href) return children; // of no kind that may be followed, such as javascript:
       return (
         <a href={href} target="_blank" rel="noopener noreferrer">
           {children}
@@ -58,8 +59,36 @@ const Block = memo(function Block(props: { text: string; components: Components 
   );
 });
 
+const AsWritten = ({ text }: { text: string }) => (
+  <p className="whitespace-pre-wrap" data-testid="plain">
+    {text}
+  </p>
+);
+
+/** What cannot be drawn stands as it was written: the rest of the page lives on. */
+class Guarded extends Component<{ text: string; children: ReactNode }, { failed: boolean }> {
+  override state = { failed: false };
+
+  static getDerivedStateFromError() {
+    return { failed: true };
+  }
+
+  override render() {
+    return this.state.failed ? <AsWritten text={this.props.text} /> : this.props.children;
+  }
+}
+
+export default function Markdown(props: MarkdownProps) {
+  if (tooDeep(props.text)) return <AsWritten text={props.text} />;
+  return (
+    <Guarded key={String(props.streaming)} text={props.text}>
+      <Drawn {...props} />
+    </Guarded>
+  );
+}
+
 /** While it streams: one memoised part per block. When it is done: once as a whole, with its citations. */
-export default function Markdown({ text, streaming, citations, onCite }: MarkdownProps) {
+function Drawn({ text, streaming, citations, onCite }: MarkdownProps) {
   const last = useRef<Blocks>(NO_BLOCKS);
   const components = useMemo(() => componentsFor(onCite), [onCite]);
   const plugins = useMemo(() => [readGfm, citeLinks(citations)], [citations]);

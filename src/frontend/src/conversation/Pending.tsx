@@ -28,7 +28,7 @@ export function Pending({ item }: { item: OutboxItem & { op: "turn.start" } }) {
         <StatusIcon status={failed ? "failed" : item.state === "sent" ? "running" : "queued"} />
         <span className={failed ? "text-err" : undefined}>
           {stateOf(item, connected, busy)}
-          {failed && item.error?.hint && ` ${item.error.hint}`}
+          {failed && item.error?.hint && `; ${item.error.hint}`}
         </span>
         {failed && (
           <Button className="h-7 px-2" onClick={() => live.retry(item.id)}>

@@ -15,6 +15,13 @@ function cut(text: string): string[] {
   return starts.map((start, i) => text.slice(i === 0 ? 0 : start, starts[i + 1] ?? text.length));
 }
 
+const DEEP = /^(?:[ \t]*(?:[-+*][ \t]|\d{1,9}[.)][ \t]|>)){100}|^[ \t]{200,}(?:[-+*]|\d{1,9}[.)])[ \t]/m;
+
+/** Lists and quotes a hundred levels deep: their parser takes seconds, then has no stack left. */
+export function tooDeep(text: string): boolean {
+  return DEEP.test(text);
+}
+
 /**
  * Split growing markdown into its top-level blocks. Only the last two blocks are parsed again: everything before
  * them can no longer change, because a block ends when the next has begun.

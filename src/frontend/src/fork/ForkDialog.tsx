@@ -6,7 +6,7 @@ import { useModels } from "@/api/queries";
 import { readBlob } from "@/api/resources";
 import { limitsOf } from "@/budget/inForce";
 import { LimitFields } from "@/budget/LimitFields";
-import { changedLimits } from "@/budget/limits";
+import { changedLimits, unsound } from "@/budget/limits";
 import { isSame } from "@/compare/diffs";
 import type { Limits, Text } from "@/generated/events";
 import { type ForkTarget, useUi } from "@/shell/ui";
@@ -177,6 +177,7 @@ function Form({ turn, edited }: { turn: TurnView; edited: Edited }) {
   const edit = editOf(turn, edited, wanted);
   const nothing = Object.keys(edit).length === 0;
   const long = wanted.text.length > MOST;
+  const wrong = unsound(wanted.limits);
   const said = Object.keys(edit).join(", ").replace("sub_model", "model of sub-runs");
   const submit = async (event: FormEvent) => {
     event.preventDefault();
@@ -194,9 +195,11 @@ function Form({ turn, edited }: { turn: TurnView; edited: Edited }) {
         <p className="min-w-0 flex-1 text-2xs text-muted">
           {long
             ? `Too long: at most ${number(MOST)} characters.`
-            : nothing
-              ? "Nothing is different yet."
-              : `Different: ${said}`}
+            : wrong
+              ? "A limit must be a number above 0."
+              : nothing
+                ? "Nothing is different yet."
+                : `Different: ${said}`}
         </p>
         <Button look="quiet" onClick={close}>
           Cancel
@@ -204,7 +207,7 @@ function Form({ turn, edited }: { turn: TurnView; edited: Edited }) {
         <Button
           type="submit"
           look="primary"
-          disabled={busy || nothing || long || !wanted.text.trim()}
+          disabled={busy || nothing || long || wrong || !wanted.text.trim()}
           icon={<GitFork size={13} aria-hidden="true" />}
           data-testid="fork-submit"
         >

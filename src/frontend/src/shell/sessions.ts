@@ -1,4 +1,4 @@
-import { explain } from "@/api/client";
+import { told } from "@/api/client";
 import { deleteSession, renameSession } from "@/api/resources";
 import { queries } from "@/app";
 import { toast, useUi } from "./ui";
@@ -9,7 +9,7 @@ export async function saveTitle(sid: string, title: string): Promise<void> {
   try {
     await renameSession(sid, title);
   } catch (error) {
-    toast(`Not renamed: ${explain(error).message}`);
+    toast(`Not renamed: ${told(error)}`);
   }
   await queries.invalidateQueries({ queryKey: ["sessions"] });
 }
@@ -22,8 +22,7 @@ export function removeSession(sid: string, title: string): void {
     try {
       await deleteSession(sid);
     } catch (error) {
-      const { message, hint } = explain(error);
-      toast(`Not deleted: ${message} ${hint ?? ""}`);
+      toast(`Not deleted: ${told(error)}`);
     }
     await queries.invalidateQueries({ queryKey: ["sessions"] });
     back();
