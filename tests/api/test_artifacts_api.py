@@ -66,6 +66,27 @@ def test_a_page_is_inert(published, name: str, kind: str) -> None:
         assert opened.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
 
 
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        (
+            b"<LINK rel=preconnect href=//a.example><p>a link</p>",
+            b"<x-LINK rel=preconnect href=//a.example><p>a link</p>",
+        ),
+        ("\ufeff<link\nrel=prefetch>".encode("utf-16-be"), b"<x-link\nrel=prefetch>"),
+        (b"<h:link xmlns:h='u'></h:link><links/>", b"<h:x-link xmlns:h='u'></h:x-link><links/>"),
+        (b"<!DOCTYPE svg [<!ENTITY e '&#60;h:link/>'>]>", b"<!DOCTYPE svg [<!x-entity e '&#60;h:link/>'>]>"),
+    ],
+)
+def test_a_page_announces_no_connections(published, page: bytes, shown: bytes) -> None:
+    api, _, publish = published
+    id = publish("x.html", page, "text/html")
+    framed = api.get(f"/artifacts/{id}/view", headers={"Sec-Fetch-Dest": "iframe"})
+    assert framed.content.removeprefix("\ufeff".encode()) == shown
+    assert framed.headers["x-dns-prefetch-control"] == "off"
+    assert api.get(f"/artifacts/{id}/content").content == page
+
+
 def test_other_kinds_are_shown_as_what_they_are(published) -> None:
     api, _, publish = published
     frame = {"Sec-Fetch-Dest": "iframe"}

@@ -21,7 +21,10 @@ function Page({ artifact }: { artifact: ArtifactView }) {
     <div className="overflow-hidden rounded-md border border-line">
       <p className="flex items-center gap-2 border-b bg-sunken px-2.5 py-1 text-2xs text-muted">
         <ShieldAlert size={12} aria-hidden="true" />
-        <span className="flex-1">Generated content in a closed frame{scripts && ", scripts run"}</span>
+        <span className="flex-1">
+          Generated content in a closed frame
+          {scripts && ", scripts run: they see only this page, but could send it away"}
+        </span>
         <Button className="h-6 px-2 text-2xs" data-testid="run-scripts" onClick={() => setScripts(!scripts)}>
           {scripts ? "Stop scripts" : "Run scripts"}
         </Button>
