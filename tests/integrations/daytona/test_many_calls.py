@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
-from fleet_rlm.integrations.daytona.session import MOST_CALLS
+from fleet_rlm.integrations.daytona.session import MOST_CALL_BYTES, MOST_CALLS
 
 CALLS = 3000
-FORGED = f"""
+LINE = """
 (control,) = [each.cell_contents for each in slow.__closure__ if hasattr(each.cell_contents, "begin")]
 line = control._host or control._parent
+"""
+FORGED = (
+    LINE
+    + f"""
 def message(n):
     body = b'{{"id":%d,"name":"slow","args":[%d],"kwargs":{{}}}}' % (10**6 + n, n)
     return len(body).to_bytes(4, "big") + (3).to_bytes(4, "big") + body
 line.sendall(b"".join(map(message, range({CALLS}))))
 """
+)
+LARGE_CALLS, LARGE = 12, 20 << 20
+LARGE_FORGED = (
+    LINE
+    + f"""
+pad = b"x" * {LARGE}
+for n in range({LARGE_CALLS}):
+    body = b'{{"id":%d,"name":"slow","args":[%d],"kwargs":{{}},"pad":"%s"}}' % (10**6 + n, n, pad)
+    line.sendall(len(body).to_bytes(4, "big") + (3).to_bytes(4, "big") + body)
+    del body
+"""
+)
 
 
 @pytest.mark.parametrize("transport", ["direct", "terminal", "session"])
@@ -46,4 +63,38 @@ def test_nothing_is_read_on_until_they_are_answered(
     release.set()
     cell.join(60)
     assert not cell.is_alive() and sorted(begun) == list(range(CALLS))
+    assert it.execute("print(echo(1))") == "1"
+
+
+@pytest.mark.parametrize("transport", ["direct", "terminal"])
+def test_large_ones_wait_in_the_sandbox_and_what_is_no_part_of_a_call_is_not_kept(
+    transport: str, request: pytest.FixtureRequest, make: Callable[..., DaytonaInterpreter]
+) -> None:
+    runtime = request.getfixturevalue("runtime" if transport == "direct" else f"{transport}_runtime")
+    it, begun, release = make(runtime=runtime), list[int](), threading.Event()
+
+    def slow(n: int) -> int:
+        begun.append(n)
+        release.wait(60)
+        return n
+
+    it.tools["slow"] = slow
+    it.tools["echo"] = lambda value: value
+    it.execute("1")
+    cell = threading.Thread(target=it.execute, args=(LARGE_FORGED,), daemon=True)
+    most = -(-MOST_CALL_BYTES // LARGE)
+    tracemalloc.start()
+    try:
+        cell.start()
+        deadline = time.monotonic() + 60
+        while len(begun) < most and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert len(begun) == most and cell.is_alive()
+        assert tracemalloc.get_traced_memory()[0] < 2 * LARGE
+    finally:
+        tracemalloc.stop()
+        release.set()
+    cell.join(60)
+    assert not cell.is_alive() and sorted(begun) == list(range(LARGE_CALLS))
     assert it.execute("print(echo(1))") == "1"

@@ -19,14 +19,14 @@ PATIENCE_S = 0.004  # when a call has lasted so long, the loop reads again
 
 
 class Lead:
-    """Whose turn it is to read. `came` is told of each call first, then `serve` answers it; both in any thread, and
-    must not raise. `run` runs a job on a thread."""
+    """Whose turn it is to read. `came` is told of each call first, by its size, then `serve` takes it out of a list of
+    one and answers it; both in any thread, and must not raise. `run` runs a job on a thread."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        came: Callable[[], None],
-        serve: Callable[[bytes], None],
+        came: Callable[[int], None],
+        serve: Callable[[list[bytes]], None],
         run: Callable[[Callable[[], None]], None],
     ) -> None:
         self._loop = loop
@@ -43,7 +43,7 @@ class Lead:
         """A call took so long."""
         self._quick = seconds <= QUICK_S
 
-    def begin(self, channel: Channel, payload: bytes) -> bool:
+    def begin(self, channel: Channel, call: list[bytes]) -> bool:
         """On the loop: have this call, of which `came` was told, served by a thread that reads on. False: that is of
         no use here."""
         way = channel.lend() if self._quick else None
@@ -52,25 +52,26 @@ class Lead:
         with self._lock:
             self._turn += 1
             turn, served = self._turn, self._served
-        self._run(lambda: self._follow(way, payload, turn))
+        self._run(lambda: self._follow(way, call, turn))
         self._loop.call_later(PATIENCE_S, self._look, way, turn, served)
         return True
 
-    def _follow(self, way: DirectWay, payload: bytes, turn: int) -> None:
-        call: bytes | None = payload
-        while call is not None:
+    def _follow(self, way: DirectWay, call: list[bytes], turn: int) -> None:
+        while call:
             self._serve(call)
             with self._lock:
                 if self._turn != turn:  # it lasted, and the loop reads again
                     return
                 self._reads = True
-            call = way.next_call(LEAD_S)
-            if call is not None:
-                self._came()
+            message = way.next_call(LEAD_S)
+            if message is not None:
+                self._came(len(message))
+                call.append(message)
+                del message
             with self._lock:
                 self._reads = False
                 self._served += 1
-                self._turn += call is None
+                self._turn += not call
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(way.go_on)
 

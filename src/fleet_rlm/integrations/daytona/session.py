@@ -56,6 +56,8 @@ OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not
 MAX_ERROR_CHARS = 4000
 MOST_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
 HELD_CALLS = MAX_LIVE_CALLS  # and waits until no more than these are left
+MOST_CALL_BYTES = 128 << 20  # the same of what calls that have no answer came with
+HELD_CALL_BYTES = MOST_CALL_BYTES // 2
 
 InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
 ToolScope = Callable[[str, str, str], AbstractContextManager[None]]
@@ -99,7 +101,8 @@ class Session:
         self._crew = Crew(_threads, MOST_CALLS)
         self._lead = Lead(loop, self._call_came, self._serve, _threads.run)
         self._queued = 0  # calls that no thread has begun
-        self._live: set[int] = set()  # the calls that run now
+        self._live: dict[int, int] = {}  # the calls that run now, with the bytes that they came with
+        self._call_bytes = 0  # of all calls, queued and live
         self._holding = False
         self._awaits_tools = False
         self._interrupt: str | None = None
@@ -214,17 +217,20 @@ class Session:
     def _on_call(self, payload: bytes) -> None:
         carrier = self._channel
         assert carrier is not None
-        self._call_came()
-        if self._queued + len(self._live) == 1 and self._lead.begin(carrier, payload):
+        self._call_came(len(payload))
+        came = [payload]
+        if self._queued + len(self._live) == 1 and self._lead.begin(carrier, came):
             return
         if self._holding:
             carrier.hold()
-        self._crew.run(lambda: self._serve(payload))
+        self._crew.run(lambda: self._serve(came))
 
-    def _call_came(self) -> None:
+    def _call_came(self, size: int) -> None:
         with self._lock:
             self._queued += 1
-            self._holding = self._queued + len(self._live) >= MOST_CALLS
+            self._call_bytes += size
+            calls = self._queued + len(self._live)
+            self._holding = calls >= MOST_CALLS or (self._call_bytes >= MOST_CALL_BYTES and calls > 1)
 
     def _on_output(self, piece: Output) -> None:
         cell = self._cell
@@ -292,14 +298,18 @@ class Session:
 
     # -- on tool threads ---------------------------------------------------------------------------------------
 
-    def _serve(self, payload: bytes) -> None:
-        """One tool call of the guest, from its bytes to its reply."""
+    def _serve(self, came: list[bytes]) -> None:
+        """One tool call of the guest, from its bytes to its reply. They are taken out of the list, so that nobody keeps
+        them for as long as the tool takes."""
         began = time.perf_counter()
         call: ToolCall | None = None
+        payload = came.pop()
         try:
             call = _read(payload, _calls)
         except (ValueError, RecursionError) as error:
             self._lose(f"the sandbox sent a tool call that cannot be read: {error}")
+        size = len(payload)
+        del payload
         with self._lock:
             self._queued -= 1
             cell, context = self._cell, self._context
@@ -307,8 +317,9 @@ class Session:
             if call is None or call.id in self._live or self._gone is not None:
                 call = None
             elif not refused:
-                self._live.add(call.id)
+                self._live[call.id] = size
             if call is None or refused:
+                self._call_bytes -= size
                 self._tell_done()
         if call is not None and refused:
             message = "host tools can only be called while a cell is running"
@@ -351,15 +362,16 @@ class Session:
     def _leave(self, call: ToolCall) -> bool:
         """The call is over; False when it was before."""
         with self._lock:
-            mine = call.id in self._live
-            self._live.discard(call.id)
+            size = self._live.pop(call.id, None)
+            self._call_bytes -= size or 0
             self._tell_done()
-        return mine
+        return size is not None
 
     def _tell_done(self) -> None:
         """A call is over: let more come, and wake the thread that waits for the end of all, if it was the last (with
         the lock)."""
-        if self._holding and self._queued + len(self._live) <= HELD_CALLS and self._channel is not None:
+        few = self._queued + len(self._live) <= HELD_CALLS and self._call_bytes <= HELD_CALL_BYTES
+        if self._holding and few and self._channel is not None:
             self._holding = False
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._channel.go_on)
