@@ -142,11 +142,44 @@ async def test_a_flood_does_not_hold_up_the_loop() -> None:
     assert seen > 20
 
 
-async def test_exits_of_processes_that_were_never_started_are_bounded() -> None:
+async def test_exits_of_processes_that_were_never_started_are_not_kept() -> None:
     jail = a_jail()
-    with pytest.raises(ValueError, match="more processes"):
-        for pid in range(100_000):
-            jail.event({"exit": pid, "code": 0}, [])
+    for pid in range(100_000):
+        jail.event({"exit": pid, "code": 0}, [])
+    assert not jail._exits
+
+
+async def test_two_processes_cannot_be_one() -> None:
+    """Else who waits for the first would wait for ever."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    jail = a_jail()
+    link = Link(own, jail.event, jail.link_ended)
+    jail._link = link
+    with other:
+        starts = [asyncio.create_task(jail.run(["true"])) for _ in range(2)]
+        await asyncio.sleep(0)
+        for number in (1, 2):
+            other.send(json.dumps({"id": number, "ok": 7}).encode())
+        first, second = await asyncio.gather(*starts, return_exceptions=True)
+    assert not isinstance(first, BaseException) and isinstance(second, JailClosed)
+    first.close()
+
+
+async def test_an_exit_at_the_heels_of_its_start_is_heard() -> None:
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    jail = a_jail()
+    link = Link(own, jail.event, jail.link_ended)
+    jail._link = link
+    with other:
+        starting = asyncio.create_task(jail.run(["true"]))
+        await asyncio.sleep(0)
+        for message in ({"id": 1, "ok": 7}, {"exit": 7, "code": 3}):
+            other.send(json.dumps(message).encode())
+        process = await starting
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 3
+        process.close()
+        link.close()
+    assert not jail._exits
 
 
 async def test_a_first_process_gone_mad_is_ended(warm: WarmServer, rung: Rung, tmp_path: Path) -> None:

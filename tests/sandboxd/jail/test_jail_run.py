@@ -73,6 +73,19 @@ async def test_what_cannot_start_raises(jail: Jail, argv: list[str], cwd: str | 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_what_did_not_start_or_was_given_up_leaves_nothing(jail: Jail) -> None:
+    """Such starts were counted until the sandbox was ended for too many of them."""
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            await jail.run(["true"], cwd="/nowhere")
+        start = asyncio.create_task(jail.run(["true"]))
+        await asyncio.sleep(0)
+        start.cancel()
+    assert await output(jail, "echo", "alive") == (0, "alive\n")
+    await jail.file_op("stat", path=".")
+    assert not jail._exits
+
+
 async def test_too_large_arguments_are_refused(jail: Jail) -> None:
     with pytest.raises(OSError, match="exceed"):
         await jail.run(["echo", "x" * 200_000])

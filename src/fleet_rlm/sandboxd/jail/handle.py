@@ -18,7 +18,6 @@ from fleet_rlm.sandboxd.jail.spec import JailClosed, JailSpec, Rung
 
 FILE_OPS = frozenset({"stat", "list", "mkdir", "remove", "move", "chmod"})
 _MAX_ARGV = 96 * 1024
-_MAX_EXITS = 4096  # processes that the server waits for in one jail
 _SOFT_END_S = 3.0
 
 
@@ -261,10 +260,8 @@ class Jail:
         _close(fds)
         if "exit" in message:
             pid, code = int(message["exit"]), int(message["code"])
-            if len(self._exits) >= _MAX_EXITS:
-                raise ValueError("exits of more processes than were started")
-            ended = self._exit_of(pid)
-            if not ended.done():
+            ended = self._exits.pop(pid, None)  # None: of a start that was given up
+            if ended is not None:
                 ended.set_result(code)
         elif "error" in message:
             self.failure = str(message["error"].get("text", ""))
@@ -301,16 +298,16 @@ class Jail:
             "stdio": stdio,
             "tty": on_tty,
         }
-        pid, _ = await self._live().request(message, fds)
-        ended = self._exit_of(pid)
-        ended.add_done_callback(lambda _: self._exits.pop(pid, None))
-        return pid, ended
+        started, _ = await self._live().request(message, fds, self._started)
+        return started
 
-    def _exit_of(self, pid: int) -> asyncio.Future[int]:
-        """The exit code to come; made by whichever comes first, the start's answer or the exit itself."""
-        if pid not in self._exits:
-            self._exits[pid] = asyncio.get_running_loop().create_future()
-        return self._exits[pid]
+    def _started(self, pid: int) -> tuple[int, asyncio.Future[int]]:
+        """A process runs: its pid and the exit code to come, which may be the next that is heard."""
+        if int(pid) in self._exits:
+            raise ValueError("a process that runs was started again")
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._exits[int(pid)] = ended
+        return int(pid), ended
 
     def _live(self) -> Link:
         if self._link is None or self.closed.is_set():
@@ -324,9 +321,8 @@ class Jail:
         self._pidfd = -1
         if self._link is not None:
             self._link.close()
-        for ended in list(self._exits.values()):
-            if not ended.done():
-                ended.set_result(128 + signal.SIGKILL)
+        for ended in self._exits.values():
+            ended.set_result(128 + signal.SIGKILL)
         self._exits.clear()
         self.closed.set()
         for call in self._on_closed:

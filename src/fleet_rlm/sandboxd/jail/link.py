@@ -35,22 +35,30 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._next = 1
         self._answers: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
+        self._takers: dict[int, Callable[[Any], Any]] = {}
         self._parts: dict[int, list[Any]] = {}
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._open = True
         self._loop.add_reader(sock.fileno(), self._read)
 
-    async def request(self, message: wire.Message, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
-        """Send and wait for the answer: its value and fds. Raises the other side's OSError, or JailClosed."""
+    async def request(
+        self, message: wire.Message, fds: Sequence[int] = (), take: Callable[[Any], Any] | None = None
+    ) -> tuple[Any, list[int]]:
+        """Send and wait for the answer: its value and fds. Raises the other side's OSError, or JailClosed.
+
+        `take` makes of the value what is given, before anything is heard of what the other side says next."""
         number = self._next
         self._next += 1
         answer: asyncio.Future[tuple[Any, list[int]]] = self._loop.create_future()
         self._answers[number] = answer
+        if take is not None:
+            self._takers[number] = take
         try:
             self.post({**message, "id": number}, fds)
             return await answer
         finally:
             self._answers.pop(number, None)
+            self._takers.pop(number, None)
             self._parts.pop(number, None)
 
     def post(self, message: wire.Message, fds: Sequence[int] = ()) -> None:
@@ -139,7 +147,8 @@ class Link:
             value: Any = message.get("ok")
             if number in self._parts:
                 value = [*self._parts.pop(number), *value]
-            answer.set_result((value, fds))
+            take = self._takers.get(number)
+            answer.set_result((value if take is None else take(value), fds))
 
 
 def _os_error(error: wire.Message) -> OSError:

@@ -135,6 +135,7 @@ class Supervisor:
         self._poll.unregister(report)
         os.close(report)
         if text:
+            self._started.discard(pid)  # nobody waits for its exit
             number, _, words = text.partition(" ")
             self._fail(request, OSError(int(number), words))
         else:
