@@ -206,6 +206,9 @@ def test_clone_from_a_mounted_volume(client, make):
 def test_clone_over_http(online, hub):
     hub.repository("open.git")
     git = online.git
+    with pytest.raises(DaytonaGitBranchNotFoundError):
+        git.clone(hub.url("open.git"), ".", commit_id="0" * 40)
+    assert online.fs.list_files(".") == []
     git.clone(hub.url("open.git"), "copy", branch="side", depth=1)
     assert git.status("copy").current_branch == "side"
     assert git.remote_get("copy", "origin") == hub.url("open.git"), "the relay is nowhere in the repository"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fleet_rlm.sandboxd.jail.spec import Mount, Rung, SpecError
 from fleet_rlm.sandboxd.jail.warm import Jail
 
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+Spawn = Callable[..., Awaitable[Jail]]
 
 
 async def write(jail: Jail, path: str, data: bytes) -> None:
@@ -64,6 +66,37 @@ async def test_operations(jail: Jail, rung: Rung) -> None:
     with pytest.raises(OSError, match="bad arguments"):
         await jail.file_op("stat", colour="red")
     assert (await jail.file_op("stat", path="."))["kind"] == "dir"
+
+
+async def test_what_the_jail_stands_on_is_not_removed(spawn: Spawn, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    jail = await spawn(mounts=(Mount(volume, "/workspace/in/volume"),))
+    await jail.file_op("mkdir", path="in/sub", parents=True)
+    await write(jail, "kept", b"1")
+    (volume / "kept").write_bytes(b"1")
+    whole = (".", "./", "/workspace/.", "in/sub/../..", "/workspace/", "/tmp", "in/volume", "in/volume/.")
+    for path in whole:
+        with pytest.raises(PermissionError):
+            await jail.file_op("remove", path=path, recursive=True)
+        with pytest.raises(PermissionError):
+            await jail.file_op("move", source=path, target="/workspace/elsewhere")
+    assert await read(jail, "kept") == await read(jail, "in/volume/kept") == b"1"
+    await jail.file_op("remove", path="in/sub/.././sub", recursive=True)
+    assert "sub" not in {entry["name"] for entry in await jail.file_op("list", path="in")}
+
+
+@pytest.mark.namespaces
+async def test_a_folder_with_a_mount_in_it_is_not_removed(spawn: Spawn, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    (volume / "kept").write_bytes(b"1")
+    jail = await spawn(mounts=(Mount(volume, "/workspace/in/volume"),))
+    with pytest.raises(PermissionError):
+        await jail.file_op("remove", path="in", recursive=True)
+    assert (volume / "kept").exists()
 
 
 async def test_deeply_nested_folders_are_removed(jail: Jail) -> None:

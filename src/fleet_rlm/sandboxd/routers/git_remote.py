@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import PurePosixPath
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -205,7 +206,11 @@ async def _checkout(jail: Jail, path: str, commit: str) -> None:
     try:
         await git(jail, "checkout", "-q", "--detach", commit, cwd=path)
     except ApiError:
-        await jail.file_op("remove", path=path, recursive=True)
+        try:
+            await jail.file_op("remove", path=path, recursive=True)
+        except PermissionError:  # the workspace or a mount: it was there, and empty
+            for entry in await jail.file_op("list", path=path):
+                await jail.file_op("remove", path=str(PurePosixPath(path, entry["name"])), recursive=True)
         raise
 
 

@@ -5,14 +5,14 @@ itself. Without isolation /workspace and the mounts are names only, so `locate` 
 """
 
 # Kernel-level code: paths are relative to fds and stages, and pathlib would add only cost.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH115, PTH116, PTH118, PTH119
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH115, PTH116, PTH118, PTH119, PTH120
 
 import errno
 import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
@@ -23,11 +23,13 @@ Entry = dict[str, Any]
 
 
 class Files:
-    """The operations, over the names that the jail's user sees."""
+    """The operations, over the names that the jail's user sees. `names`: where the workspace and the mounts lie.
+    `apart`: they lie there by these names in a tree of the jail's own."""
 
-    def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self._names = sorted((names or {}).items(), reverse=True)
-        self._proc = os.stat("/proc").st_dev if names is None else -1
+    def __init__(self, names: Mapping[str, str], *, apart: bool) -> None:
+        self._names = [] if apart else sorted(names.items(), reverse=True)
+        self._proc = os.stat("/proc").st_dev if apart else -1
+        self._kept = _with_parents(["/tmp", *(names if apart else names.values())])  # noqa: S108  only compared
 
     def locate(self, path: str) -> str:
         """The path that this process uses for a path of the jail."""
@@ -89,14 +91,13 @@ class Files:
             os.unlink(place)
         elif not recursive:
             raise IsADirectoryError(21, os.strerror(21), path)
-        elif place.rstrip("/") in ("", "/workspace"):
-            raise PermissionError(1, "the workspace itself cannot be removed", path)
         else:
+            self._check_not_kept(place, path)
             _remove_tree(place)
 
     def move(self, source: str, target: str) -> None:
         """Rename, or copy and remove across filesystems. A directory as target takes the source in."""
-        os.lstat(self.locate(source))
+        self._check_not_kept(self.locate(source), source)
         try:
             shutil.move(self.locate(source), self.locate(target))
         except shutil.Error as error:
@@ -105,6 +106,26 @@ class Files:
     def chmod(self, path: str, mode: int) -> None:
         """Permission bits (no set-id bits)."""
         os.chmod(self.locate(path), mode & 0o1777)
+
+    def _check_not_kept(self, place: str, path: str) -> None:
+        """Also by another name: to remove what the kernel keeps would empty it before that fails."""
+        found = os.lstat(place)
+        for kept in self._kept:
+            try:
+                same = os.path.samestat(found, os.lstat(kept))
+            except OSError:
+                continue
+            if same:
+                raise PermissionError(1, "the workspace, /tmp and what is mounted stay where they are", path)
+
+
+def _with_parents(places: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for place in places:
+        while place not in found:
+            found.add(place)
+            place = os.path.dirname(place)
+    return found
 
 
 def _remove_tree(place: str) -> None:

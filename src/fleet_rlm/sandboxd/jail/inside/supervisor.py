@@ -43,7 +43,7 @@ class Supervisor:
         names = {"/workspace": plan.workspace, **{t: s for s, t, _ in plan.mounts}}
         if plan.rung is Rung.LANDLOCK:
             names["/tmp"] = plan.workspace + TEMPORARY  # noqa: S108  what stands for it
-        self._files = Files(None if plan.rung is Rung.NAMESPACES else names)
+        self._files = Files(names, apart=plan.rung is Rung.NAMESPACES)
         self._words = words
         self._watchdog = None if words else Watchdog(plan.memory_mb << 20)
         self._starting: dict[int, tuple[int, int]] = {}  # report fd -> (request, pid)
