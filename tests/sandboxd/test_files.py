@@ -44,6 +44,14 @@ def test_odd_names(sandbox, name):
         sandbox.fs.download_file(f"odd/{name}")
 
 
+def test_a_name_that_is_no_text_is_listed(sandbox):
+    """With a replacement character, as searches tell it; only code in the sandbox can use the name as it is."""
+    sandbox.process.exec("mkdir -p $'raw/sub\\xff'; touch $'raw/bad\\xff' $'raw/sub\\xff/f' raw/good")
+    assert {info.name for info in sandbox.fs.list_files("raw")} == {"bad\ufffd", "good", "sub\ufffd"}
+    assert "/workspace/raw/sub\ufffd/f" in {info.path for info in sandbox.fs.list_files("raw", depth=2)}
+    sandbox.fs.delete_file("raw", recursive=True)
+
+
 def test_many_files_in_one_request(sandbox):
     sandbox.fs.upload_files([FileUpload(f"file {n}".encode(), f"many/{n}.txt") for n in range(40)])
     wanted = [FileDownloadRequest(source=f"many/{n}.txt") for n in (0, 39, 99)]

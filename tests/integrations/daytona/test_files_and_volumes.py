@@ -54,6 +54,13 @@ class TestWorkspace:
         shared.delete("life", recursive=True)
         assert not shared.exists("life")
 
+    def test_names_that_are_no_text_are_listed(self, shared: Files, runtime: SandboxRuntime) -> None:
+        box = runtime.sandbox(shared._handle)
+        runtime.call(box.process.exec("mkdir -p $'raw/sub\\xff'; touch $'raw/sub\\xff/f' $'raw/bad\\xff'"))
+        assert [e.path for e in shared.list("raw")] == ["raw/sub\ufffd", "raw/bad\ufffd"]
+        assert [e.path for e in shared.tree("raw")] == ["raw/sub\ufffd", "raw/bad\ufffd"]
+        shared.delete("raw", recursive=True)
+
     def test_up_and_down(self, shared: Files, tmp_path: Path) -> None:
         local = tmp_path / "local.bin"
         local.write_bytes(bytes(range(256)) * 4000)

@@ -156,7 +156,7 @@ def file_info(entry: Mapping[str, Any], path: str) -> FileInfo:
     mode = _KINDS.get(entry["kind"], 0) | int(entry["mode"])
     changed = timestamp(float(entry["mtime"]))
     return FileInfo(
-        name=str(entry["name"]),
+        name=_plain(str(entry["name"])),
         size=int(entry["size"]),
         mode=stat.filemode(mode),
         mod_time=changed,
@@ -165,8 +165,13 @@ def file_info(entry: Mapping[str, Any], path: str) -> FileInfo:
         owner=_owner(entry["uid"]),
         group=_owner(entry["gid"]),
         permissions=f"{stat.S_IMODE(mode):04o}",
-        path=path,
+        path=_plain(path),
     )
+
+
+def _plain(name: str) -> str:
+    """As JSON can say it: a name in a sandbox may be any bytes."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _owner(number: int) -> str:
