@@ -130,7 +130,7 @@ def test_a_fifo_does_not_hold_up_the_server(sandbox):
     sandbox.process.exec("mkfifo pipe")
     with pytest.raises(DaytonaError):
         sandbox.fs.download_file("pipe")
-    with pytest.raises(DaytonaError):
+    with pytest.raises(DaytonaInvalidFilePathError):
         sandbox.fs.upload_file(b"x", "pipe")
 
 

@@ -43,6 +43,29 @@ def test_search_is_a_glob_on_names(tree):
     assert tree.fs.search_files("tree", "passwd").files == [], "links are not followed"
 
 
+def test_folders_deeper_than_a_path_are_no_end_of_a_search(make):
+    """And what can be reached is found; the rest no path names."""
+    sandbox = make()
+    code = (
+        "import os\n"
+        "open('a.txt', 'w').write('needle')\n"
+        "for n in range(3000):\n"
+        "    os.mkdir('d'); os.chdir('d')\n"
+        "    if n in (1500, 2500): open('deep.txt', 'w').write('needle')\n"
+    )
+    sandbox.fs.upload_file(code.encode(), "nest.py")
+    assert sandbox.process.exec("python3 nest.py && rm nest.py").exit_code == 0
+    names = sandbox.fs.search_files(".", "*.txt").files
+    found = [match.file for match in sandbox.fs.find_files(".", "needle")]
+    sandbox.process.exec("rm -rf d")  # pytest could not
+    assert names == found == ["./a.txt", "./" + "d/" * 1501 + "deep.txt"]
+
+
+def test_a_link_to_a_folder_is_found_and_not_entered(tree):
+    assert tree.fs.search_files("tree", "l?nk").files == ["tree/link"]
+    assert tree.fs.search_files("tree", "c.*").files == ["tree/deep/er/c.py"]
+
+
 def test_replace_tells_of_each_file(tree):
     tree.fs.upload_file(b"red red\nblue", "colours")
     tree.fs.set_file_permissions("colours", mode="640")

@@ -96,12 +96,31 @@ def _walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
     with os.scandir(root):
         pass  # a root that is no folder is an error, unreadable folders below it are not
     seen = 0
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in ("/proc", "/sys", "/dev"))
-        seen += len(folders) + len(files)
+    waiting = [root]  # no recursion, not that of os.walk either: folders can be nested deeper than Python follows
+    while waiting:
+        folder = waiting.pop()
+        entries = [entry for entry in _entries(folder) if entry.path not in ("/proc", "/sys", "/dev")]
+        seen += len(entries)
         if seen > _VISIT_LIMIT:
             raise OSError(errno.E2BIG, f"more than {_VISIT_LIMIT} entries; name a folder further down")
-        yield folder, list(folders), files
+        folders = sorted(entry.name for entry in entries if _is_folder(entry))
+        yield folder, folders, [entry.name for entry in entries if not _is_folder(entry)]
+        waiting += sorted((entry.path for entry in entries if entry.is_dir(follow_symlinks=False)), reverse=True)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:  # gone, not to be read, or too deep for a path
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere
+        return False
 
 
 def _read(path: str) -> bytes | None:
