@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fleet_rlm.errors import DependencyError, NotConfigured
+from fleet_rlm.integrations.mcp.listing import Sieve
 from fleet_rlm.integrations.mcp.servers import KEPT_OF_OURS, McpAnswer, McpServer, McpTool
 
 CONNECT_S: Final = 20.0
@@ -131,9 +132,11 @@ def _begin(connection: _Connection, connect_s: float) -> None:
 async def _keep(connection: _Connection, connect_s: float) -> None:
     """Connect, list, stay until told to leave. Everything that goes wrong ends in `ready`, or marks it as gone."""
     ready = connection.ready
+    sieve = Sieve(connection.server.name)
     try:
-        async with asyncio.timeout(connect_s) as bound, _open(connection.server) as client:
-            tools = await _list(connection.server.name, client)
+        async with asyncio.timeout(connect_s) as bound, _open(connection.server, sieve) as client:
+            sieve.version = client.protocol_version
+            tools = await _list(connection.server.name, client, sieve)
             bound.reschedule(None)
             connection.client = client
             ready.set_result(tools)
@@ -148,7 +151,7 @@ async def _keep(connection: _Connection, connect_s: float) -> None:
 
 
 @asynccontextmanager
-async def _open(server: McpServer) -> AsyncGenerator[Any]:
+async def _open(server: McpServer, sieve: Sieve) -> AsyncGenerator[Any]:
     try:
         import httpx2
         from mcp import Client, StdioServerParameters, stdio_client
@@ -161,7 +164,9 @@ async def _open(server: McpServer) -> AsyncGenerator[Any]:
         timeout = httpx2.Timeout(CONNECT_S, read=CALL_S)
         async with (
             httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout) as http,
-            Client(streamable_http_client(server.url, http_client=http), read_timeout_seconds=CALL_S) as client,
+            Client(
+                sieve.over(streamable_http_client(server.url, http_client=http)), read_timeout_seconds=CALL_S
+            ) as client,
         ):
             yield client
         return
@@ -169,7 +174,7 @@ async def _open(server: McpServer) -> AsyncGenerator[Any]:
     command, args = _alone(server.command, server)
     program = StdioServerParameters(command=command, args=args, env=dict(server.env))
     with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - a device, and the SDK wants a file
-        async with Client(stdio_client(program, errlog=nowhere), read_timeout_seconds=CALL_S) as client:
+        async with Client(sieve.over(stdio_client(program, errlog=nowhere)), read_timeout_seconds=CALL_S) as client:
             yield client
 
 
@@ -192,7 +197,7 @@ def _alone(command: str, server: McpServer) -> tuple[str, list[str]]:
     return env, [*(part for name in unwanted for part in ("-u", name)), found, *server.args]
 
 
-async def _list(server: str, client: Any) -> list[McpTool]:
+async def _list(server: str, client: Any, sieve: Sieve) -> list[McpTool]:
     tools: list[McpTool] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
@@ -201,7 +206,7 @@ async def _list(server: str, client: Any) -> list[McpTool]:
         cursor = page.next_cursor
         if not cursor or len(tools) >= MAX_TOOLS:
             break
-    return tools[:MAX_TOOLS]
+    return [*tools[:MAX_TOOLS], *sieve.refused.values()]
 
 
 async def _call(connection: _Connection, name: str, arguments: dict[str, Any]) -> McpAnswer:

@@ -80,12 +80,16 @@ def _in_address(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class McpTool:
-    """A tool as its server describes it: its name there, one text, and the JSON schema of its arguments."""
+    """A tool as its server describes it: its name there, one text, and the JSON schema of its arguments.
+
+    `fault`: why it is none of the protocol's and of no use.
+    """
 
     server: str
     name: str
     about: str
     schema: Mapping[str, Any]
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

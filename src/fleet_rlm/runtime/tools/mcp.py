@@ -11,7 +11,7 @@ import dspy
 import msgspec
 from dspy.adapters.types.tool import convert_input_schema_to_tool_args
 
-from fleet_rlm.errors import DependencyError
+from fleet_rlm.errors import DependencyError, InvalidInput
 from fleet_rlm.integrations.mcp.client import CALL_S, McpClients
 from fleet_rlm.integrations.mcp.servers import McpTool
 from fleet_rlm.runtime.execution import events as ev
@@ -103,6 +103,8 @@ class McpTools:
     def _offer(self, name: str, tool: McpTool) -> tuple[_Offer, int]:
         """The tool for a model, and how many characters its description and schema take. Errors: whatever a bad schema
         causes."""
+        if tool.fault is not None:
+            raise InvalidInput(tool.fault)
         schema = json.loads(self._clean(json.dumps(arguments_of(tool.schema), ensure_ascii=False)))
         about = " ".join(self._clean(tool.about).split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
         return _Offer(name, about, schema, sorted(required_of(tool.schema))), len(about) + len(json.dumps(schema))
