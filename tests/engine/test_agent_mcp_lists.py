@@ -16,7 +16,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import open_workspace
-from fleet_rlm.runtime.policy import ALWAYS
+from fleet_rlm.runtime.policy import ALWAYS, ONCE
 
 SERVER = str(Path(__file__).with_name("raw_mcp_server.py"))
 Call = tuple[str, dict[str, Any]]
@@ -33,11 +33,13 @@ class Seen:
 
 
 def turn(home: Path, *calls: Call, answer: str = ALWAYS, environ: dict[str, str] | None = None, **servers: Any) -> Seen:
-    """One turn that makes these calls in one step; its replay must be the same without a call."""
+    """One turn that makes these calls one after the other; its replay must be the same without a call."""
     tables = {name: {"command": sys.executable, "args": [SERVER, json.dumps(pages)]} for name, pages in servers.items()}
     settings_file(home, **tables)
-    steps = [list(calls)] if calls else []
-    with open_workspace(load_settings(home=home, environ=environ or {})) as opened, sse_model(script(*steps)) as model:
+    with (
+        open_workspace(load_settings(home=home, environ=environ or {})) as opened,
+        sse_model(script(*([call] for call in calls))) as model,
+    ):
         submitted = opened.submit(TurnRequest(question="?", model=model.lm()))
         asked = answering(opened, submitted, answer)
         result = opened.wait(submitted.turn, timeout=60)
@@ -68,3 +70,16 @@ def test_a_tool_that_the_sdk_refuses_costs_itself_and_no_other(tmp_path: Path) -
     for name in BAD:
         assert f"raw_{name} (" in seen.warnings[0]
     assert "object" in seen.warnings[0], "it says why"
+
+
+def test_a_use_is_asked_about_once_whatever_the_policy_names(tmp_path: Path) -> None:
+    calls: list[Call] = [
+        ("raw_first", {"n": 1}),
+        ("raw_last", {"n": 2}),
+        ("memory_append", {"block": "notes", "text": "x"}),
+    ]
+    asks = {"FLEET_ASK_TOOLS": "*"}
+    seen = turn(tmp_path, *calls, answer=ONCE, environ=asks, raw=[["first", "last"]])
+    assert seen.said[:2] == ['first {"n": 1}', 'last {"n": 2}']
+    names = ["memory_append", "raw_first", "raw_last"]
+    assert sorted(question.question.split()[3] for question in seen.asked) == names

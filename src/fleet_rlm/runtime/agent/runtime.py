@@ -131,7 +131,7 @@ class AgentRuntime:
         agent = FleetAgent(
             offered,
             signature=hinted(signature, tools.hints()),
-            runner=ObservedTools(self._tree, tools.seconds, attach=tools.documents.attach),
+            runner=ObservedTools(self._tree, tools.seconds, asking=tools.foreign, attach=tools.documents.attach),
             fitting=self._fitting(),
         )
         try:

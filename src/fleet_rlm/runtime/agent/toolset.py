@@ -52,7 +52,10 @@ class AgentKit:
 
 
 class Toolset:
-    """The tools of one turn's agent; a context manager that gives back what they hold."""
+    """The tools of one turn's agent; a context manager that gives back what they hold.
+
+    `foreign`: those of servers of others, by name, from `tools` on.
+    """
 
     def __init__(self, tree: TurnTree, scope: RunScope, refs: Sequence[ContextRef], kit: AgentKit) -> None:
         self._kit = kit
@@ -66,20 +69,20 @@ class Toolset:
         permission = kit.permission(tree)
         self._web = WebTools(tree.contexts, permission, self.documents.attach, fetcher=kit.fetcher)
         self._mcp = McpTools(tree, kit.mcp, permission)
-        self._foreign: tuple[str, ...] = ()
+        self.foreign: tuple[str, ...] = ()
         self._held = ExitStack()
         self._held.callback(self._sandbox.close)
 
     @property
     def seconds(self) -> dict[str, float | None]:
         """Time bounds of single tools that differ from the usual one: code has its own, a person may take longer."""
-        asking = dict.fromkeys(("fetch_page", "ask_user", *self._foreign), None)
+        asking = dict.fromkeys(("fetch_page", "ask_user", *self.foreign), None)
         return {**asking, **dict.fromkeys(("run_python", "run_shell"), START_S + MOST_CODE_S)}
 
     def tools(self) -> list[Callable[..., Any]]:
         """In the order in which the model reads them."""
         foreign: list[Any] = self._mcp.tools() if "mcp" in self.groups else []
-        self._foreign = tuple(tool.name for tool in foreign)
+        self.foreign = tuple(tool.name for tool in foreign)
         growing = "web" in self.groups
         made: dict[str, Callable[[], list[Callable[..., Any]]]] = {
             "delegation": lambda: self.delegation.tools(growing=growing),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -91,16 +91,21 @@ def _jobs(calls: Sequence[ToolCalls.ToolCall]) -> list[list[tuple[int, ToolCalls
 
 
 class ObservedTools:
-    """Runs the tool calls of one agent step side by side and shows each as an event."""
+    """Runs the tool calls of one agent step side by side and shows each as an event.
+
+    `asking`: tools that ask for themselves each time, whatever the policy names.
+    """
 
     def __init__(
         self,
         tree: TurnTree,
         seconds: Mapping[str, float | None] = MappingProxyType({}),
         *,
+        asking: Collection[str] = (),
         attach: Callable[[ev.ContextRef], str] | None = None,
     ) -> None:
         self._tree = tree
+        self._asking = asking
         self._attach = attach
         self._seconds = {**UNTIMED, **seconds}
 
@@ -122,7 +127,8 @@ class ObservedTools:
         return [results[index] for index in range(len(calls))]
 
     def _allowed(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> Any:
-        self._tree.gate.tool(call.name, json.dumps(call.args or {}, ensure_ascii=False, default=str))
+        if call.name not in self._asking:
+            self._tree.gate.tool(call.name, json.dumps(call.args or {}, ensure_ascii=False, default=str))
         return invoke(call)
 
     def _one(self, call: ToolCalls.ToolCall, invoke: Callable[[ToolCalls.ToolCall], Any]) -> tuple[Any, bool]:
