@@ -1,13 +1,14 @@
 """An MCP server that writes its messages itself, so that its tools may be as no SDK would let them be.
 
-Its argument is a JSON list of pages, each a list of tools: a name, or a whole tool. Every tool says how it was called.
+Its argument names a file with a JSON list of pages, each a list of tools: a name, or a whole tool. Every tool says how it was called.
 """
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-PAGES: list[list[Any]] = json.loads(sys.argv[1])
+PAGES: list[list[Any]] = json.loads(Path(sys.argv[1]).read_text())
 
 
 def tool(given: Any) -> Any:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.engine.sse_model import sse_model
 from tests.engine.test_again import of_turn
 from tests.engine.test_agent_mcp import settings_file
@@ -34,7 +35,9 @@ class Seen:
 
 def turn(home: Path, *calls: Call, answer: str = ALWAYS, environ: dict[str, str] | None = None, **servers: Any) -> Seen:
     """One turn that makes these calls one after the other; its replay must be the same without a call."""
-    tables = {name: {"command": sys.executable, "args": [SERVER, json.dumps(pages)]} for name, pages in servers.items()}
+    for name, pages in servers.items():
+        (home / f"{name}.json").write_text(json.dumps(pages))
+    tables = {name: {"command": sys.executable, "args": [SERVER, str(home / f"{name}.json")]} for name in servers}
     settings_file(home, **tables)
     with (
         open_workspace(load_settings(home=home, environ=environ or {})) as opened,
@@ -83,3 +86,26 @@ def test_a_use_is_asked_about_once_whatever_the_policy_names(tmp_path: Path) -> 
     assert seen.said[:2] == ['first {"n": 1}', 'last {"n": 2}']
     names = ["memory_append", "raw_first", "raw_last"]
     assert sorted(question.question.split()[3] for question in seen.asked) == names
+
+
+@pytest.mark.parametrize(
+    ("pages", "taken"),
+    [
+        ([[f"t{n}" for n in range(200)]], "64 of 200"),
+        ([[f"t{n}" for n in range(40)], [f"t{n}" for n in range(40, 80)], ["more"]], "64 of more than 80"),
+        ([[f"t{n}"] for n in range(11)], "10 of more than 10"),
+    ],
+)
+def test_tools_beyond_the_number_of_a_server_are_told(tmp_path: Path, pages: list[Any], taken: str) -> None:
+    seen = turn(tmp_path, ("raw_t0", {}), raw=pages)
+    assert seen.said == ["t0 {}"]
+    assert sum(name.startswith("raw_") for name in seen.schemas) == int(taken.split()[0])
+    assert seen.warnings == [f"tools of the MCP server raw are missing: {taken} are taken"]
+
+
+def test_of_tools_that_are_left_out_for_either_reason_both_are_told(tmp_path: Path) -> None:
+    long = [{"name": f"t{n}", "inputSchema": {"type": "object"}, "description": "d" * 990} for n in range(200)]
+    seen = turn(tmp_path, raw=[long])
+    offered = sum(name.startswith("raw_") for name in seen.schemas)
+    assert 0 < offered < 64 and len(seen.warnings) == 2
+    assert "64 of 200 are taken" in seen.warnings[0] and seen.warnings[1].startswith(f"{64 - offered} tools of MCP")

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from fleet_rlm.errors import DependencyError, NotConfigured
 from fleet_rlm.integrations.mcp.listing import Sieve
-from fleet_rlm.integrations.mcp.servers import KEPT_OF_OURS, McpAnswer, McpServer, McpTool
+from fleet_rlm.integrations.mcp.servers import KEPT_OF_OURS, McpAnswer, McpListing, McpServer, McpTool
 
 CONNECT_S: Final = 20.0
 CALL_S: Final = 120.0
@@ -44,7 +44,7 @@ class _Connection:
     """One server: `client` while it is connected; `ready` ends with its tools or its fault."""
 
     server: McpServer
-    ready: Future[list[McpTool]]
+    ready: Future[McpListing]
     leave: asyncio.Event
     began: float = field(default_factory=time.monotonic)
     client: Any = None
@@ -65,14 +65,17 @@ class McpClients:
         self._closed = False
 
     def tools(self) -> tuple[list[McpTool], dict[str, str]]:
-        """The tools of all servers, and the faults of those that have none to give. Takes `connect_s` at most."""
+        """The tools of all servers, and by server why some of them, or all, are missing. Takes `connect_s` at most."""
         waiting = {server.name: self._connected(server).ready for server in self.servers}
         deadline = time.monotonic() + self._connect_s
         tools: list[McpTool] = []
         faults: dict[str, str] = {}
         for name, ready in waiting.items():
             try:
-                tools += ready.result(max(0.0, deadline - time.monotonic()))
+                listing = ready.result(max(0.0, deadline - time.monotonic()))
+                tools += listing.tools
+                if listing.missing is not None:
+                    faults[name] = listing.missing
             except TimeoutError:
                 faults[name] = f"no answer within {self._connect_s:g} s"
             except (McpFailed, NotConfigured) as error:
@@ -136,10 +139,10 @@ async def _keep(connection: _Connection, connect_s: float) -> None:
     try:
         async with asyncio.timeout(connect_s) as bound, _open(connection.server, sieve) as client:
             sieve.version = client.protocol_version
-            tools = await _list(connection.server.name, client, sieve)
+            listing = await _list(connection.server.name, client, sieve)
             bound.reschedule(None)
             connection.client = client
-            ready.set_result(tools)
+            ready.set_result(listing)
             await connection.leave.wait()
     except Exception as error:  # noqa: BLE001 - supervisor: whatever a foreign server does costs its own tools only
         if not ready.done():
@@ -197,16 +200,22 @@ def _alone(command: str, server: McpServer) -> tuple[str, list[str]]:
     return env, [*(part for name in unwanted for part in ("-u", name)), found, *server.args]
 
 
-async def _list(server: str, client: Any, sieve: Sieve) -> list[McpTool]:
-    tools: list[McpTool] = []
+async def _list(server: str, client: Any, sieve: Sieve) -> McpListing:
+    tools: dict[str, McpTool] = {}
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
-        tools += [McpTool(server, t.name, t.description or "", dict(t.input_schema or {})) for t in page.tools]
+        for tool in page.tools:
+            found = McpTool(server, tool.name, tool.description or "", dict(tool.input_schema or {}))
+            tools.setdefault(tool.name, found)  # listed twice, it is still one tool
         cursor = page.next_cursor
         if not cursor or len(tools) >= MAX_TOOLS:
             break
-    return [*tools[:MAX_TOOLS], *sieve.refused.values()]
+    taken = list(tools.values())[:MAX_TOOLS]
+    missing = None
+    if cursor or len(taken) < len(tools):
+        missing = f"{len(taken)} of {'more than ' if cursor else ''}{len(tools)} are taken"
+    return McpListing([*sieve.refused.values(), *taken], missing)
 
 
 async def _call(connection: _Connection, name: str, arguments: dict[str, Any]) -> McpAnswer:

@@ -93,6 +93,14 @@ class McpTool:
 
 
 @dataclass(frozen=True, slots=True)
+class McpListing:
+    """The tools of a server, and in words how many of them are not among these."""
+
+    tools: list[McpTool]
+    missing: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class McpAnswer:
     """What a tool said, as text. `failed`: the server calls it an error."""
 

@@ -76,7 +76,7 @@ class McpTools:
     def _found(self, warnings: list[str]) -> list[tuple[_Offer, dspy.Tool]]:
         found, faults = self._clients.tools()
         for server, fault in faults.items():
-            self._warn(warnings, f"the tools of the MCP server {server} are missing: {fault}")
+            self._warn(warnings, f"tools of the MCP server {server} are missing: {fault}")
         made: dict[str, tuple[_Offer, dspy.Tool]] = {}
         useless: list[str] = []
         chars = 0
