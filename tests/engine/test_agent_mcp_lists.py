@@ -109,3 +109,17 @@ def test_of_tools_that_are_left_out_for_either_reason_both_are_told(tmp_path: Pa
     offered = sum(name.startswith("raw_") for name in seen.schemas)
     assert 0 < offered < 64 and len(seen.warnings) == 2
     assert "64 of 200 are taken" in seen.warnings[0] and seen.warnings[1].startswith(f"{64 - offered} tools of MCP")
+
+
+def test_of_tools_with_one_name_the_first_is_offered_and_the_others_told(tmp_path: Path) -> None:
+    long = "n" * 70
+    seen = turn(
+        tmp_path, ("raw_a_b", {}), ("memory_append", {"block": "notes", "text": "mine"}),
+        raw=[["a.b", "a_b", f"{long}1", f"{long}2"], ["a.b"]], memory=[["append", "other"]],
+    )  # fmt: skip
+    assert seen.said[0] == "a.b {}" and "notes now has" in seen.said[1], "the agent's own tool stays"
+    assert "memory_other" in seen.schemas
+    (warning,) = seen.warnings
+    assert warning.count("there is another tool of this name") == 3, warning
+    for name in ("raw_a_b (a_b:", f"{long}2:", "memory_append (append:"):
+        assert name in warning

@@ -81,8 +81,6 @@ class Toolset:
 
     def tools(self) -> list[Callable[..., Any]]:
         """In the order in which the model reads them."""
-        foreign: list[Any] = self._mcp.tools() if "mcp" in self.groups else []
-        self.foreign = tuple(tool.name for tool in foreign)
         growing = "web" in self.groups
         made: dict[str, Callable[[], list[Callable[..., Any]]]] = {
             "delegation": lambda: self.delegation.tools(growing=growing),
@@ -95,8 +93,9 @@ class Toolset:
         own = [tool for group, make in made.items() if group in self.groups for tool in make()]
         if self.groups and not self._few:  # no group of a setting: the policy says whether models may ask
             own += UserQuestions(self._tree).for_agent()
-        taken = {tool.__name__ for tool in own}
-        return [*own, *(tool for tool in foreign if tool.name not in taken)]
+        foreign: list[Any] = self._mcp.tools({tool.__name__ for tool in own}) if "mcp" in self.groups else []
+        self.foreign = tuple(tool.name for tool in foreign)
+        return [*own, *foreign]
 
     def hints(self) -> str:
         """A sentence for each group that needs one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import dspy
@@ -55,25 +55,25 @@ class McpTools:
         self._clients = clients
         self._permission = permission
 
-    def tools(self) -> list[dspy.Tool]:
+    def tools(self, taken: Collection[str] = ()) -> list[dspy.Tool]:
         """What the servers offer now; in a replay, which asks none, what they offered then. A server that fails, and
-        tools of no use, are told in one warning each."""
+        tools of no use, are told in one warning each. `taken`: the names of the agent's own tools."""
         replay = self._tree.replay
         known = None if replay is None else replay.offered(SCOPE.get())
         if known is not None and replay is not None:
             self._tell(known)
             offers = msgspec.convert(json.loads(replay.text(known.tools)), list[_Offer])
-            return [offer.tool(_of_then) for offer in offers]
+            return [offer.tool(_of_then) for offer in offers if offer.name not in taken]
         if not self._clients.servers:
             return []
         warnings: list[str] = []
-        made = self._found(warnings)
+        made = self._found(taken, warnings)
         offers = [msgspec.to_builtins(offer) for offer, _ in made]
         told = self._tree.observer.text(json.dumps(offers, ensure_ascii=False))
         self._tell(ev.ToolsOffered(tools=told, warnings=warnings))
         return [tool for _, tool in made]
 
-    def _found(self, warnings: list[str]) -> list[tuple[_Offer, dspy.Tool]]:
+    def _found(self, taken: Collection[str], warnings: list[str]) -> list[tuple[_Offer, dspy.Tool]]:
         found, faults = self._clients.tools()
         for server, fault in faults.items():
             self._warn(warnings, f"tools of the MCP server {server} are missing: {fault}")
@@ -82,7 +82,8 @@ class McpTools:
         chars = 0
         for number, each in enumerate(found):
             name = tool_name(each)
-            if name in made:
+            if name in made or name in taken:
+                useless.append(f"{name} ({each.name[:120]}: there is another tool of this name)")
                 continue
             try:
                 offer, size = self._offer(name, each)
