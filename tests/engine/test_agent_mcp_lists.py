@@ -123,3 +123,13 @@ def test_of_tools_with_one_name_the_first_is_offered_and_the_others_told(tmp_pat
     assert warning.count("there is another tool of this name") == 3, warning
     for name in ("raw_a_b (a_b:", f"{long}2:", "memory_append (append:"):
         assert name in warning
+
+
+def test_an_argument_may_have_any_name(tmp_path: Path) -> None:
+    texts = {name: {"type": "string"} for name in ("self", "self_", "instance", "class", "name", "run", "a-b")}
+    odd = {"name": "odd", "inputSchema": {"type": "object", "properties": texts, "required": ["self"]}}
+    given = {"self_": "1", "self__": "2", "instance_": "3", "class": "4", "name": "5", "run": "6", "a-b": "7"}
+    seen = turn(tmp_path, ("raw_odd", given), raw=[[odd]])
+    assert list(seen.schemas["raw_odd"]["properties"]) == list(given)
+    name, _, arguments = seen.said[0].partition(" ")
+    assert name == "odd" and json.loads(arguments) == dict(zip(texts, given.values(), strict=True))

@@ -18,7 +18,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import RESULT_CHARS, cut
-from fleet_rlm.runtime.tools.mcp_schema import arguments_of, required_of
+from fleet_rlm.runtime.tools.mcp_schema import arguments_of, offered_name, own_name, required_of
 from fleet_rlm.runtime.tools.permission import Permission
 
 NAME_CHARS: Final = 64
@@ -106,16 +106,18 @@ class McpTools:
         causes."""
         if tool.fault is not None:
             raise InvalidInput(tool.fault)
-        schema = json.loads(self._clean(json.dumps(arguments_of(tool.schema), ensure_ascii=False)))
+        arguments = {offered_name(name): each for name, each in arguments_of(tool.schema).items()}
+        schema = json.loads(self._clean(json.dumps(arguments, ensure_ascii=False)))
         about = " ".join(self._clean(tool.about).split())[:ABOUT_CHARS] or f"The tool {tool.name} of {tool.server}."
-        return _Offer(name, about, schema, sorted(required_of(tool.schema))), len(about) + len(json.dumps(schema))
+        required = sorted(map(offered_name, required_of(tool.schema)))
+        return _Offer(name, about, schema, required), len(about) + len(json.dumps(schema))
 
     def _clean(self, text: str) -> str:
         return self._tree.observer.clean(text)
 
     def _runner(self, name: str, tool: McpTool, required: frozenset[str]) -> Callable[..., str]:
         def run(**arguments: Any) -> str:
-            given = {key: value for key, value in arguments.items() if value is not None or key in required}
+            given = {own_name(key): value for key, value in arguments.items() if value is not None or key in required}
             self._permission.tool(name, json.dumps(given, ensure_ascii=False, default=str))
             call = self._clients.call(tool.server, tool.name, given)
             stop = SCOPE.get().stop

@@ -7,6 +7,7 @@ that is checked by the tool's own server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard, cast
 
@@ -21,6 +22,7 @@ _ONE = frozenset({"items", "contains", "not", "if", "then", "else", "propertyNam
 _SEVERAL = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _NOT_KEPT = frozenset({"$defs", "definitions", "$schema", "$id"})
+_OF_DSPY = re.compile(r"(?:self|instance)_*")
 
 
 def arguments_of(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -43,6 +45,16 @@ def required_of(schema: Mapping[str, Any]) -> frozenset[str]:
     """The arguments that must be given."""
     listed: Any = schema.get("required")
     return frozenset(each for each in listed if isinstance(each, str)) if _is_list(listed) else frozenset()
+
+
+def offered_name(argument: str) -> str:
+    """An argument's name for DSPy, which calls a tool by methods with names of their own: one `_` more than those."""
+    return f"{argument}_" if _OF_DSPY.fullmatch(argument) else argument
+
+
+def own_name(offered: str) -> str:
+    """The server's name of an argument, from the one that `offered_name` gave it."""
+    return offered.removesuffix("_") if _OF_DSPY.fullmatch(offered) else offered
 
 
 class _Writer:
