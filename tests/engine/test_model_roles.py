@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import events_of
+from tests.engine.test_again import of_turn
 from tests.scripted import action, field, scripted
 
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 
@@ -128,13 +130,21 @@ def test_the_judge_has_its_own_model_and_sees_the_cited_passages(opens: Opens) -
     assert message
 
 
-def test_the_judge_stays_within_the_budget(opens: Opens) -> None:
+def test_the_judge_stays_within_the_budget_and_what_is_not_checked_is_told(opens: Opens, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[prices."test/scripted"]\ninput_usd_per_million = 1\n')
+    with (tmp_path / "settings.toml").open("a") as file:
+        file.write("output_usd_per_million = 10\n")
     workspace = opens(FLEET_VERIFY="judge")
-    lm = scripted(judge("no", "x"))
+    lm = scripted(judge("yes", "x"), max_tokens=100)
     whole = ask(workspace, mode="direct", model=lm, limits=Limits(calls=2))
-    assert (whole.status, whole.usage.calls) == ("ok", 2)
-    cut = ask(workspace, mode="direct", model=lm, limits=Limits(calls=1))  # that one is the answer's
-    assert (cut.status, cut.usage.calls, [role for role, _ in calls_of(workspace, cut)]) == ("ok", 1, ["root"])
+    assert (whole.status, whole.usage.calls, warnings_of(workspace, whole)) == ("ok", 2, [])
+    for unit, limits in {"calls": Limits(calls=1), "cost": Limits(cost_usd=0.0014)}.items():  # one is the answer's
+        cut = ask(workspace, mode="direct", model=lm, limits=limits)
+        assert (cut.status, cut.answer) == ("ok", "It is 42."), unit
+        assert (cut.usage.calls, [role for role, _ in calls_of(workspace, cut)]) == (1, ["root"])
+        assert warnings_of(workspace, cut) == [("verify", f"the answer was not checked: the {unit} limit was reached")]
+        again = workspace.wait(workspace.replay(cut.turn).turn, timeout=100)
+        assert first_difference(of_turn(workspace, cut), of_turn(workspace, again)) is None
 
 
 def test_a_weak_model_is_called_so_in_plain_words_when_an_agent_is_asked_for(opens: Opens) -> None:

@@ -2,7 +2,7 @@
 
 The judge sees the question, the answer and the cited passages, and nothing of how the answer came about. It is asked
 once and its verdict changes nothing: a doubt becomes a warning beside the answer. So it can neither loop nor cost more
-than one call, and a turn whose budget has no call left goes without.
+than one call. A turn whose budget has no room for that goes without, and a warning says so.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.leases import Snapshot
 from fleet_rlm.runtime.execution.observer import RunScope, entered
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.metered import MeteredLM
@@ -44,8 +45,9 @@ class Judgement(dspy.Signature):
 
 def verify(tree: TurnTree, judge: MeteredLM, question: str, answer: str, cited: Sequence[ev.Citation]) -> None:
     """Ask the judge once and tell what it finds. Errors: TreeStopped("cancelled") only."""
-    left = tree.budget.snapshot()
-    if left.left_calls == 0 or left.left_tokens == 0 or left.left_cost_usd == 0 or left.left_wall_s == 0:
+    unit = _used_up(tree.budget.snapshot())
+    if unit is not None:
+        tree.observer.emit(ev.Warning(code="verify", message=_unchecked(unit)))
         return
     scope = RunScope(id=new_id("run"), lease=tree.budget.root(), path=PATH, final=True)
     started = ev.RunStarted(
@@ -57,6 +59,7 @@ def verify(tree: TurnTree, judge: MeteredLM, question: str, answer: str, cited: 
     )
     tree.observer.run_started(scope, started)
     status: ev.RunStatus = "cancelled"
+    limit: ev.Unit | None = None
     said = ""
     try:
         with entered(scope), tree.settings(0, judge):
@@ -65,9 +68,10 @@ def verify(tree: TurnTree, judge: MeteredLM, question: str, answer: str, cited: 
             )
         status, said = "ok", _told(found, judge.name)
     except TreeStopped as stop:
-        status = "limit" if stop.reason == "limit" else "cancelled"
         if stop.reason == "cancelled":
             raise
+        status, limit = "limit", stop.limit  # pyright: ignore[reportAssignmentType]
+        said = _unchecked(stop.limit)
     except (LMError, AdapterParseError) as error:
         status = "failed"
         said = f"the answer was not checked: {tree.failure(error).message}"
@@ -75,7 +79,19 @@ def verify(tree: TurnTree, judge: MeteredLM, question: str, answer: str, cited: 
         scope.lease.close()
         if said:
             tree.observer.emit(ev.Warning(code="verify", message=tree.observer.clean(said), where=scope.id), scope)
-        tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage()), scope)
+        tree.observer.emit(ev.RunFinished(status=status, usage=scope.lease.usage(), limit=limit), scope)
+
+
+def _used_up(left: Snapshot) -> ev.Unit | None:
+    """The limit that leaves nothing for a look at the answer."""
+    units: dict[ev.Unit, float | None] = {
+        "calls": left.left_calls, "tokens": left.left_tokens, "cost": left.left_cost_usd, "wall": left.left_wall_s
+    }  # fmt: skip
+    return next((unit for unit, amount in units.items() if amount == 0), None)
+
+
+def _unchecked(unit: str | None) -> str:
+    return f"the answer was not checked: the {unit} limit was reached"
 
 
 def _passages(cited: Sequence[ev.Citation]) -> str:
