@@ -121,6 +121,27 @@ def test_a_small_model_is_called_small_and_gets_no_schema_that_it_ignores(server
     assert "response_format" not in server.chats()[-1]
 
 
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize("where", ["list", "answer", "window", "content"])
+def test_json_too_deep_to_read_is_no_answer_and_no_crash(server, settings_for, where):
+    if where == "list":
+        server.get["/v2/models"] = (200, f'{{"data": {DEEP}}}'.encode())
+        server.address = server.address.replace("/v1", "/v2")
+    if where == "window":
+        server.get["/props"] = (200, DEEP.encode())
+    if where in ("answer", "content"):
+        whole = (200, f'{{"choices": {DEEP}}}'.encode())
+        call = {"id": "t1", "type": "function", "function": {"name": "look_up", "arguments": DEEP}}
+        server.answer = lambda _: whole if where == "answer" else completion(DEEP, tool_calls=[call])
+    registry = registry_at(server, settings_for)
+    steps = {step.name: step.ok for step in registry.test(registry.resolve())}
+    assert steps["address"] and steps["answer"] == (where != "answer")
+    assert not any(steps.get(name) for name in ("schema", "tools", "agent"))
+    registry.probe_new()
+
+
 @pytest.mark.parametrize(
     ("reply", "able"),
     [

@@ -67,11 +67,16 @@ def request_json(
         raise ConnectionError(f"no HTTP answer: {type(error).__name__}") from None
 
 
-def _json_object(raw: bytes) -> dict[str, Any] | None:
+def json_value(text: Any) -> Any:
+    """What a server's JSON says; None where it is no JSON, or nested too deep to be read."""
     try:
-        value = json.loads(raw)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
         return None
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    value = json_value(raw)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 

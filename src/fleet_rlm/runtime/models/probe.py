@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import ipaddress
-import json
 import os
 import re
 import tempfile
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fleet_rlm.runtime.models.detect import Reply, listed_models, request_json
+from fleet_rlm.runtime.models.detect import Reply, json_value, listed_models, request_json
 
 PROBE_SECONDS: Final = 60.0
 """A local server may load the model before it answers."""
@@ -101,10 +100,7 @@ def ask_schema(address: str, model: str, key: str | None, timeout_s: float = PRO
         },
         timeout_s,
     )
-    try:
-        value = json.loads(_message(reply).get("content") or "")
-    except (ValueError, TypeError):
-        return False
+    value = json_value(_message(reply).get("content"))
     return isinstance(value, dict) and value.get("color") in ("red", "blue") and isinstance(value.get("number"), int)
 
 
@@ -132,8 +128,8 @@ def ask_tools(address: str, model: str, key: str | None, timeout_s: float = PROB
     calls = _message(reply).get("tool_calls")
     try:
         function = cast("list[Any]", calls)[0]["function"]
-        return function["name"] == "look_up" and isinstance(json.loads(function["arguments"])["word"], str)
-    except (TypeError, LookupError, ValueError):
+        return function["name"] == "look_up" and isinstance(json_value(function["arguments"])["word"], str)
+    except (TypeError, LookupError):
         return False
 
 
