@@ -5,27 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import dspy
 
 from fleet_rlm.errors import ModelError
-from fleet_rlm.runtime.models.detect import listed_models, request_json
+from fleet_rlm.runtime.models.detect import listed_models, request_json, within
 from fleet_rlm.runtime.models.failures import as_model_error
 from fleet_rlm.runtime.models.probe import EndpointFacts, ask_code, ask_schema, ask_tools, ask_window
 from fleet_rlm.runtime.models.spec import SMALL_WINDOW, ModelSpec, Step
 
+ANSWER_SECONDS: Final = 120.0
 _TOO_SMALL: Final = "this model is likely too small for agents; a larger one will do better"
 
 
-def run(spec: ModelSpec, lm: dspy.LM) -> tuple[list[Step], EndpointFacts | None]:
-    """All steps, up to the first that makes the next ones pointless; and what was learnt of an own server."""
+def run(spec: ModelSpec, lm: dspy.LM, *, answer_s: float = ANSWER_SECONDS) -> tuple[list[Step], EndpointFacts | None]:
+    """All steps, up to the first that makes the next ones pointless; and what was learnt of an own server.
+
+    `answer_s` bounds the model's first answer, which also loads it.
+    """
     steps: list[Step] = []
     if spec.api_base is not None:
         steps.append(_timed("address", spec, lambda: _address(spec)))
         if not steps[-1].ok:
             return steps, None
-    steps.append(_timed("answer", spec, lambda: _answer(lm)))
+    steps.append(_timed("answer", spec, lambda: _answer(lm, answer_s)))
     if not steps[-1].ok:
         return steps, None
     if spec.api_base is None:
@@ -90,9 +94,13 @@ def _address(spec: ModelSpec) -> str:
     return f"the server lists {len(models)} models, {model} is not among them: {', '.join(list(models)[:5])}"
 
 
-def _answer(lm: dspy.LM) -> str:
-    """One short request. Errors: dspy.LMError."""
-    outputs = lm("Reply with the one word: ready")
+def _answer(lm: dspy.LM, seconds: float) -> str:
+    """One short request. Errors: dspy.LMError, TimeoutError."""
+
+    def ask() -> list[Any]:
+        return lm("Reply with the one word: ready")
+
+    outputs = within(seconds, ask)
     text = outputs[0] if outputs and isinstance(outputs[0], str) else ""
     return f"it answers: {' '.join(text.split())[:60]!r}"
 

@@ -9,17 +9,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
+from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.config import Settings, Source
 from fleet_rlm.runtime.models.providers import PROVIDERS, Provider
 
 DETECT_SECONDS: Final = 0.3
 MAX_REPLY: Final = 1 << 20
 LOCAL_SERVERS: Final = tuple(PROVIDERS[prefix] for prefix in ("ollama_chat", "lm_studio", "llama_cpp"))
+T = TypeVar("T")
+_threads = DaemonThreads("fleet-ask")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -42,8 +47,28 @@ def request_json(
 ) -> Reply:
     """One GET, or POST of `body`, at most 1 MiB read, no redirect followed, no proxy for this machine.
 
-    `timeout_s` bounds each wait. Errors: OSError when there is no answer.
+    `timeout_s` bounds the whole. Errors: OSError when there is no answer.
     """
+    return within(timeout_s, lambda: _request(url, key, body, timeout_s))
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` gives. Longer than that it is left to a thread of its own: a server that sends a byte now and then
+    keeps every single wait short. Errors: TimeoutError, and those of `work`."""
+    done: Future[T] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(work))
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            done.set_exception(error)
+
+    _threads.run(run)
+    return done.result(seconds)
+
+
+def _request(url: str, key: str | None, body: dict[str, Any] | None, timeout_s: float) -> Reply:
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
