@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -64,6 +66,30 @@ def test_the_view_in_words() -> None:
     assert turn.budget is not None and turn.budget.warned == ["calls"] and turn.budget.exhausted == "calls"
     assert bench.runs["run_a"].usage.cost_usd == 0.75 and bench.messages["msg_1"].text == "answer"
     assert bench.sandboxes["sbx_2"].state == "lost" and [n.level for n in turn.notices] == ["warning", "info", "error"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: ev.MessageDelta(id="m", text=text),
+        lambda text: ev.ReasoningDelta(id="r", text=text),
+        lambda text: ev.CellOutput(id="c", stream="stdout", text=text),
+    ],
+)
+def test_a_text_that_grows_is_not_copied_for_each_piece(make: Callable[[str], ev.EventData]) -> None:
+    started = ev.MessageStarted(id="m"), ev.ReasoningStarted(id="r"), ev.CellStarted(id="c", code=ev.Text("", 0))
+    bench = reduce(Workbench(sid="ses_1"), as_events([ev.Draft(data) for data in started]))
+    piece, pieces = "ä" * 2_000, 500
+    events = as_events([ev.Draft(data) for data in (*started, *[make(piece)] * pieces)])
+    tracemalloc.start()
+    try:
+        reduce(bench, events)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    grown = {bench.messages["m"].text, bench.messages["r"].text, "".join(p.text for p in bench.cells["c"].output)}
+    assert grown == {"", piece * pieces}
+    assert peak < 1.5 * len(piece) * pieces, "never the text and a longer copy of it"
 
 
 def test_a_running_run_counts_its_own_calls_and_an_unknown_price_stays_unknown() -> None:

@@ -152,7 +152,15 @@ def _reasoning(s: Workbench, e: ev.Event, d: ev.ReasoningStarted) -> None:
 @_on(ev.MessageDelta, ev.ReasoningDelta)
 def _delta(s: Workbench, _e: ev.Event, d: ev.MessageDelta | ev.ReasoningDelta) -> None:
     if message := s.messages.get(d.id):
-        message.text += d.text
+        _grow(message, d.text)
+
+
+def _grow(part: MessageView | OutputPart, more: str) -> None:
+    """Add to a text in place. Python extends one that only a local variable holds; what is also held elsewhere, as by
+    the row itself, is copied as a whole for each piece, and a long text would take the square of its length."""
+    text, part.text = part.text, ""
+    text += more
+    part.text = text
 
 
 @_on(ev.MessageFinished, ev.ReasoningFinished)
@@ -216,7 +224,7 @@ def _cell(s: Workbench, e: ev.Event, d: ev.CellStarted) -> None:
 def _cell_output(s: Workbench, _e: ev.Event, d: ev.CellOutput) -> None:
     if cell := s.cells.get(d.id):
         if cell.output and cell.output[-1].stream == d.stream:
-            cell.output[-1].text += d.text
+            _grow(cell.output[-1], d.text)
         else:
             cell.output.append(OutputPart(stream=d.stream, text=d.text))
 
