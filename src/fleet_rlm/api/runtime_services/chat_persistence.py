@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -31,12 +33,20 @@ class Snapshot:
     state: bytes
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A session's view and the lock under which it is read and brought to the head."""
+
+    bench: Workbench
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class ChatPersistence:
     """Sessions of one workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._benches: OrderedDict[str, Workbench] = OrderedDict()
+        self._views: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     async def create(self, title: str | None) -> SessionRow:
@@ -59,7 +69,7 @@ class ChatPersistence:
         require_idle(self._workspace, sid)
         self._workspace.delete_session(sid)
         with self._lock:
-            self._benches.pop(sid, None)
+            self._views.pop(sid, None)
 
     async def snapshot(self, sid: str) -> Snapshot:
         """The session's view at its head, so that a far-behind page need not replay everything. Errors: NotFound."""
@@ -70,25 +80,30 @@ class ChatPersistence:
         return await asyncio.to_thread(self._approvals, sid, only_open)
 
     def _approvals(self, sid: str, only_open: bool) -> list[ApprovalView]:
-        head = self._workspace.journal.head(sid)
-        with self._lock:
-            found = self._bench(sid, head.epoch).approvals.values()
+        with self._at_head(sid) as bench:
+            found = bench.approvals.values()
             return [msgspec.structs.replace(each) for each in found if not only_open or each.status == "open"]
 
     def _snapshot(self, sid: str) -> Snapshot:
-        head = self._workspace.journal.head(sid)
-        with self._lock:
-            bench = self._bench(sid, head.epoch)
+        with self._at_head(sid) as bench:
             return Snapshot(sid, bench.epoch, bench.seq, msgspec.json.encode(bench))
 
-    def _bench(self, sid: str, epoch: str) -> Workbench:
-        """The session's view at its head (caller holds the lock)."""
-        bench = self._benches.pop(sid, None)
-        if bench is None or bench.epoch != epoch:
-            bench = Workbench(sid=sid, epoch=epoch)
-        while page := self._workspace.journal.read(sid, bench.seq, PAGE):
-            reduce(bench, page)
-        self._benches[sid] = bench
-        while len(self._benches) > KEPT_SNAPSHOTS:
-            self._benches.popitem(last=False)
-        return bench
+    @contextmanager
+    def _at_head(self, sid: str) -> Generator[Workbench]:
+        """The session's view at its head, which stands still meanwhile. Views of other sessions wait for none of it."""
+        epoch = self._workspace.journal.head(sid).epoch
+        kept = self._kept(sid)
+        with kept.lock:
+            if kept.bench.epoch != epoch:
+                kept.bench = Workbench(sid=sid, epoch=epoch)
+            while page := self._workspace.journal.read(sid, kept.bench.seq, PAGE):
+                reduce(kept.bench, page)
+            yield kept.bench
+
+    def _kept(self, sid: str) -> _Kept:
+        with self._lock:
+            kept = self._views.setdefault(sid, _Kept(Workbench(sid=sid)))
+            self._views.move_to_end(sid)
+            while len(self._views) > KEPT_SNAPSHOTS:
+                self._views.popitem(last=False)
+            return kept
