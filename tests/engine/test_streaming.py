@@ -7,10 +7,11 @@ import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import CUT, say, sse_model, think, tool
 from tests.engine.test_turns import ask, check_journal
-from tests.scripted import action
+from tests.scripted import action, scripted
 
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.factory import Workspace
+from fleet_rlm.runtime.models.streaming import SHOWN_CHARS
 from fleet_rlm.runtime.models.visible import Visible, visible
 
 
@@ -84,6 +85,24 @@ def test_a_stream_that_breaks_off_is_asked_for_once_more(workspace: Workspace) -
     check_journal(events)
     shown = [text for found in texts(events, "message").values() for _, text in found]
     assert shown == ["It is", "It is Tokyo."], "the last message is the answer"
+
+
+def many_words(prompt: str) -> str:
+    return "A word, and more. " * 40_000
+
+
+@pytest.mark.parametrize("mode", ["direct", "rlm"])
+def test_of_a_long_answer_the_beginning_is_shown_and_the_whole_is_the_turns(workspace: Workspace, mode: str) -> None:
+    whole = many_words("")
+    submit = action("SUBMIT(answer='A word, and more. ' * 40_000)")
+    result = ask(workspace, "all?", mode=mode, model=scripted(many_words if mode == "direct" else lambda _: submit))
+    assert (result.status, result.answer.strip()) == ("ok", whole.strip())
+    events = events_of(workspace, result.session)
+    check_journal(events)
+    assert events[-1].data.answer == result.answer
+    (found,) = texts(events, "message").values()
+    assert [text for _, text in found] == [whole[:SHOWN_CHARS]], "once"
+    assert sum(event.type == "message.delta" for event in events) <= 100
 
 
 AT_ONCE = {"at once": True}

@@ -37,6 +37,7 @@ from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.models.recording import CallReplay
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
+from fleet_rlm.runtime.models.streaming import SHOWN_CHARS
 from fleet_rlm.runtime.models.wording import whole_characters
 from fleet_rlm.runtime.policy import Policy
 from fleet_rlm.runtime.redaction import Redactor
@@ -169,8 +170,9 @@ class TurnRunner:
         answer = replace(answer, text=text)
         citations = find_citations(text, request.contexts, self._contexts) if text else []
         answer = _checked(tree, request, answer, citations)
-        if text and text.strip() != whole_characters(observer.streamed or "").strip():
-            observer.emit_all(_message(text), None)
+        shown = (text or "")[:SHOWN_CHARS]
+        if shown and shown.strip() != whole_characters(observer.streamed or "").strip():
+            observer.emit_all(_message(shown), None)
         observer.budget(tree.budget, now=True)
         finished = ev.TurnFinished(
             status=answer.status,
@@ -294,7 +296,7 @@ def _info(error: FleetError, redact: Callable[[str], str]) -> ev.ErrorInfo:
 
 
 def _message(text: str) -> list[ev.EventData]:
-    """The answer as a message: started, its text in pieces, finished with length and hash."""
+    """What is shown of the answer, as a message: started, its text in pieces, finished with length and hash."""
     message = new_id("msg")
     pieces = [text[start : start + DELTA_CHARS] for start in range(0, len(text), DELTA_CHARS)]
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

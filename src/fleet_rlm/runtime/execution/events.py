@@ -310,7 +310,10 @@ class MessageDelta(Data):
 
 
 class MessageFinished(Data):
-    """`length` in characters and `sha256` of the whole text, so that a client can detect loss."""
+    """`length` in characters and `sha256` of the text that the deltas gave, so that a client can detect loss.
+
+    That is only the beginning of an answer of more than 200,000 characters; the whole stands in `turn.finished`.
+    """
 
     type = "message.finished"
     id: str
