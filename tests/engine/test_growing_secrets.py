@@ -1,9 +1,12 @@
 """A secret that a model writes piece by piece is never shown by its beginning; what is late or refused leaves nothing."""
 
 import asyncio
+import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import dspy
 import pytest
@@ -32,16 +35,40 @@ from fleet_rlm.runtime.models.streaming import SHOWN_CHARS, GrowingText
 from fleet_rlm.runtime.redaction import HIDDEN, Redactor
 
 SECRET = "sk-a b-0123456789"
-words = st.text("ab ", min_size=8, max_size=12)
+words = st.text('ab "', min_size=8, max_size=12)
 
 
-@given(secrets=st.lists(words, min_size=1, max_size=3), text=st.text("ab c", max_size=40), data=st.data())
+@given(secrets=st.lists(words, min_size=1, max_size=3), text=st.text('ab c"\\', max_size=40), data=st.data())
 def test_what_is_shown_is_always_a_beginning_of_the_redacted_whole(secrets: list[str], text: str, data) -> None:
     redact = Redactor(secrets)
     at = data.draw(st.integers(0, len(text)))
-    whole = text[:at] + secrets[0] + text[at:]
+    written = data.draw(st.sampled_from([str, json.dumps, lambda text: json.dumps(json.dumps(text)), quote]))
+    whole = text[:at] + written(secrets[0]) + text[at:]
     for n in range(len(whole) + 1):
         assert redact(whole).startswith(redact(whole[: redact.settled(whole[:n])]))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'k-"é"\\+/=0123',
+        json.dumps('k-"é"\\+/=0123'),
+        json.dumps('k-"é"\\+/=0123', ensure_ascii=False),
+        json.dumps(json.dumps('k-"é"\\+/=0123')),
+        json.dumps(json.dumps('k-"é"\\+/=0123', ensure_ascii=False), ensure_ascii=False),
+        quote('k-"é"\\+/=0123'),
+        quote('k-"é"\\+/=0123', safe=""),
+    ],
+)
+def test_a_secret_is_hidden_as_json_and_addresses_write_it(written: str) -> None:
+    told = Redactor(['k-"é"\\+/=0123'])(f"<{written}>")
+    assert HIDDEN in told and not re.search(r"k-|0123", told), told
+
+
+def test_a_usual_secret_is_looked_for_once_and_one_more_adds_to_those_that_are_there() -> None:
+    redact = Redactor(["sk-Usual_key.0123"])
+    assert redact._secrets == ["sk-Usual_key.0123"]
+    assert redact.also(["sk-another-4567", "short"])("sk-Usual_key.0123 sk-another-4567 short") == "••• ••• short"
 
 
 def growing(redact: Redactor) -> tuple[Ledger, GrowingText]:

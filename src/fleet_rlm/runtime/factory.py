@@ -200,10 +200,11 @@ class Workspace:
         runner = self._runner(settings)
         registry = self.models if request.setup is None else _module("models.registry").ModelRegistry(settings)
         models = runner.bind(request, registry, settings.sub_model)
-        promise = accepted(request, models, settings, redactor(self.settings))
+        clean = redactor(self.settings).also(models.secrets())
+        promise = accepted(request, models, settings, clean)
         made: SessionRow | None = None
         if not (sid := request.session or ""):
-            made = self.sessions.create(request.title or self._title(request.question))
+            made = self.sessions.create(request.title or title_of(promise.question))
             sid = made.sid
             self.journal.begin(sid, Head(made.epoch, made.head))
         with self._accept_lock(sid):
@@ -216,7 +217,7 @@ class Workspace:
             past = self._past(sid, request.origin) if row.turns else []
             turn = new_id("trn")
             first = row.turns == 0 and request.session is not None and request.origin is None
-            seq = self._accept(sid, turn, promise, request.question if first else None)
+            seq = self._accept(sid, turn, promise, titled=first)
             servers = self.settings.mcp
 
             def work(cancel: CancelFlag) -> TurnResult:
@@ -382,15 +383,12 @@ class Workspace:
         with self._lock:
             return self._accepting.setdefault(sid, threading.Lock())
 
-    def _accept(self, sid: str, turn: str, promise: ev.TurnAccepted, first: str | None) -> int:
-        """`first`: the question from which a session that was made empty gets its title."""
+    def _accept(self, sid: str, turn: str, promise: ev.TurnAccepted, *, titled: bool) -> int:
+        """`titled`: the session was made empty and gets its title from this question."""
         drafts = [ev.Draft(data=promise, turn=turn)]
-        if first is not None:
-            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=self._title(first)), turn=None))
+        if titled:
+            drafts.insert(0, ev.Draft(data=ev.SessionRenamed(title=title_of(promise.question)), turn=None))
         return self.journal.append(sid, drafts, durable=True)[-1].seq
-
-    def _title(self, question: str) -> str:
-        return title_of(redactor(self.settings)(question))
 
     def _past(self, sid: str, origin: ev.Origin | None) -> list[Any]:
         """Earlier questions of the session with their answers, oldest first."""

@@ -1,8 +1,10 @@
-"""Secrets of the settings, kept out of every text that is stored or shown."""
+"""Secrets of the settings and of a turn's models, kept out of every text that is stored or shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 from fleet_rlm.runtime.config import Secret, Settings
 
@@ -11,11 +13,18 @@ SHORTEST_SECRET = 8
 
 
 class Redactor:
-    """Removes secrets from texts; those that are too short to be any are left alone."""
+    """Removes secrets from texts, as they are and as they are written in JSON and in addresses.
+
+    Those that are too short to be any are left alone.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        found = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        self._secrets = sorted(found, key=len, reverse=True)
+        self._given = frozenset(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        self._secrets = sorted({form for secret in self._given for form in _forms(secret)}, key=len, reverse=True)
+
+    def also(self, secrets: Iterable[str]) -> Redactor:
+        """One that removes these too."""
+        return Redactor(self._given.union(secrets))
 
     def __call__(self, text: str) -> str:
         """The text with `HIDDEN` in place of each secret."""
@@ -40,6 +49,17 @@ def redactor(settings: Settings) -> Redactor:
     secrets = [settings.api_key, settings.daytona_api_key, *settings.keys.values()]
     plain = {secret.reveal() for secret in secrets if isinstance(secret, Secret)}
     return Redactor(plain.union(*(server.secrets() for server in settings.mcp)))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it may be written. Most have no sign that is written otherwise, and so only one form."""
+    yield secret
+    for ascii_only in (True, False):
+        within = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield within
+        yield json.dumps(within, ensure_ascii=ascii_only)[1:-1]  # the arguments of a tool call are JSON within JSON
+    for unquoted in ("", "/"):
+        yield quote(secret, safe=unquoted, errors="replace")
 
 
 def _begun(text: str, secret: str) -> int:

@@ -95,7 +95,7 @@ class TurnRunner:
         mcp: McpClients | None = None,
     ) -> TurnResult:
         """Work the turn off, with a plan over a journal. A failure of the turn is in the result, never raised."""
-        hide = self._redact
+        hide = self._redact.also(models.secrets())
         observer = TurnObserver(self._journal, self._blobs, sid=sid, turn=turn, redact=hide, settled=hide.settled)
         tree = self._tree(request, models, observer, plan)
         cancel.arm(tree)
@@ -113,12 +113,10 @@ class TurnRunner:
             agent = AgentRuntime(tree, past=past, kit=kit)
             answer = agent.run_turn(request.question, request.contexts, request.mode)
         except FleetError as error:
-            answer = Answer("failed", None, error=_info(error, self._redact))
+            answer = Answer("failed", None, error=_info(error, hide))
         except Exception as error:  # supervisor: a defect of ours still ends the turn honestly
             log.exception("turn %s failed inside the engine", turn)
-            answer = Answer(
-                "failed", None, error=_info(InternalError(f"{type(error).__name__}: {error}"), self._redact)
-            )
+            answer = Answer("failed", None, error=_info(InternalError(f"{type(error).__name__}: {error}"), hide))
         if tree.replay is not None and tree.replay.missing is not None:
             answer = Answer("failed", None, error=tree.replay.missing)
         return self._finish(tree, request, models, answer)

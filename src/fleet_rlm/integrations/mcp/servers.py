@@ -35,9 +35,7 @@ class McpServer:
 
     def secrets(self) -> set[str]:
         """What it was told and nobody else should be: headers, and what is named or looks like a secret."""
-        found: set[str] = set()
-        for value in self.headers.values():
-            found |= {value, value.split()[-1]} if value.split() else {value}  # "Bearer X": X stands alone elsewhere
+        found = {secret for value in self.headers.values() for secret in in_header(value)}
         for name, value in self.env.items():
             found |= {value} if _SECRET_NAME.search(name) else set(_in_text(value))
         before = ""
@@ -46,7 +44,12 @@ class McpServer:
                 found.add(argument)
             found |= set(_in_text(argument))
             before = argument
-        return found | set(_in_address(self.url or ""))
+        return found | set(in_address(self.url or ""))
+
+
+def in_header(value: str) -> set[str]:
+    """The secrets in the value of a header: of "Bearer X" X stands alone elsewhere."""
+    return {value, *value.split()[-1:]}
 
 
 def _in_text(text: str) -> Iterator[str]:
@@ -59,10 +62,10 @@ def _in_text(text: str) -> Iterator[str]:
         yield from _in_text(named[2])
     if _DRAWN.fullmatch(text):
         yield text
-    yield from _in_address(text)
+    yield from in_address(text)
 
 
-def _in_address(text: str) -> Iterator[str]:
+def in_address(text: str) -> Iterator[str]:
     """The password of an address, and what stands in its query under such a name."""
     if "://" not in text:
         return

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from fleet_rlm.errors import InvalidInput, NotConfigured
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.models.credentials import secrets_of
 from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import silent_model
 from fleet_rlm.runtime.models.registry import ModelRegistry
@@ -52,6 +53,11 @@ class Models:
     judge: BoundModel | None = None
     allowed: tuple[str, ...] = ()
     named: Callable[[str], BoundModel] | None = None
+
+    def secrets(self) -> set[str]:
+        """What they prove with who asks. What models have that code names is the settings' own."""
+        bound = (self.root, self.sub, *([self.judge] if self.judge is not None else []))
+        return set[str]().union(*(secrets_of(model.lm) for model in bound))
 
     def known(self) -> dict[str, ev.ModelKnown]:
         """What is known of them, by name; also of those that code may name, as far as they are there."""
