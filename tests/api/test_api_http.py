@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 import time
@@ -239,6 +240,22 @@ def test_turn_events_as_a_stream_that_ends(api: httpx.Client, sid: str) -> None:
         events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
     assert {event["turn"] for event in events} == {turn}
     assert events[0]["type"] == "turn.accepted" and events[-1]["type"] == "turn.finished"
+
+
+@pytest.mark.parametrize("behind", [-1, 0, 999_999])
+def test_a_turn_stream_resumed_at_or_after_its_end_is_over(api: httpx.Client, sid: str, behind: int) -> None:
+    """With the id that a browser's EventSource comes back with after the end; 204 tells it to stay away."""
+    turn = ask(api, sid, "first").json()["turn"]
+    finish(api, turn)
+    finish(api, ask(api, sid, "second").json()["turn"])
+    with api.stream("GET", f"/turns/{turn}/events") as stream:
+        name, _ = sse(stream.iter_lines(), "turn.finished")[-1]
+    epoch, _, seq = name.partition(":")
+    cursor = f"{epoch}:{int(seq) + behind}"
+    with api.stream("GET", f"/turns/{turn}/events", headers={"Last-Event-ID": cursor}) as stream:
+        assert stream.status_code == (200 if behind < 0 else 204)
+        found = list(itertools.takewhile(lambda line: "heartbeat" not in line, stream.iter_lines()))
+        assert sum(line.startswith("id: ") for line in found) == (1 if behind < 0 else 0)
 
 
 # ---------------------------------------------------------------------- contexts and blobs

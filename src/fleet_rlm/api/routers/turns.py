@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Response
 
 from fleet_rlm.api.routers.event_stream import event_source, parse_cursor
 from fleet_rlm.api.runtime_services.chat_runtime import Asked
@@ -44,10 +44,14 @@ async def cancel_turn(tid: str, served: Served) -> dict[str, Any]:
     return {"turn": tid, "cancelling": await served.chat.cancel(tid)}
 
 
-@router.get("/turns/{tid}/events", response_model=None)
+@router.get("/turns/{tid}/events", response_model=None, responses={204: {"description": "Nothing is left to come"}})
 async def turn_events(tid: str, served: Served, last_event_id: Annotated[str | None, Header()] = None) -> Any:
-    """The turn's events as server-sent events, from its acceptance to its end."""
+    """The turn's events as server-sent events, from its acceptance to its end; 204 after a cursor at its end."""
+    sid = (await served.workspace.sessions.aget_turn(tid)).sid
+    head = await served.workspace.journal.ahead(sid)
+    # Read after the head: a turn that has no end yet gets one beyond it, so that the stream is sure to meet it.
     row = await served.workspace.sessions.aget_turn(tid)
-    head = await served.workspace.journal.ahead(row.sid)
-    after = max(parse_cursor(last_event_id, head), row.accepted_seq - 1)
-    return event_source(served, row.sid, after, tid)
+    after = min(max(parse_cursor(last_event_id, head), row.accepted_seq - 1), head.seq)
+    if row.finished_seq is not None and after >= row.finished_seq:
+        return Response(status_code=204)  # an EventSource comes back after every other end
+    return event_source(served, sid, after, tid)
