@@ -103,7 +103,7 @@ def _lifespan(open_workspace: OpenWorkspace, models_for: ModelsFor):
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncGenerator[None]:
         workspace = await asyncio.to_thread(open_workspace)
-        feed = Feed(workspace.journal)
+        feed = Feed(workspace.journal, workspace.sessions)
         api.state.services = make_services(workspace, feed, models_for)
         warming = asyncio.create_task(_prepare(workspace))
         try:

@@ -8,7 +8,7 @@ Each method exists twice: plain for threads, with a leading `a` for event loops.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,10 @@ class Sessions:
         """See list."""
         return await self._database.arun(self._list(limit))
 
+    async def aheads(self, sids: Collection[str]) -> dict[str, int]:
+        """The newest committed seq of each of these sessions that is there, whoever wrote it."""
+        return await self._database.arun(self._heads(sids))
+
     def get_turn(self, tid: str) -> TurnRow:
         """Errors: NotFound."""
         return self._database.run(self._one_turn(tid))
@@ -131,6 +135,11 @@ class Sessions:
         query = _session_query().order_by(sessions.c.updated_ms.desc(), sessions.c.sid).limit(limit)
         async with self._database.read() as connection:
             return [SessionRow(*row) for row in await connection.execute(query)]
+
+    async def _heads(self, sids: Collection[str]) -> dict[str, int]:
+        query = select(sessions.c.sid, sessions.c.head).where(sessions.c.sid.in_(sids))
+        async with self._database.read() as connection:
+            return {sid: head for sid, head in await connection.execute(query)}
 
     async def _one_turn(self, tid: str) -> TurnRow:
         found = await self._turns(turns.c.tid == tid)

@@ -3,24 +3,33 @@
 One `Feed` per app hears every commit on the journal's thread and hands it to the loop. A `Following` is one reader of
 one session: it takes what is new from the session's shared tail, or from the database when it is behind the tail. So
 nothing piles up for a slow reader: it only falls behind, and the journal never waits for anyone.
+
+What other processes write is not heard on our journal's thread. While somebody reads, the feed looks once a second at
+the heads in the database, and the readers take what is new there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from fleet_rlm.integrations.database import Head, Stored
+from fleet_rlm.errors import StorageError
+from fleet_rlm.integrations.database import Head, Sessions, Stored
 from fleet_rlm.runtime.execution.events import Event, encode_event
 from fleet_rlm.runtime.execution.journal import Journal
+
+log = logging.getLogger(__name__)
 
 PAGE = 500
 PIECE_CHARS = 32 * 1024
 TAIL_EVENTS = 4_000
 TAIL_CHARS = 4 * 1024 * 1024
+LOOK_SECONDS = 1.0
+"""Between two looks at what other processes wrote."""
 LISTED = frozenset({"session.created", "session.renamed", "turn.accepted", "turn.finished"})
 """Events that change what a list of sessions shows."""
 
@@ -56,8 +65,8 @@ class _Tail:
             self.chars -= len(self.events.popleft().raw)
 
     def after(self, seq: int) -> list[Stored] | None:
-        """What follows `seq`, about one piece of it; None when the tail does not reach back that far."""
-        if not self.events or self.events[0].seq > seq + 1:
+        """What follows `seq`, about one piece of it; None when the tail begins after it, or ends with it."""
+        if not self.events or not self.events[0].seq <= seq + 1 <= self.head:
             return None
         first = seq + 1 - self.events[0].seq
         return _piece(self.events[i] for i in range(max(first, 0), len(self.events)))
@@ -131,12 +140,14 @@ class Following:
 class Feed:
     """All sessions' live events on one event loop. Made and used on that loop."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, sessions: Sessions) -> None:
         self.journal = journal
+        self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._tails: dict[str, _Tail] = {}
         self._notices: set[Callable[[], None]] = set()
         self._closed = False
+        self._looking: asyncio.Task[None] | None = None
         self._leave = journal.listen(None, self._hear)
 
     def _hear(self, events: Sequence[Event]) -> None:
@@ -158,12 +169,37 @@ class Feed:
         if listed:
             self.announce()
 
+    async def _look_for_others(self) -> None:
+        """Tell the readers what other processes wrote, as long as there are readers."""
+        while self._tails:
+            await asyncio.sleep(LOOK_SECONDS)
+            followed = tuple(self._tails)
+            try:
+                heads = await self._sessions.aheads(followed)
+            except StorageError as error:
+                log.debug("the heads of sessions cannot be read, trying again: %s", error)
+                continue
+            for sid in followed:
+                self._found(sid, heads.get(sid))
+
+    def _found(self, sid: str, head: int | None) -> None:
+        """The head of a session in the database; None when it was deleted."""
+        if head is None:
+            self.remove(sid)
+            self.announce()
+            return
+        for follower in self.tail(sid).followers:
+            if head > follower.head:
+                follower.heard(head)
+
     @asynccontextmanager
     async def follow(self, sid: str, after: int, turn: str | None = None) -> AsyncGenerator[Following]:
         """Read a session from a seq on, history first, then live, without gap or double. Errors: NotFound."""
         tail = self._tails.setdefault(sid, _Tail())
         following = Following(self, sid, turn)
         tail.followers.add(following)
+        if not self._closed and (self._looking is None or self._looking.done()):
+            self._looking = self._loop.create_task(self._look_for_others())
         try:
             # Listening began above, so whatever is committed after this look at the head will be heard.
             following.begin(await self.journal.ahead(sid), after)
@@ -197,6 +233,8 @@ class Feed:
         """End every reader; the app is going down."""
         self._closed = True
         self._leave()
+        if self._looking is not None:
+            self._looking.cancel()
         for tail in self._tails.values():
             for follower in tuple(tail.followers):
                 follower.end()
