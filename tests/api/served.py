@@ -98,7 +98,7 @@ class Running:
         """A client that came in through the one-time key."""
         with httpx.Client(base_url=self.base, timeout=30, follow_redirects=True) as client:
             client.get("/", params={"k": self.access.new_key()})
-            assert client.cookies.get("fleet_session")
+            assert client.cookies.get(self.access.cookie)
             yield client
 
     def bearer(self) -> httpx.Client:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from scripted_workspace import ScriptedWorkspace
 from served import Running, Serve
 
 from fleet_rlm.api.auth.guard import allowed_hosts
 from fleet_rlm.api.auth.local import LocalAccess
 from fleet_rlm.api.page import Page
+from fleet_rlm.api.routers.ws.endpoint import SocketLimits
 from fleet_rlm.api.server import bind
 from fleet_rlm.errors import InvalidInput
 
@@ -42,7 +46,7 @@ def test_nothing_under_api_without_identity(running: Running, path: str) -> None
         {},
         {"Authorization": "Bearer wrong"},
         {"Authorization": "Basic eDp5"},
-        {"Cookie": "fleet_session=x"},
+        {"Cookie": f"{running.access.cookie}=x"},
     ):
         answer = httpx.get(running.base + path, headers=headers)
         assert answer.status_code == 401 and answer.json()["error"]["code"] == "unauthenticated"
@@ -77,6 +81,36 @@ def test_cookies_survive_a_restart_and_are_kept_as_hashes(fleet_home: Path) -> N
     assert session not in (fleet_home / "web-sessions.json").read_text()
     (fleet_home / "web-sessions.json").write_text("[broken")
     assert not LocalAccess(fleet_home).knows_cookie(session)
+
+
+def test_two_workspaces_in_one_browser_keep_their_sign_ins(serve: Serve, fleet_home: Path, tmp_path: Path) -> None:
+    """Cookies do not look at the port, so each data folder has a name of its own for its cookie."""
+    one, other = serve(), Running(ScriptedWorkspace(tmp_path / "other"), tmp_path / "other", SocketLimits(), None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(other.stop)
+        browser = stack.enter_context(httpx.Client(timeout=30))
+        for served in (one, other):
+            assert browser.get(f"{served.base}/", params={"k": served.access.new_key()}).status_code == 303
+        for served in (one, other):
+            assert browser.get(f"{served.base}/api/v1/sessions").status_code == 200
+    assert LocalAccess(fleet_home).cookie == one.access.cookie != other.access.cookie
+
+
+def test_two_servers_of_one_folder_know_each_others_sign_ins(fleet_home: Path) -> None:
+    one, other = LocalAccess(fleet_home), LocalAccess(fleet_home)
+    sessions = [access.redeem(access.new_key()) or "" for access in (one, other, one)]
+    for access in (one, other, LocalAccess(fleet_home)):
+        assert [access.knows_cookie(session) for session in sessions] == [True, True, True]
+        assert not access.knows_cookie("x")
+
+
+def test_sign_ins_at_one_moment_are_all_kept(fleet_home: Path) -> None:
+    servers = [LocalAccess(fleet_home) for _ in range(8)]
+    keys = [access.new_key() for access in servers]
+    with ThreadPoolExecutor(len(servers)) as threads:
+        sessions = list(threads.map(lambda access, key: access.redeem(key), servers, keys))
+    restarted = LocalAccess(fleet_home)
+    assert all(session is not None and restarted.knows_cookie(session) for session in sessions)
 
 
 def page(folder: Path) -> Page:

@@ -271,7 +271,7 @@ def test_without_identity_the_socket_says_4401(running: Running) -> None:
 
 def test_the_browsers_cookie_opens_the_socket(running: Running) -> None:
     with running.browser() as client:
-        cookie = f"fleet_session={client.cookies['fleet_session']}"
+        cookie = f"{running.access.cookie}={client.cookies[running.access.cookie]}"
     with running.raw_socket(Authorization="", Cookie=cookie, Origin=running.base) as ws:
         tab = Tab(ws)
         tab.say("hello", v=1)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from fleet_rlm.api.auth.guard import has_cookie
-from fleet_rlm.api.auth.local import COOKIE, COOKIE_SECONDS, LocalAccess
+from fleet_rlm.api.auth.local import COOKIE_SECONDS, LocalAccess
 from fleet_rlm.api.envelope import content_policy
 
 DIST = Path(__file__).parent.parent / "web" / "dist"
@@ -114,5 +114,5 @@ def _enter(access: LocalAccess, request: Request, key: str) -> Response:
         return HTMLResponse(_NOTE.format(title="Not signed in", text=text), status_code=401)
     answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
     if session is not None:
-        answer.set_cookie(COOKIE, session, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(access.cookie, session, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", path="/")
     return answer

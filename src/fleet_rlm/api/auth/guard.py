@@ -11,7 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleet_rlm.api.auth.local import COOKIE, LocalAccess
+from fleet_rlm.api.auth.local import LocalAccess
 from fleet_rlm.api.failures import error_response
 from fleet_rlm.errors import AuthError, Forbidden, Unauthenticated
 
@@ -86,7 +86,7 @@ class Guard:
 def has_cookie(access: LocalAccess, headers: Headers) -> bool:
     """Whether the request carries the cookie of a living browser session."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(headers.get("cookie", "")).get(access.cookie)
     except CookieError:
         return False
     return found is not None and access.knows_cookie(found.value)
