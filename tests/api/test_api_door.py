@@ -126,7 +126,7 @@ def page(folder: Path) -> Page:
 def test_the_page_and_its_files(serve: Serve, tmp_path: Path) -> None:
     base = serve(page=page(tmp_path / "dist")).base
     html = {"Accept": "text/html,*/*"}
-    for path in ("/", "/sessions/ses_1", "/settings"):
+    for path in ("/", "/sessions/ses_1", "/settings", "/" + "a" * 300, "/a" * 3000):
         answer = httpx.get(base + path, headers=html)
         assert "the page" in answer.text and answer.headers["cache-control"] == "no-cache"
         policy = answer.headers["content-security-policy"]

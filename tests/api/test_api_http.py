@@ -201,6 +201,9 @@ def test_event_pages(api: httpx.Client, sid: str) -> None:
     assert api.get(f"/sessions/{sid}/events", params={"after": page["head"]}).json()["events"] == []
     for bad in ({"after": -1}, {"limit": 0}, {"limit": 1001}, {"after": "x"}):
         failure(api.get(f"/sessions/{sid}/events", params=bad), 400, "invalid_input")
+    for beyond in (2**63 - 1, 2**63, 2**80):
+        past = api.get(f"/sessions/{sid}/events", params={"after": beyond})
+        assert past.status_code == 200 and past.json()["events"] == []
     failure(api.get("/sessions/ses_no/events"), 404, "not_found")
 
 
@@ -326,6 +329,7 @@ def test_uploads_of_documents_and_archives(api: httpx.Client) -> None:
         (b"--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n" + b"n" * 5000 + b"\r\n--x--\r\n", "multipart/form-data; boundary=x", 413),
         (b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
         (b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n\0\1\r\n--x--\r\n", "multipart/form-data; boundary=x", 400),
+        (b"--x--", "multipart/form-data; boundary=" + "x" * 300, 400),
         (b"plain", "text/plain", 400),
         (b"{", "application/json", 400),
         (b"{}", "application/json", 400),
@@ -354,6 +358,12 @@ def test_bad_context_lookups(api: httpx.Client) -> None:
     sha = api.post("/contexts", json={"name": "n", "text": "t"}).json()["sha256"]
     failure(api.get(f"/contexts/{sha}/lines"), 400, "invalid_input")
     failure(api.get(f"/contexts/{sha}/lines", params={"path": "n", "first": 0}), 400, "invalid_input")
+    for name, params in {"lines": {"path": "n", "first": 2**64}, "place": {"char": 2**64}}.items():
+        assert api.get(f"/contexts/{sha}/{name}", params=params).status_code in (200, 400, 404)
+
+
+def test_a_number_that_no_database_holds(api: httpx.Client, sid: str) -> None:
+    failure(api.post(f"/sessions/{sid}/memory/undo", json={"seq": 2**64}), 400, "invalid_input")
 
 
 def test_blobs(api: httpx.Client, running: Running) -> None:
@@ -369,6 +379,9 @@ def test_blobs(api: httpx.Client, running: Running) -> None:
     for page in (3, 7, 64, 1000):
         parts = [api.get(f"/blobs/{ref}", params={"offset": at, "limit": page}).text for at in range(0, size, page)]
         assert "".join(parts) == text, page
+    for beyond in (size, 2**63 - 1, 2**63, 2**80):
+        past = api.get(f"/blobs/{ref}", params={"offset": beyond})
+        assert (past.status_code, past.content, past.headers["x-blob-bytes"]) == (200, b"", str(size))
     failure(api.get("/blobs/blob_no"), 404, "not_found")
     failure(api.get(f"/blobs/{ref}", params={"offset": -1}), 400, "invalid_input")
 
@@ -410,7 +423,15 @@ def test_model_settings(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"model": "nonsense"}, {"api_base": "ftp://x/"}, {"model": 5}, {"other": 1}, {"api_key": "x\ny"}]
+    "body",
+    [
+        {"model": "nonsense"},
+        {"api_base": "ftp://x/"},
+        {"api_base": "http://例子/v1"},
+        {"model": 5},
+        {"other": 1},
+        {"api_key": "x\ny"},
+    ],
 )
 def test_bad_model_settings(fresh: httpx.Client, body: Any) -> None:
     api = fresh

@@ -95,3 +95,9 @@ def test_a_model_that_drips_its_answer_is_given_up(server, settings_for):
         steps, facts = check.run(registry.resolve(), lm, answer_s=1.0)
     assert [(step.name, step.ok) for step in steps] == [("address", True), ("answer", False)] and facts is None
     assert "no answer in time" in steps[-1].detail
+
+
+@pytest.mark.parametrize("place", ["例子", "host\u200b", "127.0.0.1:1/\u4e2d", "a..b", f"{'x' * 64}.org"])
+def test_an_address_that_cannot_be_asked_is_no_answer(place):
+    with pytest.raises(OSError):
+        request_json(f"http://{place}/v1")

@@ -174,6 +174,11 @@ def test_savers_do_not_lose_each_others_changes(home):
         ("FLEET_MODE", "fast", "auto, rlm, direct"),
         ("FLEET_API_BASE", "localhost:8080", "http:// or https://"),
         ("FLEET_API_BASE", "http://user:hush@h/v1", "must not hold a user name"),
+        *(
+            ("FLEET_API_BASE", f"http://{host}/v1", "plain letters")
+            for host in ("例子", "host\u200b", "127.0.0.1/\u4e2d")
+        ),
+        *(("FLEET_API_BASE", f"http://{host}/v1", "is no host name") for host in ("a..b", f"{'x' * 64}.org")),
         ("FLEET_PORT", "70000", "65535"),
         ("FLEET_UNSAFE_NO_SANDBOX", "maybe", "true or false"),
     ],

@@ -49,8 +49,11 @@ class Page:
         """A file of the page by its URL path; None for whatever is not inside the folder."""
         if not path or "\0" in path:
             return None
-        found = (self._dist / path).resolve()
-        return found if found.is_relative_to(self._dist) and found.is_file() else None
+        try:
+            found = (self._dist / path).resolve()
+            return found if found.is_relative_to(self._dist) and found.is_file() else None
+        except OSError:  # longer than any file's name
+            return None
 
     def answer(self, found: Path, cache: str, packed: bool) -> Response:
         """A file, in its packed form where the build made one and the browser takes it."""

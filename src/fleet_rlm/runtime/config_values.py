@@ -118,6 +118,12 @@ def address(value: object) -> str:
         raise ValueError(f"expected an http:// or https:// address, got {text!r}")
     if parts.username or parts.password:
         raise ValueError("an address must not hold a user name or password; use the key's own setting")
+    if not text.isascii():
+        raise ValueError("expected an address in plain letters: a host as xn--…, a path with %-signs")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{parts.hostname!r} is no host name") from None
     return text.rstrip("/")
 
 

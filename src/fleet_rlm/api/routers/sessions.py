@@ -76,6 +76,6 @@ async def session_events(
     head = await served.workspace.journal.ahead(sid)
     if wants_stream(request):
         return event_source(served, sid, parse_cursor(last_event_id, head, after))
-    events = await served.workspace.journal.aread_raw(sid, after, limit)
+    events = await served.workspace.journal.aread_raw(sid, min(after, head.seq), limit)
     raw = f'{{"epoch":"{head.epoch}","head":{head.seq},"events":[{",".join(event.raw for event in events)}]}}'
     return Response(raw, media_type="application/json")

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
@@ -78,14 +78,14 @@ def _create(path: Path) -> FileIO:
 
 
 async def _read(request: Request, file: FileIO, boundary: bytes, upload: Upload) -> Upload:
-    reader = _Reader(boundary, upload)
     try:
+        reader = _Reader(boundary, upload)
         async for piece in request.stream():
             reader.parser.write(piece)
             if len(reader.pending) >= PIECE:
                 await asyncio.to_thread(_write_all, file, reader.take())
         reader.parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise InvalidInput(f"the multipart body is malformed: {error}") from None
     except ClientDisconnect:
         raise InvalidInput("the upload broke off") from None

@@ -169,6 +169,8 @@ async def _translated(work: Coroutine[Any, Any, T]) -> T:
         return await work
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise storage_error(error) from error
+    except OverflowError:
+        raise InvalidInput("a number is larger than any that is kept") from None
     except UnicodeEncodeError:  # an id or a title from a shell or a program: bytes that are not UTF-8
         message = "what was given holds half of a surrogate pair, not text"
         raise InvalidInput(message, hint="give it as valid UTF-8") from None

@@ -88,7 +88,7 @@ def _request(url: str, key: str | None, body: dict[str, Any] | None, timeout_s: 
             return Reply(error.code, _json_object(error.read(MAX_REPLY)))
     except urllib.error.URLError as error:
         raise error.reason if isinstance(error.reason, OSError) else ConnectionError(str(error.reason)) from None
-    except http.client.HTTPException as error:
+    except (http.client.HTTPException, UnicodeError) as error:  # UnicodeError: a name that no host can have
         raise ConnectionError(f"no HTTP answer: {type(error).__name__}") from None
 
 
