@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,27 @@ def test_the_host_that_a_redirect_leads_to_is_asked_about_too(open_web: Workspac
         assert ("The bridge is open." in said[0]) == (answer == ALWAYS) and "The bridge is open." in said[1]
         assert answer == ALWAYS or "'localhost' was not allowed" in said[0]
         check_journal(events_of(open_web, result.session))
+
+
+def test_another_spelling_of_a_host_is_no_way_round_the_question(open_web: Workspace, site: str) -> None:
+    port = site.rpartition(":")[2]
+    refused = replace(open_web.settings.policy, ask_hosts=("LocalHost", "127.0.0.1"), ask_seconds=0)
+    for named, spelled in ((refused, "localhost."), (refused, "\uff4cocalhost"), (refused, "2130706433")):
+        open_web.configure(replace(open_web.settings, policy=named))
+        said, result = work(open_web, [("fetch_page", {"url": f"http://{spelled}:{port}/news"})])
+        assert "was not allowed (host)" in said[0]
+        asked = [e.data for e in events_of(open_web, result.session) if isinstance(e.data, ev.ApprovalRequested)]
+        assert [each.kind for each in asked] == ["host"]
+
+
+def test_a_host_that_leads_to_a_named_address_is_asked_about(open_web: Workspace, site: str) -> None:
+    port = site.rpartition(":")[2]
+    policy = replace(open_web.settings.policy, ask_hosts=("127.*",), ask_seconds=0)
+    open_web.configure(replace(open_web.settings, policy=policy))
+    said, result = work(open_web, [("fetch_page", {"url": f"http://localhost:{port}/news"})])
+    asked = [e.data for e in events_of(open_web, result.session) if isinstance(e.data, ev.ApprovalRequested)]
+    assert "was not allowed (host)" in said[0]
+    assert [each.question for each in asked] == ["May something be fetched from 127.0.0.1, where localhost leads?"]
 
 
 def test_private_addresses_stay_closed_even_when_allowed(workspace: Workspace, site: str) -> None:

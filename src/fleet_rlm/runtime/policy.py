@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from fleet_rlm.errors import Denied, InvalidInput, TreeStopped
+from fleet_rlm.runtime.content.addresses import NAMES_ADDRESS, alike, normal_host, normal_pattern
 from fleet_rlm.runtime.execution import events as ev
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ ANY_COST: Final = ("cost", "")
 class Policy:
     """What the settings say. Units: US dollars, seconds; depths as the tree shows them (0 is the root run).
 
-    `ask_tools`, `ask_hosts`, `allowed_hosts` are patterns with `*`. `ask_seconds` 0: nobody is there, the rule decides
+    `ask_tools`, `ask_hosts`, `allowed_hosts` are patterns with `*`; hosts are compared in their normal form, in which
+    both lists are kept. `ask_seconds` 0: nobody is there, the rule decides
     at once. `ask_user`: models may put questions to the person. `max_depth`: no turn may have a larger depth limit.
     """
 
@@ -59,6 +61,10 @@ class Policy:
     ask_user: bool = True
     max_depth: int = DEEPEST
 
+    def __post_init__(self) -> None:
+        for name in ("ask_hosts", "allowed_hosts"):
+            object.__setattr__(self, name, tuple(normal_pattern(pattern) for pattern in getattr(self, name)))
+
     def alone(self) -> Policy:
         """The same where nobody is there to be asked: the rule decides at once."""
         return replace(self, ask_seconds=0.0)
@@ -69,7 +75,16 @@ class Policy:
 
     def asks_host(self, host: str) -> bool:
         """Whether a person is asked before anything is fetched from this host."""
-        return _matches(host.lower(), self.ask_hosts) and not _matches(host.lower(), self.allowed_hosts)
+        host = normal_host(host)
+        return _matches(host, self.ask_hosts) and not _matches(host, self.allowed_hosts)
+
+    def asked_address(self, host: str, addresses: Sequence[str]) -> str | None:
+        """The address of this host that a person is asked about, where only the address is named and not the host."""
+        host, named = normal_host(host), tuple(filter(NAMES_ADDRESS.fullmatch, self.ask_hosts))
+        if _matches(host, self.ask_hosts) or _matches(host, self.allowed_hosts):
+            return None
+        forms = [(address, form) for address in addresses for form in sorted(alike(address))]
+        return next((a for a, form in forms if _matches(form, named) and not _matches(form, self.allowed_hosts)), None)
 
     def check_limits(self, limits: ev.Limits) -> ev.Limits:
         """Errors: InvalidInput for limits that no turn may have."""
@@ -127,9 +142,14 @@ class PolicyGate:
         if ask or self.policy.asks_tool(name):
             self._require("tool", name, f"May the tool {name} be used?", detail)
 
-    def host(self, host: str, detail: str | None = None) -> None:
-        """Before something is fetched from a host. Errors: Denied."""
-        if self.policy.asks_host(host):
+    def host(self, host: str, addresses: Sequence[str] = (), detail: str | None = None) -> None:
+        """Before something is fetched from a host, and again when its addresses are known. Errors: Denied."""
+        if addresses:
+            asked = self.policy.asked_address(host, addresses)
+            if asked is not None:
+                question = f"May something be fetched from {asked}, where {host} leads?"
+                self._require("host", asked, question, detail)
+        elif self.policy.asks_host(host):
             self._require("host", host.lower(), f"May something be fetched from {host}?", detail)
 
     def depth(self, depth: int, task: str) -> None:

@@ -1,9 +1,11 @@
-"""Which addresses a fetch may reach: public ones only, so that no page leads into this machine or its network."""
+"""How a host is written in one way, and which addresses a fetch may reach: public ones only, so that no page leads
+into this machine or its network."""
 
 from __future__ import annotations
 
 import ipaddress
 import queue
+import re
 import socket
 import threading
 from typing import Final
@@ -17,6 +19,52 @@ _METADATA: Final = frozenset({ipaddress.ip_address("168.63.129.16")})
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
+_NUMBERS: Final = re.compile(r"[0-9a-fx.]*[0-9][0-9a-fx.]*")
+"""What the system may read as an IPv4 address: also `134744072`, `0x08080808`, `010.8.8.8`."""
+_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")
+"""What separates the parts of a name, also where it is written in another script."""
+_WILD: Final = "*?["
+NAMES_ADDRESS: Final = re.compile(r"[0-9a-f.:*?]*[0-9][0-9a-f.:*?]*")
+"""A pattern that may name addresses, and not only hosts."""
+
+
+def normal_host(host: str) -> str:
+    """The one form of a host, however it was spelled: as the resolver reads it, in small letters, without a last dot;
+    a number as the address that it stands for. Errors: ValueError for what can be no host.
+    """
+    if ":" in host:
+        address = ipaddress.ip_address(host)
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return str(mapped or address)
+    name = host.encode("idna").decode("ascii").lower().rstrip(".")
+    if not name:
+        raise ValueError("no host")
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name)) if _NUMBERS.fullmatch(name) else name
+    except OSError:
+        return name
+
+
+def normal_pattern(pattern: str) -> str:
+    """A pattern of hosts in the same form: where it has a wildcard, each part that has none. What can be no host stays
+    as it is, and matches none.
+    """
+    bare = pattern[1:-1] if pattern.startswith("[") and pattern.endswith("]") and ":" in pattern else pattern
+    try:
+        if not any(char in bare for char in _WILD):
+            return normal_host(bare)
+        parts = _DOTS.split(bare)
+        plain = [part if any(char in part for char in _WILD) else part.encode("idna").decode("ascii") for part in parts]
+    except ValueError:
+        return bare.lower()
+    return ".".join(plain).lower().rstrip(".")
+
+
+def alike(address: str) -> set[str]:
+    """The address, and the IPv4 one that stands in it where a network reaches that by IPv6."""
+    number = ipaddress.ip_address(address)
+    inner = ipaddress.IPv4Address(int(number) & 0xFFFFFFFF) if number in _NAT64 else address
+    return {normal_host(address), str(inner)}
 
 
 def is_public(address: IPAddress) -> bool:

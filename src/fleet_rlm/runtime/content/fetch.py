@@ -13,14 +13,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from fleet_rlm.errors import DependencyError, InvalidInput, TooLarge
-from fleet_rlm.runtime.content.addresses import IPAddress, is_public, resolve
+from fleet_rlm.runtime.content.addresses import IPAddress, is_public, normal_host, resolve
 
 MAX_BYTES: Final = 20_000_000
 SECONDS: Final = 30.0
@@ -58,14 +58,14 @@ class Page:
 class Fetcher:
     """Fetches with bounds in bytes and wall seconds; `allowed` judges each resolved address.
 
-    `visits` hears each host before it is asked anything, also those that redirects lead to; what it raises ends the
-    fetch, and the seconds that it takes do not count.
+    `visits` hears each host before it is looked up, and with its addresses before they are asked anything, also those
+    that redirects lead to; what it raises ends the fetch, and the seconds that it takes do not count.
     """
 
     max_bytes: int = MAX_BYTES
     seconds: float = SECONDS
     allowed: Callable[[IPAddress], bool] = is_public
-    visits: Callable[[str], None] = lambda _: None
+    visits: Callable[[str, Sequence[str]], None] = lambda _, __: None
 
     @contextmanager
     def open(self, url: str) -> Generator[Page]:
@@ -73,10 +73,10 @@ class Fetcher:
         deadline = time.monotonic() + self.seconds
         for _ in range(MAX_REDIRECTS + 1):
             parts = check_url(url)
-            before = time.monotonic()
-            self.visits(parts.hostname or "")
-            deadline += time.monotonic() - before
-            with self._exchange(url, parts, deadline) as exchange:
+            deadline += self._visit(parts)
+            found = self._resolve(url, parts, deadline)
+            deadline += self._visit(parts, found)
+            with self._exchange(url, parts, found, deadline) as exchange:
                 answer = exchange.ask(parts)
                 if answer.status in _REDIRECTS and (target := answer.getheader("Location")):
                     url = urljoin(url, target)
@@ -87,11 +87,16 @@ class Fetcher:
                 return
         raise FetchFailed(f"{_shown(url)}: more than {MAX_REDIRECTS} redirects", hint="give the last address itself")
 
+    def _visit(self, parts: SplitResult, found: Sequence[str] = ()) -> float:
+        """Say where it goes; the seconds that this took."""
+        before = time.monotonic()
+        self.visits(parts.hostname or "", found)
+        return time.monotonic() - before
+
     @contextmanager
-    def _exchange(self, url: str, parts: SplitResult, deadline: float) -> Generator[_Exchange]:
-        """A connection that ends with the block, and at the deadline."""
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        with self._connect(url, host, port, deadline) as plain, plain.dup() as handle:
+    def _exchange(self, url: str, parts: SplitResult, found: list[str], deadline: float) -> Generator[_Exchange]:
+        """A connection to one of the addresses that ends with the block, and at the deadline."""
+        with self._connect(url, found, _port_of(parts), deadline) as plain, plain.dup() as handle:
             exchange = _Exchange(_shown(url), plain, self.seconds)
             guard = threading.Timer(max(0.0, deadline - time.monotonic()), exchange.cut, (handle,))
             guard.daemon = True
@@ -103,15 +108,19 @@ class Fetcher:
                 guard.join()
                 exchange.close()
 
-    def _connect(self, url: str, host: str, port: int, deadline: float) -> socket.socket:
-        """A connection to an address of the host; all of them must be allowed. Errors: InvalidInput, FetchFailed."""
-        found = resolve(host, port, deadline - time.monotonic())
+    def _resolve(self, url: str, parts: SplitResult, deadline: float) -> list[str]:
+        """The addresses of the host; all of them must be allowed. Errors: InvalidInput."""
+        found = resolve(parts.hostname or "", _port_of(parts), deadline - time.monotonic())
         for address in found:
             if not self.allowed(ipaddress.ip_address(address)):
                 raise InvalidInput(
                     f"{_shown(url)} leads to {address}, which is no public address",
                     hint="fetch it yourself and attach the file",
                 )
+        return found
+
+    def _connect(self, url: str, found: list[str], port: int, deadline: float) -> socket.socket:
+        """A connection to one of the addresses. Errors: FetchFailed."""
         fault: OSError = TimeoutError("timed out")
         for address in found[:3]:
             left = deadline - time.monotonic()
@@ -145,17 +154,22 @@ class Fetcher:
 
 
 def check_url(url: str) -> SplitResult:
-    """An http(s) address with a host and no credentials. Errors: InvalidInput."""
+    """An http(s) address with a host, in its normal form, and no credentials. Errors: InvalidInput."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port, host = parts.port, normal_host(parts.hostname) if parts.hostname else ""
     except ValueError:
         raise InvalidInput(f"{_shown(url)} is no address", hint="give http://HOST/... or https://HOST/...") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not url.isprintable():
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not url.isprintable():
         raise InvalidInput(f"{_shown(url)} is no web address", hint="give http://HOST/... or https://HOST/...")
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("the address holds a user name or password", hint="give one without")
-    return parts
+    place = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=place if port is None else f"{place}:{port}")
+
+
+def _port_of(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def name_of(parts: SplitResult) -> str:
@@ -176,7 +190,7 @@ class _Exchange:
 
     def ask(self, parts: SplitResult) -> http.client.HTTPResponse:
         """The head of the answer. Errors: FetchFailed."""
-        host, port = parts.hostname or "", parts.port
+        host, port = parts.hostname or "", _port_of(parts)
         try:
             if parts.scheme == "https":
                 context = ssl.create_default_context()

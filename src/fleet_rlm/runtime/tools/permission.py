@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from fleet_rlm.runtime.execution.tree import TurnTree
@@ -10,8 +11,8 @@ from fleet_rlm.runtime.execution.tree import TurnTree
 class Permission(Protocol):
     """Who says whether the agent may. Errors: Denied when it may not, TreeStopped when the run is stopped."""
 
-    def host(self, host: str) -> None:
-        """May a page of this host be fetched?"""
+    def host(self, host: str, addresses: Sequence[str]) -> None:
+        """May a page of this host be fetched? Put again when its addresses are known."""
         ...
 
     def tool(self, name: str, detail: str) -> None:
@@ -25,8 +26,8 @@ class ThePolicy:
     def __init__(self, tree: TurnTree) -> None:
         self._gate = tree.gate
 
-    def host(self, host: str) -> None:
-        self._gate.host(host)
+    def host(self, host: str, addresses: Sequence[str]) -> None:
+        self._gate.host(host, addresses)
 
     def tool(self, name: str, detail: str) -> None:
         self._gate.tool(name, detail, ask=True)
