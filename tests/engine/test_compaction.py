@@ -10,7 +10,8 @@ from tests.engine.conftest import events_of
 from tests.engine.sse_model import SseModel, sse_model, tool
 from tests.engine.test_turns import ask, check_journal
 
-from fleet_rlm.runtime.agent.compaction import RECALL, chars_of, compact
+from fleet_rlm.runtime.agent.agent import FleetAgent
+from fleet_rlm.runtime.agent.compaction import RECALL, TurnFields, chars_of, compact
 from fleet_rlm.runtime.agent.history import KEPT_TURNS, Delegated, PastTurn, first_kept, history
 from fleet_rlm.runtime.factory import Workspace
 
@@ -52,6 +53,50 @@ def test_earlier_turns_leave_as_a_line_each_and_the_question_never() -> None:
     assert again.after_chars <= 3_000 + 1_700
     assert sum("What was said before" in str(message.get("question")) for message in again.messages) == 1
     assert "question" in again.messages[0]["answer"], "what was recalled is recalled again, not recalled of"
+
+
+@pytest.mark.parametrize("names", [("question", "answer"), ("item", "total")])
+def test_the_current_turn_stays_whatever_its_fields_are_called(names: tuple[str, str]) -> None:
+    asks, answers = names
+    fields = TurnFields((asks, "amount"), (answers, "currency"))
+
+    def turn(what: str, steps: int) -> list[dict[str, Any]]:
+        return [step(0, "r" * 1000, **{asks: what, "amount": "3"}), *(step(n, "r" * 1000) for n in range(1, steps))]
+
+    submit = ToolCalls.from_dict_list([{"name": "submit", "args": {answers: "A" * 700}, "id": "s"}])
+    end = {"tool_calls": submit, answers: "A" * 700, "currency": "cents"}
+    messages = [*turn("first", 3), end, *turn("second", 3), end, *turn("the current one", 4)]
+    done = compact(messages, 3_000, fields)
+    assert done.before_chars == chars_of(messages, fields) < chars_of(messages) + 1400
+    recalled, current = done.messages[0], done.messages[1:]
+    assert recalled[asks] == RECALL and recalled[answers].startswith(f"- asked: {asks}: first, amount: 3\n  answered: ")
+    assert recalled["tool_calls"].tool_calls[0].args == {answers: recalled[answers]}
+    assert current[0][asks] == "the current one" and len(results_of(current)) >= 3
+    assert compact(done.messages, 500, fields).messages[1][asks] == "the current one"
+
+
+def test_an_agent_with_a_signature_of_its_own_keeps_what_it_was_asked() -> None:
+    def reply(body: dict[str, Any]) -> list[Any]:
+        if looks:
+            return tool("look", {"n": looks.pop()})
+        if len(json.dumps(body["messages"])) > limit[0]:
+            return [{"refused": "This model's maximum context length is 100 tokens"}]
+        return tool("submit", {"total": "7"})
+
+    def look(n: int) -> str:
+        """Look."""
+        return "r" * 1000
+
+    looks, limit = [], [10**9]
+    with sse_model(reply) as model, dspy.context(lm=model.lm()):
+        agent = FleetAgent([look], signature="item -> total")
+        first = agent(item="the first item")
+        second = agent(item="the second item", history=first.history)
+        looks, limit[0] = [*range(5)], 6_000
+        last = agent(item="the current item", history=second.history)
+        seen = json.dumps(model.asked[-1]["messages"])
+    assert last.total == "7" and len(seen) <= limit[0]
+    assert seen.count("the current item") == 1
 
 
 def test_compaction_never_makes_a_history_longer() -> None:

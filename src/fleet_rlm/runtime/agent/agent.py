@@ -15,7 +15,7 @@ from dspy.adapters.types.tool import ToolCallResults, ToolCalls
 from dspy.predict.react_v2 import ReActV2
 from dspy.utils.exceptions import AdapterParseError
 
-from fleet_rlm.runtime.agent.compaction import Fitting
+from fleet_rlm.runtime.agent.compaction import Fitting, TurnFields
 from fleet_rlm.runtime.agent.signatures import Ask
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
 from fleet_rlm.runtime.models.adapters import adapter_for, reply_of
@@ -59,7 +59,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         tools: functions (or `dspy.Tool`s) that the agent may call.
         signature: inputs, and one output that is the answer.
         runner: how the tool calls of a step are run.
-        fitting: keeps the history within the model's window.
+        fitting: keeps the history within the model's window; None: when the provider says that it is too long.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         self.tools = {"submit": submit, **self.tools}
         self.react = dspy.Predict(self._make_react_signature())
         self._runner = runner or InOrder()
-        self._fitting = fitting or Fitting()
+        self._fitting = fitting or Fitting(fields=TurnFields(tuple(shape.input_fields), tuple(shape.output_fields)))
         self._answer_field = next(iter(shape.output_fields))
 
     def forward(self, **inputs: Any) -> dspy.Prediction:

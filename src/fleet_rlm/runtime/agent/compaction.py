@@ -43,6 +43,34 @@ Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class TurnFields:
+    """By which names a turn is told: inputs in its first event, outputs in its last."""
+
+    inputs: tuple[str, ...] = ("question",)
+    outputs: tuple[str, ...] = ("answer",)
+
+    def ends(self, message: Event) -> bool:
+        """Whether a turn ends with this event."""
+        return any(name in message for name in self.outputs)
+
+    def asked(self, message: Event) -> str:
+        """What the turn was asked, where this event has it; the names where there is more than one."""
+        given = {name: str(message[name]) for name in self.inputs if name in message}
+        return (
+            ", ".join(f"{name}: {value}" for name, value in given.items())
+            if len(given) > 1
+            else "".join(given.values())
+        )
+
+    def answered(self, message: Event) -> str:
+        """The answer that ended the turn."""
+        return ", ".join(str(message[name]) for name in self.outputs if name in message)
+
+
+CHAT: Final = TurnFields()
+
+
+@dataclass(frozen=True, slots=True)
 class Compacted:
     """A shorter history. `dropped`: how many steps and turns were left out or shortened."""
 
@@ -52,13 +80,13 @@ class Compacted:
     after_chars: int
 
 
-def chars_of(messages: Sequence[Event]) -> int:
+def chars_of(messages: Sequence[Event], fields: TurnFields = CHAT) -> int:
     """About as many characters as the messages take in a prompt."""
     return sum(
         _chars(value)
         for message in messages
         for name, value in message.items()
-        if name != "answer" or "tool_calls" not in message  # where the answer stands already
+        if name not in fields.outputs or "tool_calls" not in message  # where the answer stands already
     )
 
 
@@ -72,36 +100,37 @@ def target_of(window: int | None, now: int) -> int:
     return int(now * FALLBACK) if window is None else min(int(window * CHARS_PER_TOKEN * AFTER), int(now * FALLBACK))
 
 
-def compact(messages: Sequence[Event], target: int) -> Compacted:
+def compact(messages: Sequence[Event], target: int, fields: TurnFields = CHAT) -> Compacted:
     """Shorten the history to about `target` characters; the current question and the newest steps go last.
 
     In this order: results of older steps to head and tail; whole earlier turns, of which a line each stays; whole
     older steps of this turn; at last the results of the newest steps.
     """
-    before = chars_of(messages)
-    work = _Work(list(messages), target)
+    before = chars_of(messages, fields)
+    work = _Work(list(messages), target, fields)
     for attempt in (work.shorten_older, work.drop_turns, work.drop_steps, work.shorten_all):
         if work.fits:
             break
         attempt()
-    return Compacted(work.messages, work.dropped, before, chars_of(work.messages))
+    return Compacted(work.messages, work.dropped, before, chars_of(work.messages, fields))
 
 
 class _Work:
-    def __init__(self, messages: list[Event], target: int) -> None:
+    def __init__(self, messages: list[Event], target: int, fields: TurnFields) -> None:
         self.messages = messages
         self.dropped = 0
         self._target = target
+        self._fields = fields
 
     @property
     def fits(self) -> bool:
-        return chars_of(self.messages) <= self._target
+        return chars_of(self.messages, self._fields) <= self._target
 
     @property
     def _current(self) -> int:
         """Where the current turn begins: the last event with inputs and no answer; else the end."""
         for index in range(len(self.messages) - 1, -1, -1):
-            if "answer" in self.messages[index]:
+            if self._fields.ends(self.messages[index]):
                 return index + 1
         return 0
 
@@ -116,7 +145,7 @@ class _Work:
         for index in indexes:
             if self.fits:
                 return
-            shorter = _shortened(self.messages[index], chars)
+            shorter = None if self._fields.ends(self.messages[index]) else _shortened(self.messages[index], chars)
             if shorter is not None:
                 self.messages[index] = shorter
                 self.dropped += 1
@@ -125,12 +154,12 @@ class _Work:
         """Leave out the oldest turns, as many as must be; a line of each stays, all lines together bounded."""
         gone: list[Event] = []
         while self._current > 0 and not self.fits:
-            end = next(index for index, message in enumerate(self.messages) if "answer" in message) + 1
+            end = next(index for index, message in enumerate(self.messages) if self._fields.ends(message)) + 1
             gone += self.messages[:end]
             del self.messages[:end]
             self.dropped += 1
         if gone:
-            self.messages.insert(0, _recalled(gone, min(RECALLED, max(SHORTEST, self._target // 4))))
+            self.messages.insert(0, _recalled(gone, min(RECALLED, max(SHORTEST, self._target // 4)), self._fields))
 
     def drop_steps(self) -> None:
         """Leave out older steps of this turn; its first event holds the question and loses only its calls."""
@@ -166,7 +195,7 @@ def _text(value: Any) -> str:
 def _shortened(message: Event, chars: int) -> Event | None:
     """The same event with its tool results, and long arguments, cut; None when there was nothing to cut."""
     calls = message.get("tool_calls")
-    if not isinstance(calls, ToolCalls) or "answer" in message:
+    if not isinstance(calls, ToolCalls):
         return None
     results = _results(calls)
     if all(len(_text(each.value)) <= chars for each in results) and all(
@@ -187,26 +216,24 @@ def _short_arguments(arguments: Any, chars: int) -> Any:
     return {name: cut(value, chars) if isinstance(value, str) else value for name, value in arguments.items()}
 
 
-def _recalled(gone: Sequence[Event], chars: int) -> Event:
+def _recalled(gone: Sequence[Event], chars: int, fields: TurnFields) -> Event:
     """The turns that were left out as one earlier exchange of so many characters; what is oldest goes first."""
     lines: list[str] = []
     for message in gone:
-        if message.get("question") == RECALL:
-            lines += str(message["answer"]).splitlines()
+        asked, answered = fields.asked(message), fields.answered(message)
+        if asked == RECALL:
+            lines += answered.splitlines()
             continue
-        if "question" in message:
-            lines.append(f"- asked: {_line(str(message['question']), 120)}")
-        if "answer" in message:
-            lines.append(f"  answered: {_line(str(message['answer']), 200)}")
+        if asked:
+            lines.append(f"- asked: {_line(asked, 120)}")
+        if fields.ends(message):
+            lines.append(f"  answered: {_line(answered, 200)}")
     text = "\n".join(lines)
     if len(text) > chars:
         text = "...\n" + text[-chars:].partition("\n")[2]
-    submit = {"name": "submit", "args": {"answer": text}, "id": "recalled"}
-    return {
-        "question": RECALL,
-        "tool_calls": ToolCalls.from_dict_list([submit]),
-        "answer": text,
-    }
+    ask = next((name for name in fields.inputs if name in gone[0]), fields.inputs[0])
+    submit = {"name": "submit", "args": {fields.outputs[0]: text}, "id": "recalled"}
+    return {ask: RECALL, "tool_calls": ToolCalls.from_dict_list([submit]), fields.outputs[0]: text}
 
 
 def _line(text: str, chars: int) -> str:
@@ -220,9 +247,16 @@ class Fitting:
     Args:
         window: of the model, in tokens; None where it is unknown.
         tell: hears of every compaction.
+        fields: the names of what a turn is asked and answers.
     """
 
-    def __init__(self, window: int | None = None, tell: Callable[[Compacted], None] | None = None) -> None:
+    def __init__(
+        self,
+        window: int | None = None,
+        tell: Callable[[Compacted], None] | None = None,
+        fields: TurnFields = CHAT,
+    ) -> None:
+        self._fields = fields
         self._window = window
         self._tell = tell
 
@@ -231,7 +265,7 @@ class Fitting:
         if history is None:
             return request()
         limit = limit_of(self._window)
-        if limit is not None and chars_of(history.messages) > limit:
+        if limit is not None and chars_of(history.messages, self._fields) > limit:
             self._compact(history)
         for _ in range(MAX_REFUSALS):
             try:
@@ -243,8 +277,8 @@ class Fitting:
 
     def _compact(self, history: dspy.History) -> bool:
         """Whether something could be left out."""
-        now = chars_of(history.messages)
-        done = compact(history.messages, target_of(self._window, now))
+        now = chars_of(history.messages, self._fields)
+        done = compact(history.messages, target_of(self._window, now), self._fields)
         if done.after_chars >= done.before_chars:
             return False
         history.messages[:] = done.messages
