@@ -7,7 +7,7 @@ import dspy
 import pytest
 from dspy.adapters.types.tool import ToolCallResults, ToolCalls
 from tests.engine.conftest import events_of
-from tests.engine.sse_model import SseModel, sse_model, tool
+from tests.engine.sse_model import SseModel, say, sse_model, tool
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.runtime.agent.agent import FleetAgent
@@ -48,7 +48,7 @@ def test_earlier_turns_leave_as_a_line_each_and_the_question_never() -> None:
     done = compact(messages, 6_000)
     assert done.after_chars <= 6_000 + 1_700 and done.dropped > 30
     assert done.messages[0]["question"] == RECALL and "question 3" in done.messages[0]["answer"]
-    assert done.messages[-2]["question"] == "now?" and results_of(done.messages) == ["r" * 300, "s" * 300]
+    assert done.messages[-2]["question"] == "now?" and results_of(done.messages[-2:]) == ["r" * 300, "s" * 300]
     again = compact(done.messages, 3_000)
     assert again.after_chars <= 3_000 + 1_700
     assert sum("What was said before" in str(message.get("question")) for message in again.messages) == 1
@@ -96,7 +96,21 @@ def test_an_agent_with_a_signature_of_its_own_keeps_what_it_was_asked() -> None:
         last = agent(item="the current item", history=second.history)
         seen = json.dumps(model.asked[-1]["messages"])
     assert last.total == "7" and len(seen) <= limit[0]
-    assert seen.count("the current item") == 1
+    assert seen.count("the current item") == 1 and "the second item" in seen
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_earlier_answers_are_in_the_prompt(tools: bool) -> None:
+    given = (Delegated("delegate", {"task": "t"}, "the result"),)
+    past = history([PastTurn("q1", "the first answer", given), PastTurn("q2", "the second answer")])
+    says: list[list[Any]] = [say("a third answer, in plain text"), say("enough")]
+    with sse_model(lambda _: says.pop(0)) as model, dspy.context(lm=model.lm(tools=tools)):
+        agent = FleetAgent([])
+        third = agent(question="q3", history=past)
+        agent(question="q4", history=third.history)
+        seen = json.dumps(model.asked[-1]["messages"])
+    for text in ("q1", "the result", "the first answer", "q2", "the second answer", "q3", "a third answer", "q4"):
+        assert seen.count(text) == 1, text
 
 
 def test_compaction_never_makes_a_history_longer() -> None:

@@ -15,7 +15,7 @@ from dspy.adapters.types.tool import ToolCallResults, ToolCalls
 from dspy.predict.react_v2 import ReActV2
 from dspy.utils.exceptions import AdapterParseError
 
-from fleet_rlm.runtime.agent.compaction import Fitting, TurnFields
+from fleet_rlm.runtime.agent.compaction import Fitting, TurnFields, closing
 from fleet_rlm.runtime.agent.signatures import Ask
 from fleet_rlm.runtime.agent.typed_calls import as_tool_calls, needs_typed_calls, with_typed_calls
 from fleet_rlm.runtime.models.adapters import adapter_for, reply_of
@@ -172,7 +172,7 @@ class FleetAgent(ReActV2):  # pyright: ignore[reportGeneralTypeIssues, reportUnt
         if not answer:
             raise AdapterParseError(type(self).__name__, self.signature, "")
         fields = {self._answer_field: answer}
-        history.messages.append(pending | fields)
+        history.messages.append(pending | closing(fields, f"call_{len(history.messages)}"))
         return dspy.Prediction(**fields, history=history, termination_reason=reason)
 
     @staticmethod

@@ -70,6 +70,13 @@ class TurnFields:
 CHAT: Final = TurnFields()
 
 
+def closing(answer: Event, id: str) -> Event:
+    """The event that ends a turn: a `submit` of its answer. It has a result, for DSPy shows no call without one."""
+    calls = ToolCalls.from_dict_list([{"name": "submit", "args": dict(answer), "id": id}])
+    results = ToolCallResults.from_tool_calls_and_values(calls, ["ok"])
+    return {"tool_calls": calls.model_copy(update={"tool_call_results": results}), **answer}
+
+
 @dataclass(frozen=True, slots=True)
 class Compacted:
     """A shorter history. `dropped`: how many steps and turns were left out or shortened."""
@@ -232,8 +239,7 @@ def _recalled(gone: Sequence[Event], chars: int, fields: TurnFields) -> Event:
     if len(text) > chars:
         text = "...\n" + text[-chars:].partition("\n")[2]
     ask = next((name for name in fields.inputs if name in gone[0]), fields.inputs[0])
-    submit = {"name": "submit", "args": {fields.outputs[0]: text}, "id": "recalled"}
-    return {ask: RECALL, "tool_calls": ToolCalls.from_dict_list([submit]), fields.outputs[0]: text}
+    return {ask: RECALL} | closing({fields.outputs[0]: text}, "recalled")
 
 
 def _line(text: str, chars: int) -> str:

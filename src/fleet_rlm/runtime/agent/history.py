@@ -15,6 +15,7 @@ import dspy
 from dspy.adapters.types.tool import ToolCallResults, ToolCalls
 
 from fleet_rlm.integrations.database import TurnRow
+from fleet_rlm.runtime.agent.compaction import closing
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.tools.bounds import cut
@@ -107,8 +108,7 @@ def history(past: Sequence[PastTurn]) -> dspy.History:
         if turn.delegated:
             messages.append(opening | {"tool_calls": _calls(turn.delegated, number)})
             opening = {}
-        submit = {"name": "submit", "args": {"answer": turn.answer}, "id": f"past_{number}"}
-        messages.append(opening | {"tool_calls": ToolCalls.from_dict_list([submit]), "answer": turn.answer})
+        messages.append(opening | closing({"answer": turn.answer}, f"past_{number}"))
     return dspy.History(messages=messages)
 
 
