@@ -121,6 +121,25 @@ def test_a_server_that_does_not_stream_is_asked_without_it(workspace: Workspace)
     assert [text for found in texts(events, "message").values() for _, text in found] == ["It is Tokyo."]
 
 
+LONG = "word " * 20_000
+"""More than DSPy takes in one line of a stream."""
+
+
+@pytest.mark.parametrize("first", [[AT_ONCE], []])
+def test_an_answer_too_long_for_one_line_of_a_stream_is_asked_for_without_it(
+    workspace: Workspace, first: list[Any]
+) -> None:
+    with sse_model(lambda _: [*first, *say(LONG)]) as model:
+        lm = model.lm(tools=False, num_retries=3)
+        results = [ask(workspace, f"write {n}", model=lm) for n in range(3)]
+        streamed = [bool(body.get("stream")) for body in model.asked]
+    assert [(result.status, result.answer == LONG.strip()) for result in results] == [("ok", True)] * 3, results[
+        0
+    ].error
+    assert streamed == [True, False, True, False, False]
+    assert [result.usage.calls for result in results] == [2, 2, 1]
+
+
 def test_a_server_that_fails_to_stream_now_and_then_is_still_asked_for_it(workspace: Workspace) -> None:
     script = iter([[AT_ONCE], None, [], [AT_ONCE], None, []])
 

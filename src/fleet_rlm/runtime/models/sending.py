@@ -11,15 +11,16 @@ usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import dspy
-from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
+from dspy.utils.exceptions import LMError, LMStreamAssemblyError, LMTransportError, is_retryable_lm_error
 
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution.budget import Cost, Reservation
@@ -35,6 +36,8 @@ IN_VAIN = 2
 """After so many streams in a row that brought nothing a model is taken for one that does not stream; one may be a
 disturbance."""
 _KEPT_MODELS = 256
+_LONG_LINE: Final = re.compile(r"SSE (line|event) exceeds limit")
+"""How DSPy names it; by its class alone it would be a provider that was not reached."""
 _threads = DaemonThreads("fleet-call")
 _in_vain: dict[Hashable, int] = {}
 """By model and address, for the whole process, which serves many turns: streams in vain since the last that came."""
@@ -202,8 +205,9 @@ def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = la
 
 def _broke_off(error: LMError, *, begun: bool) -> bool:
     """Whether it is worth asking without a stream. Some servers answer at once whatever they are asked for: then no
-    chunk comes, and what does is no stream."""
-    return isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
+    chunk comes, and what does is no stream, or one line that is longer than DSPy reads."""
+    too_long = isinstance(error, LMTransportError) and _LONG_LINE.search(str(error)) is not None
+    return too_long or isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
 
 
 def _collect(entry: Entry) -> None:
