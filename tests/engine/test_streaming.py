@@ -140,6 +140,19 @@ def test_an_answer_too_long_for_one_line_of_a_stream_is_asked_for_without_it(
     assert [result.usage.calls for result in results] == [2, 2, 1]
 
 
+FULL = '{"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}}'
+
+
+@pytest.mark.parametrize("begun", [[], say("It is")])
+def test_a_stream_that_ends_because_the_window_is_full_is_not_asked_for_again(
+    workspace: Workspace, begun: list[Any]
+) -> None:
+    with sse_model(lambda _: [*begun, FULL, CUT]) as model:
+        result = ask(workspace, "capital?", model=model.lm(tools=False, num_retries=3))
+        assert len(model.asked) == 1
+    assert result.error is not None and result.error.code == "context_too_long", result
+
+
 def test_a_server_that_fails_to_stream_now_and_then_is_still_asked_for_it(workspace: Workspace) -> None:
     script = iter([[AT_ONCE], None, [], [AT_ONCE], None, []])
 

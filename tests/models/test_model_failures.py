@@ -179,6 +179,20 @@ OVERFLOWS = {
     ),
     "SGLang": (400, {"message": "The input (5000 tokens) is longer than the model's context length (4096 tokens)."}),
     "Ollama": (400, {"message": "the input length exceeds the context length"}),
+    "Ollama, newer": (400, {"message": "prompt too long; exceeded max context length by 5 tokens"}),
+    "llama.cpp, LM Studio": (500, {"code": 500, "message": "Context size has been exceeded."}),
+    "OpenAI": (400, {"message": "Your input exceeds the context window of this model. Please adjust your input"}),
+    "xAI": (400, {"message": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."}),
+    "Groq": (400, {"message": "Please reduce the length of the messages or completion."}),
+    "Moonshot": (400, {"message": "Your request exceeded model token limit: 131072 (requested: 140000)"}),
+    "MiniMax": (400, {"message": "invalid params, context window exceeds limit (2013)"}),
+    "Copilot": (400, {"message": "prompt token count of 200000 exceeds the limit of 128000"}),
+    "Alibaba": (
+        400,
+        {"message": "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 129024]"},
+    ),
+    "Zhipu": (400, {"message": "Prompt exceeds max length"}),
+    "a gateway": (400, {"message": "input (9,000 tokens) exceeds the limit of 8,192 tokens"}),
 }
 
 
@@ -195,6 +209,11 @@ def test_every_local_servers_words_for_a_prompt_that_does_not_fit(server, settin
     [
         (429, "Request too large: too many tokens per minute (TPM), limit 6000"),
         (400, "max_tokens is too large: 99999"),
+        (400, "this input exceeds the limit of 6000 tokens per minute"),
+        (413, "Request too large for model x on tokens per minute (TPM): Limit 6000, Requested 9000"),
+        (400, "the number of stop sequences exceeds the limit of 4"),
+        (400, "Range of max_tokens should be [1, 8192]"),
+        (400, "please reduce the length of the tool's name"),
         (400, "no context was given"),
         (500, "the model length must be set"),
     ],

@@ -29,13 +29,17 @@ from fleet_rlm.runtime.models.spec import ModelSpec
 MAX_DETAIL: Final = 240
 
 _OVERFLOW = re.compile(
-    r"exceed\w*( the)?( available| maximum| model'?s?)? context"  # llama.cpp, SGLang, Ollama
+    r"exceed\w*( the)?( available| max(imum)?| model'?s?)? context"  # llama.cpp, SGLang, Ollama
     r"|(longer|larger|greater) than the (model'?s? )?(maximum )?(model|context) length"  # vLLM, SGLang, LM Studio
-    r"|context (length|window|size) (exceeded|of)|loaded with context length of only|too long to fit into the model"
+    r"|context (length|window|size) (has been |was )?(exceed(s|ed)|of)|loaded with context length of only"  # LM Studio
+    r"|too long to fit into the model"
     r"|maximum context length|exceed_context_size|n_keep \(\d+\) >= n_ctx|\bn_ctx\b"  # vLLM, llama.cpp, LM Studio
     r"|`?max_new_tokens`? must be <=|`?inputs`? must have less than \d+ tokens"  # TGI
-    r"|prompt is too long|input is too long for requested model|too many (input )?tokens"
-    r"|input token count .{0,40}exceeds|prompt contains \d+ tokens",
+    r"|prompt (is )?too long|input is too long for requested model|too many (input )?tokens"
+    r"|(input|prompt) token count .{0,40}exceeds|prompt contains \d+ tokens"
+    r"|maximum prompt length|exceed\w* model token limit|reduce the length of the (messages|prompt|input)"  # xAI, Groq
+    r"|range of input length should be|prompt exceeds max(imum)? length"  # Alibaba, Zhipu
+    r"|(input|prompt)\b.{0,40} exceeds the (limit|maximum) of [\d,]+ tokens(?! per)",
     re.IGNORECASE,
 )
 _OTHER_REASONS: Final = (LMAuthError, LMBillingError, LMRateLimitError)

@@ -28,6 +28,7 @@ from fleet_rlm.runtime.execution.flights import Flight
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.throttle import Place, Throttle
 from fleet_rlm.runtime.models.billing import Entry
+from fleet_rlm.runtime.models.failures import is_context_overflow
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of
 
@@ -206,6 +207,8 @@ def _first(asked: Request, answer: Future[Any], close: Callable[[], object] = la
 def _broke_off(error: LMError, *, begun: bool) -> bool:
     """Whether it is worth asking without a stream. Some servers answer at once whatever they are asked for: then no
     chunk comes, and what does is no stream, or one line that is longer than DSPy reads."""
+    if is_context_overflow(error):
+        return False
     too_long = isinstance(error, LMTransportError) and _LONG_LINE.search(str(error)) is not None
     return too_long or isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
 
