@@ -8,6 +8,7 @@ from tests.engine.conftest import events_of
 from tests.engine.test_again import of_turn
 from tests.scripted import action, field, scripted
 
+from faults.broken_model import BrokenModel, Reply, refuses, says
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
@@ -156,3 +157,36 @@ def test_a_weak_model_is_called_so_in_plain_words_when_an_agent_is_asked_for(ope
     assert code == "model.weak"
     assert message.startswith("openai/gpt-4 is likely too weak for agents: it sees 8,192 tokens at once")
     assert warnings_of(workspace, ask(workspace, mode="direct", model=scripted(str), sub_model="openai/gpt-4")) == []
+
+
+def only_root_answers(root: Reply) -> Callable[[int, str], Reply]:
+    refused = refuses(401, "no such key")
+    return lambda number, prompt: lambda handler, body: (root if body["model"] == "tiny" else refused)(handler, body)
+
+
+def test_a_sub_model_that_fails_is_named_as_the_one_that_failed(opens: Opens) -> None:
+    code = (
+        "run = rlm_query('do it')\ncall = llm_query_batched(['x'])[0]\nSUBMIT(answer=f'{run.message}|{call.message}')"
+    )
+    with BrokenModel(only_root_answers(says(action(code)))) as model:
+        workspace = opens(FLEET_MODEL="openai/tiny", FLEET_SUB_MODEL="openai/sub", FLEET_API_BASE=model.address)
+        result = ask(workspace, mode="rlm")
+    assert result.status == "ok" and result.answer is not None, result.error
+    assert [said.partition(" at ")[0] for said in result.answer.split("|")] == ["openai/sub refused the key"] * 2
+    events = events_of(workspace, result.session)
+    failed = [e.data.error for e in events if e.type in ("run.finished", "call.finished") and e.data.error]
+    assert len(failed) == 3 and all(each.message.startswith("openai/sub refused the key") for each in failed)
+
+
+def test_a_judge_that_fails_is_named_as_the_one_that_failed(opens: Opens) -> None:
+    with BrokenModel(only_root_answers(says(field("answer", "Ada did it.")))) as model:
+        workspace = opens(
+            FLEET_MODEL="openai/tiny",
+            FLEET_JUDGE_MODEL="openai/judge",
+            FLEET_VERIFY="judge",
+            FLEET_API_BASE=model.address,
+        )
+        result = ask(workspace, mode="direct")
+    assert (result.status, result.answer) == ("ok", "Ada did it."), result.error
+    said = dict(warnings_of(workspace, result))["verify"]
+    assert said.startswith("the answer was not checked: openai/judge refused the key")

@@ -152,7 +152,6 @@ class TurnRunner:
             blobs=self._blobs,
             published=lambda: self._journal.artifacts(sid),
             variable_mode=self._variable_mode,
-            failure=lambda error: _model_error(error, models.root),
             at_limit=request.at_limit or self._at_limit,
             unpriced=wired.unpriced,
             replay=replay,

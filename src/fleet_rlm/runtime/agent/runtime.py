@@ -223,7 +223,7 @@ class AgentRuntime:
         return Answer("limit", partial_text(None, unit), unit)
 
     def _info(self, error: Exception) -> ev.ErrorInfo:
-        mapped: FleetError = self._tree.failure(error)
+        mapped: FleetError = self._tree.root_lm.failure(error)
         message = self._tree.observer.clean(mapped.message)
         return ev.ErrorInfo(code=mapped.code, message=message, hint=mapped.hint, retryable=mapped.retryable)
 

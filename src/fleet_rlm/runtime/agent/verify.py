@@ -74,7 +74,7 @@ def verify(tree: TurnTree, judge: MeteredLM, question: str, answer: str, cited: 
         said = _unchecked(stop.limit)
     except (LMError, AdapterParseError) as error:
         status = "failed"
-        said = f"the answer was not checked: {tree.failure(error).message}"
+        said = f"the answer was not checked: {judge.failure(error).message}"
     finally:
         scope.lease.close()
         if said:

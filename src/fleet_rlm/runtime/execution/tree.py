@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 import msgspec
 
-from fleet_rlm.errors import InvalidInput, ModelError, TreeStopped
+from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
 from fleet_rlm.runtime.config_values import VariableMode
@@ -37,7 +37,7 @@ from fleet_rlm.runtime.policy import Policy, PolicyGate
 
 @dataclass(slots=True)
 class TurnTree:
-    """The shared services of one turn. `failure` maps whatever a provider raised to one of our ModelErrors.
+    """The shared services of one turn.
 
     `published` gives the session's artifacts before this turn; `asks_person`: code may put questions to a person.
     `at_limit`: what happens at a limit; `unpriced`: the names of models whose price is unknown; it grows.
@@ -53,7 +53,6 @@ class TurnTree:
     sub_lm: MeteredLM
     sandboxes: SandboxRuntime
     contexts: ContextStore
-    failure: Callable[[BaseException], ModelError]
     blobs: Blobs
     models: ModelChoice
     judge_lm: MeteredLM | None = None

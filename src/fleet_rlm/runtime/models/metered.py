@@ -81,7 +81,7 @@ class MeteredLM(dspy.BaseLM):
         self._tree = tree
         self._scheduler = scheduler
         self._observer = observer
-        self._failure = failure
+        self.failure = failure
         self._price = price
         self._cut = cut
         self._replay = replay
@@ -110,7 +110,7 @@ class MeteredLM(dspy.BaseLM):
             tree=self._tree,
             scheduler=self._scheduler,
             observer=self._observer,
-            failure=self._failure,
+            failure=self.failure,
             name=self.name,
             price=self._price,
             cut=self._cut,
@@ -380,7 +380,7 @@ class MeteredLM(dspy.BaseLM):
             reservation.settle(Cost(micro_usd=0))
 
     def _error_info(self, exc: BaseException) -> ev.ErrorInfo:
-        mapped: FleetError = exc if isinstance(exc, FleetError) else self._failure(exc)
+        mapped: FleetError = exc if isinstance(exc, FleetError) else self.failure(exc)
         return ev.ErrorInfo(
             code=mapped.code,
             message=self._observer.clean(mapped.message),

@@ -212,8 +212,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
             raise
         return _answer_at_limit(tree, scope, rlm, task, stop)
     except (LMError, AdapterParseError) as error:
-        mapped = tree.failure(error)
-        return Outcome("failed", error=_info(tree, mapped))
+        return Outcome("failed", error=_info(tree, lm.failure(error)))
     except CodeInterpreterError as error:
         scope.stop.check()  # a cell that dies because the run was stopped is not a lost sandbox
         return Outcome("failed", error=_info(tree, _sandbox_error(error)))
@@ -259,8 +258,9 @@ def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, task: Tas
     """The held-back call for a best partial answer; without one, the last value of the variable `answer`."""
     unit: ev.Unit = stop.limit or "calls"  # pyright: ignore[reportAssignmentType]
     scope.final = True
+    lm = tree.models.pick(task.model, tree.lm_for(scope.depth))
     try:
-        with tree.settings(scope.depth, tree.models.pick(task.model, tree.lm_for(scope.depth))):
+        with tree.settings(scope.depth, lm):
             prediction = rlm.answer_from_trajectory()
         if prediction is not None:
             return Outcome("limit", value=prediction.answer, limit=unit)
@@ -268,9 +268,7 @@ def _answer_at_limit(tree: TurnTree, scope: RunScope, rlm: BoundedRLM, task: Tas
         if again.reason != "limit":
             raise
     except (LMError, AdapterParseError) as error:
-        tree.observer.emit(
-            ev.Warning(code="partial_answer", message=tree.failure(error).message, where=scope.id), scope
-        )
+        tree.observer.emit(ev.Warning(code="partial_answer", message=lm.failure(error).message, where=scope.id), scope)
     return Outcome("limit", value=typed_partial(scope.partial, task.schema), limit=unit)
 
 

@@ -140,7 +140,7 @@ class TurnRunHooks:
         try:
             return output_text(lm.ask_here(_prompt(prompt), let_go))
         except LMError as error:
-            mapped = self._tree.failure(error)
+            mapped = lm.failure(error)
         except FleetError as error:  # this prompt is empty or no text
             mapped = error
         return {"$failure": {"error": mapped.code, "message": self._tree.observer.clean(mapped.message)}}
