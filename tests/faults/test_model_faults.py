@@ -99,6 +99,8 @@ def test_an_answer_of_10_megabytes(ask, mode) -> None:
         result, events = ask(model, mode=mode)
     assert result.status in ("ok", "failed")
     assert result.status == "ok" or (result.error is not None and result.error.code.startswith("model"))
+    assert result.error is None or "one piece" in result.error.message
+    assert len(model.prompts) <= 2, "not three times for nothing"
     assert max(len(ev.encode_event(event)) for event in events) < 3_000_000
 
 

@@ -49,6 +49,7 @@ CUT_SLACK: Final = 8
 """Tokens by which a server that cuts may miss its window or the half of it (Ollama keeps `num_ctx / 2 + 2`)."""
 CUT_CHARS_PER_TOKEN: Final = 6.0
 """Text of more characters per reported token than this was not read whole: prose has 4 to 5, code and numbers 3."""
+_LONG_LINE: Final = re.compile(r"SSE (?:line|event) exceeds limit \((\d+) >")
 _SECRETS = re.compile(r"\b(sk|pk|gsk|xai|key|AIza)[-_][\w-]{6,}[\w*.-]*|\bAIza[\w-]{20,}|Bearer\s+\S+", re.IGNORECASE)
 
 
@@ -66,6 +67,13 @@ def as_overflow(error: BaseException) -> BaseException:
     if isinstance(error, dspy.ContextWindowExceededError) or not is_context_overflow(error):
         return error
     return dspy.ContextWindowExceededError(model=getattr(error, "model", None), message=str(error))
+
+
+def too_long_for_a_line(error: BaseException) -> int | None:
+    """How many bytes came in one line of a stream, when those were more than DSPy reads; it calls that an address that
+    was not reached."""
+    found = _LONG_LINE.search(str(error)) if isinstance(error, LMTransportError) else None
+    return None if found is None else int(found[1])
 
 
 def was_cut(chars: int, prompt_tokens: int, window: int | None) -> bool:
@@ -102,7 +110,7 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
     ):
         return ModelUnavailable(f"{spec.label} gave no answer in time{where}", hint="is the model too large for it?")
     if isinstance(error, LMTransportError | OSError):
-        return ModelUnavailable(f"{spec.label} cannot be reached{where}{said}", hint=_server_hint(spec))
+        return _unreached(error, spec, where + said)
     if isinstance(error, LMUnsupportedModelError):
         return ModelRefused(f"{spec.label}: unknown model{where}{said}", hint=_model_hint(spec))
     if isinstance(error, LMServerError):
@@ -112,6 +120,14 @@ def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
     if isinstance(error, AdapterParseError):
         return _without_form(error, spec)
     return _no_api(error, spec) or ModelError(f"{spec.label} failed{said or f': {type(error).__name__}'}")
+
+
+def _unreached(error: BaseException, spec: ModelSpec, said: str) -> ModelError:
+    """An address that does not answer, or not in pieces that can be read."""
+    length = too_long_for_a_line(error)
+    if length is not None:
+        return ModelError(f"{spec.label}: its answer came in one piece of {length:,} bytes, which is too long")
+    return ModelUnavailable(f"{spec.label} cannot be reached{said}", hint=_server_hint(spec))
 
 
 def _without_form(error: AdapterParseError, spec: ModelSpec) -> ModelError:

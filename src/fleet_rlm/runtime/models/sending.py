@@ -11,7 +11,6 @@ usage and cost of every engine, and unlike `lm.history[-1]` it cannot be another
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import dspy
-from dspy.utils.exceptions import LMError, LMStreamAssemblyError, LMTransportError, is_retryable_lm_error
+from dspy.utils.exceptions import LMError, LMStreamAssemblyError, is_retryable_lm_error
 
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
 from fleet_rlm.runtime.execution.budget import Cost, Reservation
@@ -28,7 +27,7 @@ from fleet_rlm.runtime.execution.flights import Flight
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.throttle import Place, Throttle
 from fleet_rlm.runtime.models.billing import Entry
-from fleet_rlm.runtime.models.failures import is_context_overflow
+from fleet_rlm.runtime.models.failures import is_context_overflow, too_long_for_a_line
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
 from fleet_rlm.runtime.models.tries import endpoint_of
 
@@ -37,8 +36,8 @@ IN_VAIN = 2
 """After so many streams in a row that brought nothing a model is taken for one that does not stream; one may be a
 disturbance."""
 _KEPT_MODELS = 256
-_LONG_LINE: Final = re.compile(r"SSE (line|event) exceeds limit")
-"""How DSPy names it; by its class alone it would be a provider that was not reached."""
+MOST_IN_ONE_PIECE: Final = 1 << 20
+"""Bytes of an answer that is asked for once more without a stream; as many as DSPy takes in one event of a stream."""
 _threads = DaemonThreads("fleet-call")
 _in_vain: dict[Hashable, int] = {}
 """By model and address, for the whole process, which serves many turns: streams in vain since the last that came."""
@@ -209,8 +208,10 @@ def _broke_off(error: LMError, *, begun: bool) -> bool:
     chunk comes, and what does is no stream, or one line that is longer than DSPy reads."""
     if is_context_overflow(error):
         return False
-    too_long = isinstance(error, LMTransportError) and _LONG_LINE.search(str(error)) is not None
-    return too_long or isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
+    length = too_long_for_a_line(error)
+    if length is not None:
+        return length <= MOST_IN_ONE_PIECE
+    return isinstance(error, LMStreamAssemblyError) or (begun and is_retryable_lm_error(error))
 
 
 def _collect(entry: Entry) -> None:

@@ -22,7 +22,7 @@ from dspy.utils.exceptions import (
 )
 
 from fleet_rlm.runtime.execution.throttle import Verdict
-from fleet_rlm.runtime.models.failures import is_context_overflow
+from fleet_rlm.runtime.models.failures import is_context_overflow, too_long_for_a_line
 
 RATE_TRIES = 10
 """Tries of a request that is refused for too many requests: the width halves each time, so few are needed."""
@@ -56,11 +56,13 @@ def patience(error: Exception, tries: int, retries: int) -> float | None:
     """Seconds until the next try after `tries` failed ones, or None: give up.
 
     `retries` is the language model's own number (`num_retries`); 0 means never. A prompt that did not fit never will,
-    also where the server calls that a failure of its own. With a Retry-After the provider's
-    pause is the wait. Without one: 1 s, 2 s, 4 s ..., of which a random half is taken off, so that many do not come
-    back at once.
+    also where the server calls that a failure of its own; a line that was too long comes again like that. With a
+    Retry-After the provider's pause is the wait. Without one: 1 s, 2 s, 4 s ..., of which a random half is taken off,
+    so that many do not come back at once.
     """
-    if not retries or is_context_overflow(error) or not is_retryable_lm_error(error):
+    if not retries or not is_retryable_lm_error(error):
+        return None
+    if is_context_overflow(error) or too_long_for_a_line(error) is not None:
         return None
     limited = verdict_of(error) == "limited"
     if tries >= (max(RATE_TRIES, retries + 1) if limited else retries + 1):
