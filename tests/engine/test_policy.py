@@ -15,6 +15,7 @@ from tests.scripted import action, field, scripted
 from fleet_rlm.errors import Conflict, Denied, InvalidInput, NotFound, TreeStopped
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.approvals import MAX_QUESTIONS
 from fleet_rlm.runtime.execution.budget import Cost
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
@@ -175,6 +176,29 @@ def test_an_unknown_price_is_asked_about_once() -> None:
     until(lambda: bool(second))
     turn.gate.cost()
     assert len(turn.asked) == 1
+
+
+def test_questions_of_code_take_none_of_the_policys_own() -> None:
+    turn = Gate(Policy(ask_cost_usd=1.0, ask_depth=1))
+    for _ in range(MAX_QUESTIONS):
+        turn.approvals.ask(turn.scope, kind="question", question="q", seconds=0)
+    turn.scope.lease.reserve().settle(Cost(micro_usd=1_500_000))
+    for ask in (turn.gate.cost, lambda: turn.gate.depth(1, "the child")):
+        before = len(turn.asked)
+        outcome = turn.asking(ask)
+        until(lambda n=before: len(turn.asked) > n)
+        turn.answer(ONCE)
+        until(lambda o=outcome: bool(o))
+        assert outcome == [None]
+
+
+@pytest.mark.parametrize(("otherwise", "allowed"), [("allow", True), ("deny", False)])
+def test_where_the_policy_has_asked_too_often_the_rule_decides(otherwise: str, allowed: bool) -> None:
+    turn = Gate(Policy(otherwise=otherwise, ask_seconds=0))
+    outcomes = [turn.asking(turn.gate.host, f"{n}.example") for n in range(MAX_QUESTIONS + 3)]
+    until(lambda: all(outcomes), 60)
+    assert len(turn.asked) == MAX_QUESTIONS
+    assert all((outcome[0] is None) == allowed and not isinstance(outcome[0], InvalidInput) for outcome in outcomes)
 
 
 def reply(prompt: str) -> str:

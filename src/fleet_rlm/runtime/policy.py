@@ -219,15 +219,19 @@ class PolicyGate:
     def _ask(
         self, key: tuple[str, str], scope: RunScope, kind: ev.ApprovalKind, question: str, detail: str | None
     ) -> bool:
-        answer = self._approvals.ask(
-            scope,
-            kind=kind,
-            question=question,
-            choices=CHOICES,
-            detail=detail,
-            seconds=self.policy.ask_seconds,
-            otherwise=ALWAYS if self.policy.otherwise == "allow" else DENY,
-        )
+        rule = ALWAYS if self.policy.otherwise == "allow" else DENY
+        try:
+            answer = self._approvals.ask(
+                scope,
+                kind=kind,
+                question=question,
+                choices=CHOICES,
+                detail=detail,
+                seconds=self.policy.ask_seconds,
+                otherwise=rule,
+            )
+        except InvalidInput:  # it has asked too often
+            answer = rule
         with self._lock:
             if answer != ONCE or kind == "cost":  # an amount is no single act: its answer is for all calls that meet it
                 self._decided[key] = answer != DENY

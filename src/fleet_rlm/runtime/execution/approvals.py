@@ -31,7 +31,8 @@ MAX_CHOICES = 20
 MAX_CHOICE_CHARS = 200
 MAX_ANSWER_CHARS = 20_000
 MAX_QUESTIONS = 200
-"""Per turn: model-written code may ask, and a loop must not fill a person's screen."""
+"""Per turn, of models and of the policy each: model-written code may ask, and a loop must not fill a person's screen,
+nor take from the policy what it would ask."""
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Approvals:
         self._observer = observer
         self._replay = replay
         self._asked: dict[str, _Open] = {}
-        self._count = 0
+        self._counts = {True: 0, False: 0}
         self._lock = threading.Lock()
 
     def ask(
@@ -155,9 +156,10 @@ class Approvals:
             unit=unit,
         )
         with self._lock:
-            if self._count >= MAX_QUESTIONS:
+            own = kind == "question"
+            if self._counts[own] >= MAX_QUESTIONS:
                 raise InvalidInput(f"this turn has asked {MAX_QUESTIONS} questions", hint="go on without asking")
-            self._count += 1
+            self._counts[own] += 1
         return _Open(scope, request), request
 
     def _end(self, entry: _Open, end: ev.ApprovalResolved) -> ev.ApprovalResolved:
