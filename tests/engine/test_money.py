@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dspy
 import pytest
 from dspy.lm15 import Usage
 from tests.engine.conftest import events_of
+from tests.engine.fake_provider import FakeProvider, fake_provider
 from tests.scripted import action, field, scripted
 
-from fleet_rlm.errors import TreeStopped
+from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution.budget import Cost, TreeBudget
 from fleet_rlm.runtime.execution.events import Limits
@@ -77,6 +79,41 @@ def test_a_call_that_could_break_the_limit_is_never_made(priced: Callable[..., W
     result = ask(workspace, mode="direct", model=lm, limits=Limits(cost_usd=0.29))
     assert (result.status, result.limit, result.usage.calls) == ("limit", "cost", 0)
     assert lm.engine.prompts == []
+
+
+def brought(provider: FakeProvider, name: str, **options: object) -> dspy.LM:
+    """An LM object of a caller, on one of DSPy's own engines."""
+    return dspy.LM(name, api_base=provider.address, api_key="none", cache=False, **options)
+
+
+def test_an_lm_object_promises_its_worst_case_by_the_list_as_a_name_does(priced: Callable[..., Workspace]) -> None:
+    workspace = priced(input=0, output=0)
+    root = scripted(lambda _: action("SUBMIT(answer=str(len(llm_query_batched(['part %d' % i for i in range(6)]))))"))
+    with fake_provider() as provider:
+        sub = brought(provider, "openai/gpt-4o", max_tokens=1000)  # a cent for the longest answer
+        result = ask(workspace, mode="rlm", model=root, sub_model=sub, limits=Limits(cost_usd=0.015))
+    assert (result.status, result.answer) == ("ok", "6"), result
+    assert [arrival.beside for arrival in provider.arrivals] == [0] * 6, "two promises are more than the limit"
+    assert result.usage.cost_usd is not None and 0 < result.usage.cost_usd < 0.001
+
+
+def test_a_cost_limit_is_refused_for_an_lm_object_without_a_price(priced: Callable[..., Workspace]) -> None:
+    workspace = priced(input=0, output=0)
+    with fake_provider() as provider:
+        unknown = brought(provider, "openai/unknown-zz")
+        with pytest.raises(InvalidInput, match="the price of openai/unknown-zz is unknown"):
+            ask(workspace, mode="direct", model=unknown, limits=Limits(cost_usd=0.01))
+        assert ask(workspace, mode="direct", model=unknown, limits=Limits(calls=5)).usage.cost_usd is None
+        own = scripted(lambda _: field("answer", "x"))  # of an engine of one's own nobody can know it before
+        own.model = "test/other"
+        assert ask(workspace, mode="direct", model=own, limits=Limits(cost_usd=0.01)).status == "ok"
+
+
+def test_what_is_promised_without_a_price_grows_with_the_size_of_a_call() -> None:
+    lease = TreeBudget(Limits(cost_usd=1.0)).root()
+    lease.reserve(tokens=10).settle(Cost(prompt_tokens=5, completion_tokens=5, micro_usd=100))
+    assert lease.reserve(tokens=1_000).micro_usd == 10_000, "at the dearest token that was seen"
+    assert lease.reserve(tokens=2).micro_usd == 100, "and no less than the dearest call"
 
 
 def priced_after(costs: list[int | None], together: int = 1) -> tuple[TreeBudget, list[int]]:

@@ -12,7 +12,7 @@ A child is opened only when at least two calls are free: one to work with and on
 admitted, at the hard deadline the tree is stopped.
 
 **Money.** A price may be unknown; then cost is unknown, never zero, and a cost limit admits one call at a time until
-the first cost is seen, after which the largest cost seen so far is reserved for each call.
+the first cost of such a call is seen, after which each is promised by the dearest seen so far (`spending.Seen`).
 
 **Shares.** A child's lease may have limits of its own (`Share`), which hold for it and everything below it, inside
 those of its parent. When they are reached it is that child that ends with a partial answer, not the tree.
@@ -34,7 +34,7 @@ from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot, again
 from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, Marks
-from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Share, least
+from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Seen, Share, least
 
 HELD_BACK_FRACTION = 0.1
 HELD_BACK_S = 5.0
@@ -76,7 +76,7 @@ class TreeBudget:
         self._lock = threading.RLock()  # a stop that is set already is heard of at once, with the lock held
         self._changed = threading.Condition(self._lock)
         self._heard_of: WeakSet[Future[TreeStopped]] = WeakSet()
-        self._largest_micro: int | None = None
+        self._seen = Seen()
         self._children = 0
         self._marks = Marks(limits, self._amount)
         self._exhausted: dict[Unit, None] = {}
@@ -350,12 +350,12 @@ class TreeBudget:
                 return unit, account
         if ahead and not lease.room_ahead:
             return "calls", self._all
-        if ahead and self.limits.cost_usd is not None and size.micro_usd is None and self._largest_micro is None:
+        if ahead and self.limits.cost_usd is not None and size.micro_usd is None and self._seen.largest is None:
             return "cost", self._all
         return ("wall", self._all) if not final and self._past_soft_deadline() else None
 
     def _micro(self, size: Size) -> int:
-        return size.micro_usd if size.micro_usd is not None else (self._largest_micro or 0)
+        return size.micro_usd if size.micro_usd is not None else self._seen.promise(size.tokens)
 
     def _chosen(self, lease: Lease, sizes: Sequence[Size]) -> Size:
         """The first size that leaves room for others, or the last (caller holds the lock)."""
@@ -375,7 +375,7 @@ class TreeBudget:
         def free() -> bool:
             alone = self.limits.cost_usd is None or self._all.in_flight <= with_it
             over = self.stopped.done() or (stop is not None and stop.done())
-            return alone or over or self._largest_micro is not None
+            return alone or over or self._seen.largest is not None
 
         if not free():
             self._hear_of(stop)
@@ -458,9 +458,8 @@ class TreeBudget:
                 return
             reservation.end()
             reservation.lease.account.settle(reservation.size.tokens, reservation.micro_usd, cost)
-            if cost.micro_usd or (reservation.size.micro_usd is None and cost.micro_usd == 0 and cost.tokens):
-                # A call that failed, or that is known to be free, says nothing of what others cost.
-                self._largest_micro = max(self._largest_micro or 0, cost.micro_usd)
+            if reservation.size.micro_usd is None:
+                self._seen.note(cost)
             warnings = self._marks.passed_now()
             self._changed.notify_all()
         self._warn(warnings)

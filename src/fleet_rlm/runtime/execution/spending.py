@@ -109,6 +109,24 @@ class Spent:
 
 
 @dataclass(slots=True)
+class Seen:
+    """What calls of an unknown price have cost at most, by which others are promised. `largest` None: none was seen."""
+
+    largest: int | None = None
+    per_token: float = 0.0
+
+    def note(self, cost: Cost) -> None:
+        """One more is over. A call that failed, or that is known to be free, says nothing of what others cost."""
+        if cost.micro_usd or (cost.micro_usd == 0 and cost.tokens):
+            self.largest = max(self.largest or 0, cost.micro_usd)
+            self.per_token = max(self.per_token, cost.micro_usd / max(cost.tokens, 1))
+
+    def promise(self, tokens: int) -> int:
+        """Micro-dollars for a call of so many tokens: no less than any has cost, in all and for each token."""
+        return max(self.largest or 0, math.ceil(self.per_token * tokens))
+
+
+@dataclass(slots=True)
 class Account:
     """Limits, spending and promises of one run, or of the whole tree when there is no `above`."""
 

@@ -24,6 +24,7 @@ from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import silent_model
 from fleet_rlm.runtime.models.registry import ModelRegistry
 from fleet_rlm.runtime.models.spec import ModelSpec
+from fleet_rlm.runtime.models.tries import sent_by_dspy
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class BoundModel:
 
     @property
     def priced(self) -> bool:
-        """Whether a cost limit can hold: the price is known, or the caller brought an LM of their own."""
-        return self.spec is None or self.price is not None
+        """Whether a cost limit can hold: the price is known, or an engine of the caller's own may tell it."""
+        return self.price is not None or (self.spec is None and not sent_by_dspy(self.lm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _bound(
 ) -> BoundModel:
     if isinstance(choice, dspy.BaseLM):
         name = str(choice.model)
-        return BoundModel(choice, name, price=registry.own_price(name))
+        return BoundModel(choice, name, price=registry.price_of(choice))
     if choice is not None and not isinstance(choice, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of Python
         raise InvalidInput(f"the model is a {type(choice).__name__}", hint="pass a model string or a dspy.LM")
     told = known.get(choice or "")

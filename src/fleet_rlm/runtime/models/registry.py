@@ -25,6 +25,7 @@ from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, FREE, Price
 from fleet_rlm.runtime.models.probe import EndpointBook, EndpointFacts, is_near
 from fleet_rlm.runtime.models.providers import DEMO_LABEL, DEMO_MODEL, PROVIDERS, Provider, nearest
 from fleet_rlm.runtime.models.spec import ModelOption, ModelSpec, Step
+from fleet_rlm.runtime.models.tries import sent_by_dspy
 
 TIMEOUT_S: Final = 300.0
 """Longest wait for the next bytes of an answer."""
@@ -114,8 +115,19 @@ class ModelRegistry:
         return self._settings.models_allowed
 
     def own_price(self, model: str) -> Price | None:
-        """The price that the settings give for a model string, also for an LM that a caller brings."""
+        """The price that the settings give for a model string."""
         return self._settings.prices.get(model)
+
+    def price_of(self, lm: dspy.BaseLM) -> Price | None:
+        """What an LM that a caller brings costs: by the settings, and where DSPy sends its requests by DSPy's list."""
+        own = self.own_price(str(lm.model))
+        if own is not None or not sent_by_dspy(lm):
+            return own
+        prefix, slash, rest = str(lm.model).partition("/")
+        provider, model = (prefix, rest) if slash else ("openai", prefix)  # as DSPy reads it
+        declared = next((each for each in lm15.registered_providers() if provider in each.definition.spellings), None)
+        namespaces = None if declared is None else declared.metadata_namespaces
+        return _catalogue_price(model_info(provider, model, namespaces=namespaces))
 
     def test(self, spec: ModelSpec) -> list[Step]:
         """Try the model step by step: address, answer, and for servers of one's own schema and tools.

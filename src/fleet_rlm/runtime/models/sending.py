@@ -29,7 +29,7 @@ from fleet_rlm.runtime.execution.throttle import Place, Throttle
 from fleet_rlm.runtime.models.billing import Entry
 from fleet_rlm.runtime.models.failures import is_context_overflow, too_long_for_a_line
 from fleet_rlm.runtime.models.streaming import CallStream, stream_loop
-from fleet_rlm.runtime.models.tries import endpoint_of
+from fleet_rlm.runtime.models.tries import endpoint_of, sent_by_dspy
 
 NOTHING_USED = Cost()
 IN_VAIN = 2
@@ -184,7 +184,7 @@ class Sender:
     @property
     def _native(self) -> bool:
         """One of DSPy's own engines sends the requests."""
-        return isinstance(getattr(self._lm, "engine", None), str)
+        return sent_by_dspy(self._lm)
 
     @property
     def _streams(self) -> bool:

@@ -73,6 +73,11 @@ def patience(error: Exception, tries: int, retries: int) -> float | None:
     return min(FIRST_WAIT_S * 2 ** (tries - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
+def sent_by_dspy(lm: dspy.BaseLM) -> bool:
+    """Whether one of DSPy's own engines sends its requests, and no engine of the caller."""
+    return isinstance(getattr(lm, "engine", None), str)
+
+
 def endpoint_of(lm: dspy.BaseLM) -> tuple[Hashable, Any]:
     """What calls of this LM share a limit with: (key, the object whose identity is the key, if any).
 
