@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dspy
 import pytest
@@ -114,6 +115,29 @@ def test_what_is_promised_without_a_price_grows_with_the_size_of_a_call() -> Non
     lease.reserve(tokens=10).settle(Cost(prompt_tokens=5, completion_tokens=5, micro_usd=100))
     assert lease.reserve(tokens=1_000).micro_usd == 10_000, "at the dearest token that was seen"
     assert lease.reserve(tokens=2).micro_usd == 100, "and no less than the dearest call"
+
+
+class Own(dspy.BaseLM):
+    """An LM of a caller without an engine, which reports what it likes."""
+
+    def __init__(self, usage: dict[str, object]) -> None:
+        super().__init__(model="test/own")
+        self.usage, self.asked = usage, list[dict[str, object]]()
+
+    def forward(self, prompt: object = None, messages: object = None, **options: object) -> SimpleNamespace:
+        self.asked.append(options)
+        message = SimpleNamespace(content=field("answer", "hi"), tool_calls=None)
+        choice = SimpleNamespace(message=message, finish_reason="stop")
+        return SimpleNamespace(choices=[choice], usage=self.usage, model="x")
+
+
+@pytest.mark.parametrize("told", ["many", -500_000])
+def test_an_lm_object_that_reports_no_number_of_tokens_ends_its_calls_all_the_same(workspace, told: object) -> None:
+    result = ask(workspace, mode="direct", model=Own({"prompt_tokens": told, "completion_tokens": 2}))
+    assert (result.status, result.answer) == ("ok", "hi"), result
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (0, 2)
+    (call,) = [e.data for e in events_of(workspace, result.session) if e.type == "call.finished"]
+    assert call.status == "ok"
 
 
 def priced_after(costs: list[int | None], together: int = 1) -> tuple[TreeBudget, list[int]]:

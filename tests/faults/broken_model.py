@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,8 +79,9 @@ def send(handler: Handler, status: int, body: bytes, **headers: str) -> None:
     handler.wfile.write(body)
 
 
-def says(text: str, *, tool: tuple[str, dict[str, Any]] | None = None) -> Reply:
+def says(text: str, *, tool: tuple[str, dict[str, Any]] | None = None, usage: dict[str, Any] | None = None) -> Reply:
     """A whole answer, streamed where a stream is asked for."""
+    shaped = partial(_chat, usage=usage)
 
     def reply(handler: Handler, body: dict[str, Any]) -> None:
         message: dict[str, Any] = {"role": "assistant", "content": text}
@@ -88,9 +90,9 @@ def says(text: str, *, tool: tuple[str, dict[str, Any]] | None = None) -> Reply:
             message["tool_calls"] = [{"index": 0, "id": "t1", "type": "function", "function": function}]
         finish = "tool_calls" if tool else "stop"
         if not body.get("stream"):
-            send(handler, 200, json.dumps(_chat("chat.completion", message=message, finish_reason=finish)).encode())
+            send(handler, 200, json.dumps(shaped("chat.completion", message=message, finish_reason=finish)).encode())
             return
-        chunks = [_chat("chat.completion.chunk", delta=message), _chat("chat.completion.chunk", finish_reason=finish)]
+        chunks = [shaped("chat.completion.chunk", delta=message), shaped("chat.completion.chunk", finish_reason=finish)]
         lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
         send(handler, 200, "".join(lines).encode(), Content_Type="text/event-stream")
 
@@ -137,8 +139,8 @@ def hangs(handler: Handler, body: dict[str, Any]) -> None:
             return
 
 
-def _chat(kind: str, **choice: Any) -> dict[str, Any]:
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+def _chat(kind: str, *, usage: dict[str, Any] | None = None, **choice: Any) -> dict[str, Any]:
+    usage = usage or {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     shape = {"id": "c1", "object": kind, "created": 1, "model": "tiny", "choices": [{"index": 0, **choice}]}
     return shape | ({"usage": usage} if "finish_reason" in choice else {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
+from fleet_rlm.runtime.models.prices import Price
 
 PATIENCE_S = 100.0
 
@@ -28,12 +30,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.fixture
 def ask(workspace: Workspace) -> Callable[..., tuple[TurnResult, list[ev.Event]]]:
-    """Ask a broken model; gives the result and the whole journal, which is checked by its rules."""
+    """Ask a broken model; gives the result and the whole journal, which is checked by its rules. `price`: its own."""
 
-    def go(broken: BrokenModel | None, question: str = "what?", /, **options: Any) -> tuple[TurnResult, list[ev.Event]]:
+    def go(
+        broken: BrokenModel | None, question: str = "what?", /, *, price: Price | None = None, **options: Any
+    ) -> tuple[TurnResult, list[ev.Event]]:
         if broken is not None:
             given = {"model": "openai/tiny", "api_base": broken.address}
-            workspace.configure(load_settings(home=workspace.settings.home, environ={}, overrides=given))
+            settings = load_settings(home=workspace.settings.home, environ={}, overrides=given)
+            workspace.configure(replace(settings, prices={"openai/tiny": price} if price else {}))
         submitted = workspace.submit(TurnRequest(question=question, **{"limits": ev.Limits(calls=50), **options}))
         result = workspace.wait(submitted.turn, timeout=PATIENCE_S)
         workspace.journal.flush()

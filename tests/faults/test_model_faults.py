@@ -8,9 +8,14 @@ from tests.scripted import action, field
 from faults.broken_model import BrokenModel, Reply, cut_short, raw, refuses, says
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.execution.throttle import PROVIDERS
+from fleet_rlm.runtime.models.prices import Price
+from fleet_rlm.runtime.models.registry import ModelRegistry
+from fleet_rlm.runtime.models.tries import endpoint_of
 
 BUSY = refuses(429, "slow down", Retry_After="0")
 DOWN = refuses(503, "overloaded", Retry_After="0")
+PRICE = Price(input_usd=10, output_usd=20, source="settings")
 SUBMITS = says(action("SUBMIT(answer='fine')"))
 
 
@@ -102,6 +107,20 @@ def test_an_answer_of_10_megabytes(ask, mode) -> None:
     assert result.error is None or "one piece" in result.error.message
     assert len(model.prompts) <= 2, "not three times for nothing"
     assert max(len(ev.encode_event(event)) for event in events) < 3_000_000
+
+
+@pytest.mark.parametrize("told", [10**400], ids=["huge"])
+def test_a_usage_that_is_no_number_is_unknown_and_leaves_nothing_behind(ask, workspace, told) -> None:
+    """A place at the provider would be lost for as long as this process lives."""
+    usage = {"prompt_tokens": told, "completion_tokens": 1, "total_tokens": 1}
+    with always(says(field("answer", "hi"), usage=usage)) as model:
+        result, events = ask(model, mode="direct", price=PRICE)
+    (call,) = finished_calls(events)
+    assert result.usage.prompt_tokens == 0 and result.usage.cost_usd is call.cost_usd is None
+    assert (result.status, call.status) in [("ok", "ok"), ("failed", "failed")]
+    registry = ModelRegistry(workspace.settings, environ={})
+    key, owner = endpoint_of(registry.lm(registry.resolve()))
+    assert PROVIDERS.throttle(key, 64, owner=owner).in_flight == 0
 
 
 def test_a_tool_that_does_not_exist(ask) -> None:

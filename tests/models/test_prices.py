@@ -7,8 +7,8 @@ from dspy.clients.model_metadata import source_info
 
 from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.config import load_settings, save_settings
-from fleet_rlm.runtime.models.billing import tokens_of
-from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, Price
+from fleet_rlm.runtime.models.billing import cost_of, tokens_of
+from fleet_rlm.runtime.models.prices import CATALOGUE_DATES, FREE, Price
 from fleet_rlm.runtime.models.registry import ModelRegistry
 
 OWN = """
@@ -87,3 +87,33 @@ def test_tokens_as_the_providers_report_them():
     assert tokens_of({**both, "prompt_tokens_details": None}) == (10, 2, 0)
     assert tokens_of({**both, "prompt_tokens_details": Details()}) == (10, 2, 7)
     assert tokens_of({**both, "cache_read_input_tokens": 9}) == (10, 2, 9)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [10**25, 10**400, -5, "many", float("nan"), float("inf"), [1], {}, None],
+    ids=["large", "huge", "negative", "a word", "nan", "inf", "a list", "a dict", "nothing"],
+)
+def test_what_is_no_number_of_tokens_is_not_told(bad):
+    price = Price(input_usd=10, output_usd=20, cached_usd=1, source="settings")
+    for usage in ({"prompt_tokens": bad, "completion_tokens": 3}, {"prompt_tokens": 3, "completion_tokens": bad}):
+        cost = cost_of([{"usage": usage}], price, sent_in_vain=False)
+        assert (cost.tokens, cost.micro_usd) == (3, None)
+    cached = {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": bad}}
+    assert cost_of([{"usage": cached}], price, sent_in_vain=False).micro_usd == 140
+    assert cost_of([{"usage": bad, "cost": bad}], None, sent_in_vain=False).micro_usd is None
+
+
+def test_half_of_the_usage_is_no_half_cost():
+    price = Price(input_usd=10, output_usd=20, source="settings")
+    listed = Price(input_usd=10, output_usd=20, source="price list")
+
+    def cost(price, reported=None, **usage):
+        return cost_of([{"usage": usage, "cost": reported}], price, sent_in_vain=False).micro_usd
+
+    assert cost(price, prompt_tokens=12) is None and cost(listed, prompt_tokens=12) is None
+    assert cost(price, completion_tokens=12) is None and cost(price) is None
+    assert cost(price, prompt_tokens=12, completion_tokens=0) == 120, "a model may answer nothing"
+    assert cost(listed, 0.5, prompt_tokens=12) == 500_000, "DSPy knows it"
+    assert cost(Price(input_usd=0, output_usd=20, source="settings"), completion_tokens=1) == 20
+    assert cost(FREE, prompt_tokens=12) == cost(FREE) == 0
