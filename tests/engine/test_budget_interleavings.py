@@ -111,7 +111,7 @@ class Runs:
             promise.refund()
             promise.settle(Cost(1_000, 1_000, 0, 1_000_000))  # too late: it counts once only
         elif what % 3 == 1:
-            promise.again()
+            promise.again(self.random.choice((Cost(micro_usd=0), Cost())))  # refused, or nobody knows
             promise.settle(Cost(prompt_tokens=SIZE - 3, completion_tokens=3, micro_usd=PRICE))
         else:
             promise.settle(Cost())  # abandoned: what was reserved goes on counting

@@ -90,6 +90,67 @@ def test_an_answer_that_is_none(ask, reply, mode) -> None:
     assert len(model.prompts) <= 20
 
 
+@pytest.mark.parametrize(
+    ("reply", "cost"),
+    [
+        (BUSY, 0.0),
+        (DOWN, 0.0),
+        (refuses(400, "no such parameter"), 0.0),
+        (refuses(500, "boom", Retry_After="0"), None),
+        (cut_short, None),
+        (raw(b"<html>502 Bad Gateway</html>"), None),
+        (says(field("answer", "hi"), usage={"prompt_tokens": -500_000, "completion_tokens": 1}), None),
+        (says(field("answer", "hi"), usage={"prompt_tokens": "many", "completion_tokens": 1}), None),
+    ],
+    ids=["429", "503", "400", "500", "cut", "a page", "negative usage", "usage in words"],
+)
+def test_only_a_refusal_is_known_to_cost_nothing(ask, reply, cost) -> None:
+    with always(reply) as model:
+        result, events = ask(model, mode="direct", price=PRICE)
+    assert result.status == "failed" and {call.cost_usd for call in finished_calls(events)} == {cost}
+    assert result.usage.cost_usd == cost and result.usage.calls == len(model.prompts)
+
+
+def test_a_server_that_is_not_there_costs_nothing(ask) -> None:
+    with always(SUBMITS) as model:
+        pass
+    result, events = ask(model, mode="direct", price=PRICE)
+    assert result.status == "failed" and {call.cost_usd for call in finished_calls(events)} == {0.0}
+
+
+def test_a_try_that_may_have_cost_something_leaves_its_call_without_a_known_cost(ask) -> None:
+    with at_first(cut_short, SUBMITS) as model:
+        result, events = ask(model, mode="rlm", price=PRICE)
+    (call,) = finished_calls(events)
+    assert (result.status, call.status, call.tries, call.prompt_tokens) == ("ok", "ok", 2, 7)
+    assert call.cost_usd is result.usage.cost_usd is None
+
+
+def test_what_was_promised_for_answers_that_never_arrive_whole_goes_on_counting(ask) -> None:
+    def script(number: int, prompt: str) -> Reply:
+        asks = "for i in range(20):\n    llm_query(f'part {i}')\nSUBMIT(answer='done')"
+        return says(action(asks)) if "SUBMIT" in prompt else cut_short
+
+    dear = Price(input_usd=10, output_usd=1000, source="settings")
+    with BrokenModel(script) as model:
+        result, _ = ask(model, mode="rlm", price=dear, limits=ev.Limits(calls=60, cost_usd=3.0))
+    assert (result.status, result.limit, result.usage.cost_usd) == ("limit", "cost", None)
+    assert len(model.prompts) <= 4, "a dollar is promised for the shortest answer"
+
+
+def test_of_several_completions_one_that_is_refused_does_not_make_the_others_free(ask) -> None:
+    def script(number: int, prompt: str) -> Reply:
+        if number == 0:
+            asks = "try:\n    dspy.Predict('q -> a', n=3)(q='hi')\nexcept Exception as e: print(e)\nSUBMIT(answer='x')"
+            return says(action(asks))
+        return refuses(400, "no") if number == 3 else says(field("a", "x"))
+
+    with BrokenModel(script) as model:
+        result, events = ask(model, mode="rlm", price=PRICE)
+    assert len(model.prompts) == 4 and result.usage.cost_usd is None
+    assert [(call.status, call.cost_usd) for call in finished_calls(events)][1:] == [("failed", None)]
+
+
 def test_garbage_where_code_was_asked_for(ask) -> None:
     with always(says("\x00\ufffd]]]} SUBMIT SUBMIT [[ ## code")) as model:
         result, _ = ask(model, mode="rlm")

@@ -464,13 +464,14 @@ class TreeBudget:
             self._changed.notify_all()
         self._warn(warnings)
 
-    def take_again(self, reservation: Reservation) -> bool:
+    def take_again(self, reservation: Reservation, cost: Cost) -> bool:
         """Count the try that failed, and keep the reservation for another. Used by Reservation.again."""
+        promise = reservation.size.tokens, reservation.micro_usd
+        account, more = reservation.lease.account, promise if cost.micro_usd is None else (0, 0)
         with self._lock:
-            free = least(each.free_calls for each in reservation.lease.account.line())
-            if reservation.done or (free is not None and free < 1) or self._past_soft_deadline():
+            if reservation.done or self._past_soft_deadline() or any(each.refuses(*more) for each in account.line()):
                 return False
-            reservation.lease.account.add_try()
+            account.add_try(*promise, cost)
             return True
 
     def give_back(self, reservation: Reservation) -> None:

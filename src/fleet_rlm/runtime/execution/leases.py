@@ -129,9 +129,12 @@ class Reservation:
         """The call was made and used `cost`."""
         self.tree.account(self, cost)
 
-    def again(self) -> bool:
-        """One try was made in vain and counts as a call; keep what is reserved for another. False: none is left."""
-        return self.tree.take_again(self)
+    def again(self, cost: Cost) -> bool:
+        """One try failed and counts as a call; keep what is reserved for another. False: there is not enough left.
+
+        Where its cost is unknown, what it was promised counts on beside what is promised for the next.
+        """
+        return self.tree.take_again(self, cost)
 
     def refund(self) -> None:
         """The call was never made."""

@@ -4,8 +4,9 @@ An account belongs to the tree or to one run of it, and counts everything below.
 account of the run that asks and in all above it, so that none of their limits can be exceeded. Not thread-safe: the
 budget that owns the accounts has the lock.
 
-A call whose price or whose tokens stay unknown (it was abandoned, or the server did not tell) is shown as unknown, and
-what was reserved for it goes on counting against the limits as `at_risk`.
+A call whose price or whose tokens stay unknown (it was abandoned, it failed when the server may have worked for it
+already, or the server did not tell) is shown as unknown, and what was reserved for it goes on counting against the
+limits as `at_risk`; so does what was reserved for each such try of a call that is made once more.
 """
 
 from __future__ import annotations
@@ -223,6 +224,10 @@ class Account:
     def settle(self, tokens: int, micro_usd: int, cost: Cost) -> None:
         """Turn a promise of this size into spending."""
         self.give_back(tokens, micro_usd)
+        self.add_try(tokens, micro_usd, cost)
+
+    def add_try(self, tokens: int, micro_usd: int, cost: Cost) -> None:
+        """One request was sent, for which so much was promised: what it does not tell goes on counting."""
         untold = cost.micro_usd is None and not cost.prompt_tokens and not cost.completion_tokens
         for account in self.line():
             account.spent.add(cost)
@@ -230,11 +235,6 @@ class Account:
                 account.micro_at_risk += micro_usd
             if untold:
                 account.tokens_at_risk += tokens
-
-    def add_try(self) -> None:
-        """One request was sent in vain."""
-        for account in self.line():
-            account.spent.add(Cost(micro_usd=0))
 
 
 def least(amounts: Iterable[int | None]) -> int | None:

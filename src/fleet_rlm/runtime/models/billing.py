@@ -18,7 +18,7 @@ MOST = 2**53
 
 
 def cost_of(entries: Sequence[Entry], price: Price | None, *, sent_in_vain: bool) -> Cost:
-    """What DSPy reported. A refused call costs nothing; one that was abandoned has an unknown price. Never raises."""
+    """What DSPy reported. Nothing for a request `sent_in_vain`; without a report the price is unknown. Never raises."""
     if not entries:
         return Cost(micro_usd=0 if price is FREE or sent_in_vain else None)
     prompt = completion = cached = 0

@@ -18,6 +18,7 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 import dspy
+from msgspec.structs import replace
 
 from fleet_rlm.errors import FleetError, ModelError, TreeStopped
 from fleet_rlm.integrations.daytona.session import ASKED_AHEAD
@@ -37,7 +38,7 @@ from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import Answered, Asked, CallReplay, record_of, record_of_failure
 from fleet_rlm.runtime.models.sending import Request, Sender
 from fleet_rlm.runtime.models.sizes import sizes_of
-from fleet_rlm.runtime.models.tries import endpoint_of, patience, retry_after, verdict_of
+from fleet_rlm.runtime.models.tries import endpoint_of, may_be_billed, patience, retry_after, verdict_of
 from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash, whole_characters
 
 
@@ -192,10 +193,10 @@ class MeteredLM(dspy.BaseLM):
         asked.abandon = None  # it holds the request, and the request it
         if asked.told and asked.reservations:
             asked.scope.model_ms += (time.perf_counter() - asked.began) * 1000
-            in_vain = status == "failed"
-            cost = asked.used if status == "ok" else cost_of(asked.entries, self._price, sent_in_vain=in_vain)
+            cost = asked.used if status == "ok" else self._cost_of_failed(asked, error)
             self._settle(asked.reservations, cost)
-            self._tell_finished(asked, status, cost, outputs=outputs, error=error)
+            told = replace(cost, micro_usd=None) if asked.untold else cost  # a try before may have cost something
+            self._tell_finished(asked, status, told, outputs=outputs, error=error)
         elif asked.told:  # it had begun as one that waits for another's answer
             self._tell_finished(asked, "cancelled", Cost(micro_usd=0))
         for reservation in asked.reservations:
@@ -281,12 +282,24 @@ class MeteredLM(dspy.BaseLM):
                 return self._sent(asked, throttle)
             except Exception as error:  # supervisor of a try: raised unless it is worth another
                 again_in = self._patience(asked, error)
-                if again_in is None or not all(reservation.again() for reservation in asked.reservations):
+                if again_in is None or not self._take_again(asked, error):
                     raise
             waited = time.perf_counter()
             wait((asked.scope.stop.future,), again_in)
             asked.queued_s += time.perf_counter() - waited
             asked.scope.stop.check()
+
+    def _cost_of_failed(self, asked: Request, error: Exception | None) -> Cost:
+        """What a try cost that ended with `error`, or that was abandoned (None)."""
+        in_vain = error is not None and not may_be_billed(error, self._inner, len(asked.reservations))
+        return cost_of(asked.entries, self._price, sent_in_vain=in_vain)
+
+    def _take_again(self, asked: Request, error: Exception) -> bool:
+        """Count the try that failed. False: there is not enough left for another."""
+        cost = self._cost_of_failed(asked, error)
+        taken = all(reservation.again(cost) for reservation in asked.reservations)
+        asked.untold = asked.untold or (taken and cost.micro_usd is None)
+        return taken
 
     def _patience(self, asked: Request, error: Exception) -> float | None:
         """Seconds until another try, or None. What broke off as a stream is asked once more, unstreamed."""

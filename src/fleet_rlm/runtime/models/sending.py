@@ -47,7 +47,8 @@ _entries: ContextVar[list[Entry] | None] = ContextVar("fleet_lm_entries", defaul
 @dataclass(slots=True, eq=False)
 class Request:
     """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: its stream, when a part was
-    shown, or before that when none was understood; `used`: once it has its answer.
+    shown, or before that when none was understood; `used`: once it has its answer; `untold`: a try that failed may have
+    cost something.
 
     `abandon` ends it from outside while an engine holds the thread that asked; None: that thread waits for nobody.
     `left`: that has happened.
@@ -69,6 +70,7 @@ class Request:
     queued_s: float = 0.0
     entries: list[Entry] = field(default_factory=list[Entry])
     used: Cost = NOTHING_USED
+    untold: bool = False
     reservations: list[Reservation] = field(default_factory=list[Reservation])
     throttle: Throttle | None = None
     place: Place | None = None

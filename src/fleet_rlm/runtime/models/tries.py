@@ -7,17 +7,25 @@ retry waits without a place, is counted as a call of its own, and a `Retry-After
 from __future__ import annotations
 
 import random
+import socket
+import ssl
 from collections.abc import Hashable, Mapping
 from hashlib import sha256
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import (
+    LMAuthError,
     LMBillingError,
+    LMConfigurationError,
+    LMError,
+    LMInvalidRequestError,
+    LMLockTimeoutError,
     LMRateLimitError,
     LMServerError,
     LMTimeoutError,
     LMTransportError,
+    LMUnsupportedFeatureError,
     is_retryable_lm_error,
 )
 
@@ -31,6 +39,9 @@ LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 120.0
 """A provider that asks for more patience than this has no place for us today: the call fails and says so."""
 OVERLOADED = (503, 529)
+_REFUSED = (LMAuthError, LMBillingError, LMInvalidRequestError, LMRateLimitError)
+_NEVER_SENT = (LMConfigurationError, LMLockTimeoutError, LMUnsupportedFeatureError)
+_NO_CONNECTION = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 
 
 def verdict_of(error: BaseException) -> Verdict:
@@ -42,6 +53,30 @@ def verdict_of(error: BaseException) -> Verdict:
         return "limited"
     timed_out = isinstance(error, LMTransportError) and "timed out" in str(error)
     return "timeout" if isinstance(error, LMTimeoutError) or timed_out else "failed"
+
+
+def may_be_billed(error: BaseException, lm: dspy.BaseLM, together: int = 1) -> bool:
+    """Whether the provider may have worked for a request that failed so; of several sent `together` another may have.
+
+    Not where it refused (4xx, too many, overloaded), was never reached, or where DSPy itself did not send it.
+    """
+    if isinstance(error, _NEVER_SENT) or _not_connected(error):
+        return False
+    if not isinstance(error, LMError):  # DSPy checks what it is given before an engine has it; others may do anything
+        return getattr(lm, "engine", None) is None
+    status = getattr(error, "status", None)
+    refused = isinstance(error, _REFUSED) if status is None else 400 <= status < 500 or status in OVERLOADED
+    return together > 1 or not refused
+
+
+def _not_connected(error: BaseException) -> bool:
+    """Whether it failed before a connection stood: the engines' own errors have a name for that, and no common base."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _NO_CONNECTION) or type(cause).__name__ in ("ConnectError", "ConnectTimeout"):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def retry_after(error: BaseException) -> float | None:
