@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from fleet_rlm.errors import Conflict, InvalidInput, NotFound, TreeStopped
+from fleet_rlm.errors import Conflict, InvalidInput, NotFound, StorageError, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import MAX_QUESTIONS, Approvals
 from fleet_rlm.runtime.execution.budget import TreeBudget
@@ -21,10 +21,15 @@ class Ledger:
         self.events: list[ev.EventData] = []
         self.durable: list[str] = []
         self.full = False
+        self.waiting: list[ev.EventData] = []
+        """What a full disk has not yet taken: durable or never, all else later."""
 
     def append(self, sid: str, drafts: list[ev.Draft], *, durable: bool = False) -> None:
+        if self.full and durable:
+            raise StorageError("the disk is full")
         if self.full:
-            raise OSError("the disk is full")
+            self.waiting += [draft.data for draft in drafts]
+            return
         self.events += [draft.data for draft in drafts]
         self.durable += [draft.data.type for draft in drafts if durable]
 
@@ -207,11 +212,43 @@ def test_bad_questions_are_refused() -> None:
 def test_a_question_that_the_journal_refuses_is_not_asked() -> None:
     turn = Asking()
     turn.ledger.full = True
-    with pytest.raises(OSError, match="full"):
-        turn.approvals.ask(turn.scope, kind="question", question="q", seconds=0)
-    assert not turn.ledger.events
+    asked: list[str] = []
+    with pytest.raises(StorageError, match="full"):
+        turn.approvals.ask(turn.scope, kind="question", question="q", seconds=0, opened=asked.append)
+    assert not turn.ledger.events and not turn.ledger.waiting and not asked and not turn.approvals._asked
     turn.ledger.full = False
     assert turn.ask(seconds=0.01, otherwise="on").result(10) == "on"
+
+
+def test_an_answer_that_the_journal_refuses_can_be_given_again() -> None:
+    turn = Asking()
+    answer = turn.ask()
+    until(lambda: turn.asked[0].id in turn.approvals._asked)
+    turn.ledger.full = True
+    for text in ("yes", "yes", "no"):
+        with pytest.raises(StorageError):
+            turn.approvals.answer(turn.asked[0].id, text)
+    assert not answer.done()
+    turn.ledger.full = False
+    turn.answer("no")
+    assert answer.result(10) == "no" and [end.answer for end in turn.ended] == ["no"] and not turn.ledger.waiting
+
+
+def test_an_end_by_the_rule_that_the_journal_refuses_is_written_later_and_stands() -> None:
+    """What was asked must not stay open, and ends once."""
+    turn = Asking()
+    answer = turn.ask(otherwise="on")
+    until(lambda: turn.asked[0].id in turn.approvals._asked)
+    turn.ledger.full = True
+    with pytest.raises(StorageError):
+        turn.approvals.answer(turn.asked[0].id, None)
+    assert answer.result(10) == "on"
+    turn.ledger.full = False
+    with pytest.raises(Conflict, match="the rule took 'on'"):
+        turn.approvals.answer(turn.asked[0].id, "off")
+    (later,) = turn.ledger.waiting
+    assert isinstance(later, ev.ApprovalResolved) and (later.status, later.answer) == ("expired", "on")
+    assert not turn.ended
 
 
 def test_wall_time_stands_still_while_a_person_is_waited_for() -> None:

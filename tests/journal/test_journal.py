@@ -196,7 +196,7 @@ def test_a_database_that_refuses_keeps_the_order_and_tells_who_waits(store: Stor
         blocker.close()
     store.journal.flush()
     read = store.journal.read(sid)
-    assert [(e.seq, getattr(e.data, "text", None)) for e in read] == [(1, None), (2, "1"), (3, "2"), (4, "3")]
+    assert [(e.seq, getattr(e.data, "text", None)) for e in read] == [(1, None), (2, "1"), (3, "3")]
     assert not store.journal.failing
 
 
@@ -230,7 +230,10 @@ def test_an_event_whose_text_the_disk_refuses_waits_for_it(store: Store) -> None
     in_the_way.write_bytes(b"")  # as a full disk would: the file cannot be made until it is gone
     with pytest.raises(StorageError):
         store.journal.append(sid, [cell(text)], durable=True)
-    assert len(store.journal.read(sid)) == 1 and store.journal.failing
+    store.journal.append(sid, [cell(text)])
+    while not store.journal.failing:
+        time.sleep(0.01)
+    assert len(store.journal.read(sid)) == 1
     in_the_way.unlink()
     store.journal.flush()
     assert len(store.journal.read(sid)) == 2
@@ -251,7 +254,7 @@ def test_who_comes_while_the_disk_refuses_is_told_why(store: Store) -> None:
         store.journal.append(sid, [delta("1")], durable=True)
     in_the_way.unlink()
     store.journal.flush()
-    assert [event.type for event in store.journal.read(sid)][1:] == ["cell.started", "message.delta"]
+    assert [event.type for event in store.journal.read(sid)][1:] == ["cell.started"]
 
 
 def test_an_impossible_batch_harms_only_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -412,13 +415,13 @@ while refused is None and n < 500:
         refused = str(error)
 assert refused and "\\n" not in refused, refused
 assert store.journal.failing
-for n in range(n + 1, n + 20):
-    append(n)
+for k in range(n, n + 20):
+    append(k)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 store.journal.flush()
 read = store.journal.read(sid, limit=10_000)
-assert [e.seq for e in read] == list(range(1, n + 3)), [e.seq for e in read]
-assert [int(e.data.text.split()[0]) for e in read[1:]] == list(range(n + 1))
+assert [e.seq for e in read] == list(range(1, n + 22)), [e.seq for e in read]
+assert [int(e.data.text.split()[0]) for e in read[1:]] == list(range(n + 20))
 store.close()
 print("ok", refused)
 """

@@ -184,7 +184,7 @@ class TurnRunner:
             provider=tree.provider,
             before=tree.replay.paid_before() if tree.replay is not None else None,
         )
-        observer.emit(finished, durable=True)
+        observer.emit_end(finished)
         tree.sandboxes.turn_over(tree.turn)  # whatever is left: every interpreter has given its sandbox back
         return TurnResult(
             session=tree.sid,

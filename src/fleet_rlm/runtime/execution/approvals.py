@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fleet_rlm.errors import Conflict, InvalidInput, NotFound
+from fleet_rlm.errors import Conflict, InvalidInput, NotFound, StorageError
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.ids import new_id
@@ -102,7 +102,12 @@ class Approvals:
         with self._budget.paused():
             with self._lock:
                 self._asked[request.id] = entry  # before anyone can know of it: an answer may come at once
-            self._observer.emit(request, scope, durable=True)
+            try:
+                self._observer.emit(request, scope, durable=True)
+            except StorageError:  # it is not asked
+                with self._lock:
+                    del self._asked[request.id]
+                raise
             if opened is not None:
                 opened(request.id)
             scope.stop.race(entry.ended, seconds)
@@ -163,11 +168,20 @@ class Approvals:
         return _Open(scope, request), request
 
     def _end(self, entry: _Open, end: ev.ApprovalResolved) -> ev.ApprovalResolved:
-        """The end of the question: `end`, written durably, or the one that came before it."""
+        """The end of the question: `end`, written durably, or the one that came before it.
+
+        Errors: StorageError; a person's answer can be given again then, and the rule's stands.
+        """
         with entry.lock:
             if not entry.ended.done():
-                self._observer.emit(end, entry.scope, durable=True)
-                entry.ended.set_result(end)
+                if end.who == "person":
+                    self._observer.emit(end, entry.scope, durable=True)
+                    entry.ended.set_result(end)
+                else:
+                    try:
+                        self._observer.emit_end(end, entry.scope)
+                    finally:
+                        entry.ended.set_result(end)
         return entry.ended.result()
 
 

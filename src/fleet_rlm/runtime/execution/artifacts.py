@@ -100,8 +100,6 @@ class ArtifactShelf:
                 raise TooLarge(f"this turn has published {len(self._published)} artifacts, {self._bytes:,} bytes")
             self._blobs.put(data)  # only now: what is refused must not fill the disk
             made = Artifact(new_id("art"), name, self._version(name, sha256), sha256, len(data), kind_of(name, data))
-            self._published[name, sha256] = made
-            self._bytes += len(data)
             event = ev.ArtifactPublished(
                 id=made.id,
                 name=name,
@@ -112,6 +110,10 @@ class ArtifactShelf:
                 cell=scope.cell,
             )
             self._observer.emit(event, scope, durable=True)  # under the lock: versions appear in their order
+            self._published[name, sha256] = made  # only now: the disk may have refused it
+            self._bytes += len(data)
+            if self._newest is not None and made.version >= self._newest.get(name, (0, ""))[0]:
+                self._newest[name] = (made.version, sha256)
         return made
 
     def _version(self, name: str, sha256: str) -> int:
@@ -120,13 +122,8 @@ class ArtifactShelf:
         version, newest = self._newest.get(name, (0, ""))
         then = VERSION_THEN.get()
         if then is not None:
-            if then >= version:
-                self._newest[name] = (then, sha256)
             return then
-        if newest != sha256:
-            version += 1
-        self._newest[name] = (version, sha256)
-        return version
+        return version if newest == sha256 else version + 1
 
     def of_turn(self) -> tuple[Artifact, ...]:
         """What this turn has published, in order."""

@@ -4,8 +4,9 @@
 in groups. Listeners hear of events after their commit, in order. So whoever sees an event can read it
 back, and a live view is never ahead of what a crash leaves.
 
-When the disk refuses a commit, the writer keeps the order and tries again until it works; whoever waits for durability
-gets a StorageError after a second, and appends fail once too much is waiting.
+When the disk refuses a commit, the writer keeps the order and tries again until it works; appends fail once too much is
+waiting. Whoever waits for durability gets a StorageError after a second, and then what they appended is taken back: it
+is durable or never.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, cast
-
-import msgspec
+from typing import cast
 
 from fleet_rlm.errors import Conflict, FleetError, InternalError, NotFound, StorageError
 from fleet_rlm.integrations.database import Batch, Head, JournalStore, Outcome, Stored
 from fleet_rlm.integrations.database.store import now_ms
-from fleet_rlm.runtime.execution.events import ArtifactPublished, Draft, Event, decode_event, encode_event, place
+from fleet_rlm.runtime.execution.entries import Entry, Log, Position, batch, encoded, take_back
+from fleet_rlm.runtime.execution.events import ArtifactPublished, Draft, Event, decode_event, place
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -55,36 +54,6 @@ SYNCED = frozenset({"turn.accepted", "turn.finished"})
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Position:
-    """Where the next event goes. Dropped as a whole when it turns out wrong; entries placed on it then fail with it."""
-
-    epoch: str
-    seq: int
-
-
-@dataclass(slots=True)
-class _Log:
-    """One session as the journal knows it. `lock` orders the giving of places; the writer never takes it."""
-
-    sid: str
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    position: _Position | None = None
-    running: set[str] = field(default_factory=set[str])
-    """Turns of this process whose acceptance is committed and whose end is not."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """Events appended together; they are committed together. Without events: a mark in the queue."""
-
-    log: _Log
-    position: _Position | None
-    events: list[Event]
-    raws: list[str]
-    done: Future[None] | None
-
-
 class Journal:
     """The one door to the events of all sessions in a data folder."""
 
@@ -94,9 +63,9 @@ class Journal:
         self._store = store
         self._settle = settle
         self._database = store.database
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, Log] = {}
         self._logs_lock = threading.Lock()
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._changed = threading.Condition(threading.Lock())  # over the queue and what is said of it
         self._waiting = 0
         self._urgent = False
@@ -116,41 +85,45 @@ class Journal:
         """Give the drafts their places; with `durable`, return only after they are committed and synced.
 
         Any thread but the writer's. Errors: NotFound (no such session), Conflict (another process has a turn running
-        in it), StorageError (the disk refuses).
+        in it), StorageError (the disk refuses). With `durable`, what an error was raised for is not written later
+        either; events that were appended behind it then move up, so only of durable ones is the place certain here.
         """
         if not drafts:
             return []
         if durable:
             self._database.check_thread()
         log_ = self._log(sid)
-        events, done = self._enqueue(log_, drafts, durable)
-        if done is None:
-            return events
+        entry = self._enqueue(log_, drafts, durable)
+        if not durable:
+            return entry.events
         try:
-            done.result(DURABLE_SECONDS)
+            self._await(entry)
         except _Moved:
             # Another process wrote between two turns; the head was read anew, so once more settles it.
-            return self._retry(log_, drafts)
+            entry = self._enqueue(log_, drafts, durable)
+            try:
+                self._await(entry)
+            except _Moved as error:
+                raise Conflict(f"another process keeps writing to session {log_.sid}") from error
+        return entry.events
+
+    def _await(self, entry: Entry) -> None:
+        """Wait until it is durable. Errors: why it is not, and never will be."""
+        assert entry.done is not None
+        try:
+            entry.done.result(DURABLE_SECONDS)
         except TimeoutError as error:
-            raise self._late() from error
-        return events
+            if self._take_back(entry.log, lambda each: each is entry):
+                raise self._late() from error
+            entry.done.result()  # a commit of it is under way, and nobody but the disk knows what becomes of it
 
     def begin(self, sid: str, head: Head) -> None:
         """A session that was made at this moment stands here: its head need not be read."""
         log_ = self._log(sid)
         with log_.lock:
-            log_.position = log_.position or _Position(head.epoch, head.seq)
+            log_.position = log_.position or Position(head.epoch, head.seq)
 
-    def _retry(self, log_: _Log, drafts: Sequence[Draft]) -> list[Event]:
-        events, done = self._enqueue(log_, drafts, durable=True)
-        assert done is not None
-        try:
-            done.result(DURABLE_SECONDS)
-        except _Moved as error:
-            raise Conflict(f"another process keeps writing to session {log_.sid}") from error
-        return events
-
-    def _enqueue(self, log_: _Log, drafts: Sequence[Draft], durable: bool) -> tuple[list[Event], Future[None] | None]:
+    def _enqueue(self, log_: Log, drafts: Sequence[Draft], durable: bool) -> Entry:
         done: Future[None] | None = Future() if durable else None
         with log_.lock:
             position = log_.position or self._load(log_)
@@ -158,15 +131,16 @@ class Journal:
             events: list[Event] = []
             raws: list[str] = []
             for seq, draft in enumerate(drafts, position.seq + 1):
-                event, raw = _encoded(place(draft, epoch=position.epoch, sid=log_.sid, seq=seq, ts=ts))
+                event, raw = encoded(place(draft, epoch=position.epoch, sid=log_.sid, seq=seq, ts=ts))
                 events.append(event)
                 raws.append(raw)
             urgent = durable or any(event.type in PROMISES for event in events)
-            self._push(_Entry(log_, position, events, raws, done), urgent, awaited=durable)
+            entry = Entry(log_, position, events, raws, done)
+            self._push(entry, urgent, awaited=durable)
             position.seq += len(events)
-        return events, done
+        return entry
 
-    def _push(self, entry: _Entry, urgent: bool, *, awaited: bool) -> None:
+    def _push(self, entry: Entry, urgent: bool, *, awaited: bool) -> None:
         """Queue it, and wake the writer where that changes what it waits for."""
         with self._changed:
             if self._closing:
@@ -186,21 +160,21 @@ class Journal:
             if wake:
                 self._changed.notify()
 
-    def _log(self, sid: str) -> _Log:
+    def _log(self, sid: str) -> Log:
         known = self._logs.get(sid)
         if known is not None:
             return known
         with self._logs_lock:
-            return self._logs.setdefault(sid, _Log(sid))
+            return self._logs.setdefault(sid, Log(sid))
 
-    def _load(self, log_: _Log) -> _Position:
+    def _load(self, log_: Log) -> Position:
         """Read the session's head; the caller holds its lock."""
         try:
             head = self._database.run(self._store.head(log_.sid))
         except NotFound:
             self.forget(log_.sid)
             raise
-        log_.position = _Position(head.epoch, head.seq)
+        log_.position = Position(head.epoch, head.seq)
         return log_.position
 
     # ------------------------------------------------------------------ the writer
@@ -212,7 +186,7 @@ class Journal:
             took = time.monotonic() - began
             self._not_before = began + min(max(PROMISE_SECONDS, COMMIT_SHARE * took), PROMISE_MOST)
 
-    def _next(self) -> list[_Entry] | None:
+    def _next(self) -> list[Entry] | None:
         """The next group, when it is time for it; None at the end of the journal."""
         with self._changed:
             while not self._queue:
@@ -232,8 +206,8 @@ class Journal:
                 return
             self._changed.wait(left)
 
-    def _take(self) -> list[_Entry]:
-        taken: list[_Entry] = []
+    def _take(self) -> list[Entry]:
+        taken: list[Entry] = []
         count = 0
         while self._queue and count < MAX_GROUP:
             entry = self._queue.popleft()
@@ -244,27 +218,29 @@ class Journal:
             self._urgent = self._awaited = False
         return taken
 
-    def _commit(self, entries: list[_Entry]) -> None:
-        groups: dict[str, list[_Entry]] = {}
+    def _commit(self, entries: list[Entry]) -> None:
+        groups: dict[str, list[Entry]] = {}
         for entry in entries:
             if entry.events and entry.position is entry.log.position:
                 groups.setdefault(entry.log.sid, []).append(entry)
             elif entry.events:
-                _settle(entry, _Moved())
+                entry.settle(_Moved())
         if groups:
-            outcomes = self._insist([_batch(group) for group in groups.values()], entries)
-            for group, outcome in zip(groups.values(), outcomes, strict=True):
+            synced = any(entry.done for entry in entries)
+            lines, outcomes = self._insist(list(groups.values()), synced)
+            for group, outcome in zip(lines, outcomes, strict=True):
                 self._conclude(group, outcome)
         for entry in entries:
             if not entry.events:
-                _settle(entry, None)
+                entry.settle(None)
 
-    def _insist(self, batches: list[Batch], entries: list[_Entry]) -> list[Outcome]:
-        """Try until the disk takes it; tell who waits after a second. At the end of the journal, try a little only."""
-        synced = any(event.type in SYNCED for batch in batches for event in batch.events)
-        synced = synced or any(entry.done for entry in entries)
+    def _insist(self, groups: list[list[Entry]], synced: bool) -> tuple[list[list[Entry]], list[Outcome]]:
+        """Try until the disk takes it; after a second, take back what somebody waits for. At the end of the journal,
+        try a little only. Returns what became of each group that is left."""
+        synced = synced or any(event.type in SYNCED for group in groups for entry in group for event in entry.events)
         attempt, since = 0, time.monotonic()
-        while True:
+        while groups:
+            batches = [batch(group) for group in groups]
             try:
                 outcomes = self._store.commit(batches, synced=synced, before=self._settle)
             except StorageError as refused:
@@ -272,37 +248,48 @@ class Journal:
                     log.error("journal: %s; trying again", refused)
                 self._refused = refused
                 if self._closing or time.monotonic() - since > GIVE_UP_SECONDS:
-                    self._give_up(entries, refused)
+                    groups = self._give_up(groups, refused)
                 if self._closing and attempt >= len(RETRY_SECONDS):
-                    return [Outcome.REFUSED for _ in batches]
+                    return groups, [Outcome.REFUSED for _ in groups]
                 time.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
             except Exception:  # supervisor: one impossible batch must not stop the others
                 log.exception("journal: a commit is impossible; its batches are tried one by one")
-                return [self._alone(batch, synced) for batch in batches]
+                return groups, [self._alone(each, synced) for each in batches]
             else:
                 self._refused = None
-                return outcomes
+                return groups, outcomes
+        return [], []
 
-    def _give_up(self, entries: list[_Entry], refused: StorageError) -> None:
-        """Tell who waits for these events, and who waits behind them: the disk refuses those too."""
+    def _give_up(self, groups: list[list[Entry]], refused: StorageError) -> list[list[Entry]]:
+        """Take back what somebody waits for, also behind these events: the disk refuses that too. Returns what is left
+        of the groups, for which nobody waits."""
         with self._changed:
-            behind = [entry for entry in self._queue if entry.events]
-        for entry in (*entries, *behind):
-            _settle(entry, refused)
+            logs = {id(entry.log): entry.log for line in (*groups, self._queue) for entry in line if entry.awaited}
+        for log_ in logs.values():
+            for entry in self._take_back(log_, lambda each: each.awaited, groups):
+                entry.settle(refused)
+        return [group for group in groups if group]
+
+    def _take_back(self, log_: Log, which: Callable[[Entry], bool], groups: Iterable[list[Entry]] = ()) -> list[Entry]:
+        """Take entries of a session, none of which is being committed, out of the groups and the queue."""
+        with log_.lock, self._changed:
+            taken = take_back(log_, (*groups, self._queue), which)
+            self._waiting = sum(len(entry.events) for entry in self._queue)
+        return taken
 
     def _late(self) -> StorageError:
         why, hint = (f": {self._refused.message}", self._refused.hint) if self._refused else ("", None)
         return StorageError(f"the database did not commit within 30 s{why}", hint=hint)
 
-    def _alone(self, batch: Batch, synced: bool) -> Outcome:
+    def _alone(self, batch_: Batch, synced: bool) -> Outcome:
         try:
-            return self._store.commit([batch], synced=synced, before=self._settle)[0]
+            return self._store.commit([batch_], synced=synced, before=self._settle)[0]
         except Exception:  # supervisor, see _insist
-            log.exception("journal: events of session %s cannot be written", batch.sid)
+            log.exception("journal: events of session %s cannot be written", batch_.sid)
             return Outcome.REFUSED
 
-    def _conclude(self, group: list[_Entry], outcome: Outcome) -> None:
+    def _conclude(self, group: list[Entry], outcome: Outcome) -> None:
         log_ = group[0].log
         if outcome is Outcome.OK:
             events = [event for entry in group for event in entry.events]
@@ -313,7 +300,7 @@ class Journal:
                     log_.running.discard(event.turn)
             self._tell(log_.sid, events)
             for entry in group:
-                _settle(entry, None)
+                entry.settle(None)
             return
         # What follows in the queue was placed on the same wrong position and fails with it.
         log_.position = None
@@ -326,7 +313,7 @@ class Journal:
         if not all(entry.done for entry in group):
             log.warning("journal: events of session %s dropped: %s", log_.sid, outcome.value)
         for entry in group:
-            _settle(entry, error)
+            entry.settle(error)
 
     # ------------------------------------------------------------------ listening and reading
 
@@ -403,7 +390,7 @@ class Journal:
 
     @property
     def failing(self) -> bool:
-        """The last commit was refused and is being tried again."""
+        """The disk refused the last commit."""
         return self._refused is not None
 
     # ------------------------------------------------------------------ deleting and ending
@@ -426,13 +413,13 @@ class Journal:
             self._logs.pop(sid, None)
 
     def flush(self) -> None:
-        """Wait until everything appended so far is committed. Errors: StorageError after 30 s."""
+        """Wait until everything appended so far is committed or refused. Errors: StorageError after 30 s."""
         self._database.check_thread()
         marker: Future[None] = Future()  # an empty entry at the end of the queue is done when all before it are
         with self._changed:
             if not self._writer.is_alive():
                 return
-            self._queue.append(_Entry(_Log(""), None, [], [], marker))
+            self._queue.append(Entry(Log(""), None, [], [], marker))
             self._urgent = self._awaited = True
             self._changed.notify()
         try:
@@ -460,41 +447,3 @@ class _Moved(Conflict):
 
     def __init__(self) -> None:
         super().__init__("another process wrote to this session at the same time", hint="try again")
-
-
-def _batch(group: list[_Entry]) -> Batch:
-    events = [event for entry in group for event in entry.events]
-    raws = [raw for entry in group for raw in entry.raws]
-    return Batch(group[0].log.sid, events[0].seq - 1, events, raws, owns_turn=bool(group[0].log.running))
-
-
-def _encoded(event: Event) -> tuple[Event, str]:
-    """The event and its JSON. Lone surrogates in it, which no UTF-8 has, become question marks."""
-    try:
-        return event, encode_event(event).decode()
-    except UnicodeEncodeError:
-        data = msgspec.convert(_without_surrogates(msgspec.to_builtins(event.data)), type(event.data))
-        event = msgspec.structs.replace(event, data=data)
-        return event, encode_event(event).decode()
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case list():
-            return [_without_surrogates(item) for item in cast("list[Any]", value)]
-        case dict():
-            items = cast("dict[str, Any]", value).items()
-            return {_without_surrogates(key): _without_surrogates(item) for key, item in items}
-        case _:
-            return value
-
-
-def _settle(entry: _Entry, error: FleetError | None) -> None:
-    if entry.done is None or entry.done.done():
-        return
-    if error is None:
-        entry.done.set_result(None)
-    else:
-        entry.done.set_exception(error)

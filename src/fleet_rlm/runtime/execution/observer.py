@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from fleet_rlm.errors import TreeStopped
+from fleet_rlm.errors import StorageError, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Lease, TreeBudget
 from fleet_rlm.runtime.execution.paths import ROOT, Places
@@ -184,6 +184,15 @@ class TurnObserver:
     def emit(self, data: ev.EventData, scope: RunScope | None = None, *, durable: bool = False) -> None:
         """Append one event under `scope` (None: the turn itself)."""
         self.emit_all((data,), scope, durable=durable)
+
+    def emit_end(self, data: ev.EventData, scope: RunScope | None = None) -> None:
+        """Append the end of something that has begun, durably. Errors: StorageError; then it is written as soon as the
+        disk takes it, for what has begun must not stay open."""
+        try:
+            self.emit(data, scope, durable=True)
+        except StorageError:
+            self.emit(data, scope)
+            raise
 
     def emit_all(self, items: Iterable[ev.EventData], scope: RunScope | None, *, durable: bool = False) -> None:
         """Append several events under one scope, in order and together."""

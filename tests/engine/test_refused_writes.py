@@ -1,0 +1,104 @@
+"""What the disk refuses while a turn runs: it is told, and nothing of it comes to be later unless it is an end."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import events_of
+from tests.scripted import scripted
+
+from fleet_rlm.errors import StorageError
+from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.artifacts import ArtifactShelf
+from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.factory import Workspace, open_workspace
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(load_settings(home=tmp_path / "home", environ={})) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def held(workspace: Workspace) -> Iterator[None]:
+    """Another program holds the database: every commit fails, as on a full disk."""
+    blocker = sqlite3.connect(workspace.settings.home / "fleet.db", timeout=0, check_same_thread=False)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        blocker.rollback()
+        blocker.close()
+
+
+def test_a_question_that_was_refused_is_put_once_when_it_is_put_again(own: Workspace) -> None:
+    lm = scripted(lambda _: "hello")
+    first = own.submit(TurnRequest(question="one", mode="direct", model=lm))
+    own.wait(first.turn, 60)
+    again = TurnRequest(question="two", mode="direct", model=lm, session=first.session, command="c")
+    with held(own), pytest.raises(StorageError):
+        own.submit(again)
+    own.journal.flush()
+    assert own.sessions.get(first.session).active_turn is None
+    second = own.submit(again)
+    assert own.wait(second.turn, 60).status == "ok"
+    assert own.submit(again) == second
+    assert [row.tid for row in own.sessions.turns_of(first.session)] == [first.turn, second.turn]
+    assert len(lm.engine.prompts) == 2
+
+
+def test_the_end_of_a_turn_that_was_refused_is_written_when_there_is_room(own: Workspace) -> None:
+    hold = contextlib.ExitStack()
+
+    def reply(_: str) -> str:
+        hold.enter_context(held(own))
+        return "hello"
+
+    with hold:
+        turn = own.submit(TurnRequest(question="one", mode="direct", model=scripted(reply)))
+        with pytest.raises(StorageError):
+            own.wait(turn.turn, 60)
+    events = events_of(own, turn.session)
+    assert [event.data.status for event in events if isinstance(event.data, ev.TurnFinished)] == ["ok"]
+    assert own.sessions.get_turn(turn.turn).status == "ok"
+    assert own.wait(own.submit(TurnRequest(question="two", mode="direct", model=scripted(lambda _: "b"))).turn, 60)
+
+
+class Sink:
+    """An event sink that can be full, and a store of blobs and texts that keeps nothing."""
+
+    def __init__(self) -> None:
+        self.events: list[ev.EventData] = []
+        self.full = False
+
+    def append(self, sid: str, drafts: list[ev.Draft], *, durable: bool = False) -> None:
+        if self.full:
+            raise StorageError("the disk is full")
+        self.events += [draft.data for draft in drafts]
+
+    def put_text(self, text: str) -> ev.Text:
+        return ev.Text(head=text, bytes=len(text.encode()))
+
+    def put(self, data: bytes) -> str:
+        return "blob_"
+
+
+def test_an_artifact_that_was_refused_is_published_when_it_is_published_again() -> None:
+    sink = Sink()
+    shelf = ArtifactShelf(TurnObserver(sink, sink, sid="s", turn="t", redact=str), sink, list)
+    scope = RunScope(id="run", lease=TreeBudget(ev.Limits()).root())
+    sink.full = True
+    with pytest.raises(StorageError):
+        shelf.publish(scope, "a.md", b"text")
+    assert not shelf.of_turn()
+    sink.full = False
+    made = shelf.publish(scope, "a.md", b"text")
+    assert made.version == 1 and shelf.publish(scope, "a.md", b"text") is made
+    assert [event.id for event in sink.events] == [made.id]
+    assert shelf.publish(scope, "a.md", b"other").version == 2
