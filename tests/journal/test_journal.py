@@ -365,11 +365,16 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         with pytest.raises(Conflict):  # a turn of the other process runs there
             store.journal.append(sid, [Draft(ev.SessionRenamed(title="x"))], durable=True)
         assert store.sessions.unfinished_turns() == []
+        with pytest.raises(Conflict, match="another fleet process"):
+            store.journal.delete(sid)
+        assert store.sessions.get(sid).active_turn == "trn_1"
     finally:
         end(process)
     assert [turn.tid for turn in store.sessions.unfinished_turns()] == ["trn_1"]
     store.journal.append(sid, [Draft(ev.SessionRenamed(title="x"))], durable=True)
     assert store.sessions.get(sid).title == "x"
+    store.journal.delete(sid)  # its turn has no owner any more
+    assert [row.sid for row in store.sessions.list()] == [mine]
     store.close()
 
 

@@ -225,11 +225,13 @@ class JournalStore:
             query = select(func.count()).select_from(events).where(events.c.sid == sid)
             return int((await connection.execute(query)).scalar_one())
 
-    async def remove(self, sid: str) -> bool:
-        """Delete a session with everything below it. False when there was none."""
+    async def remove(self, sid: str) -> Outcome:
+        """Delete a session with everything below it. GONE when there was none, BUSY while another process is at it."""
         async with self.database.write() as connection:
+            if await connection.run_sync(self._busy, sid):
+                return Outcome.BUSY
             result = await connection.execute(delete(sessions).where(sessions.c.sid == sid))
-            return result.rowcount == 1
+            return Outcome.OK if result.rowcount == 1 else Outcome.GONE
 
 
 def _own_cost(data: TurnFinished) -> float | None:

@@ -396,15 +396,17 @@ class Journal:
     # ------------------------------------------------------------------ deleting and ending
 
     def delete(self, sid: str) -> None:
-        """Delete a session with its events and turns. Errors: NotFound; Conflict while a turn of this process runs."""
+        """Delete a session with its events and turns. Errors: NotFound; Conflict while a turn runs in it."""
         log_ = self._log(sid)
         with log_.lock:
             if log_.running:
                 raise Conflict(f"a turn is running in session {sid}", hint="cancel it first")
             removed = self._database.run(self._store.remove(sid))
+            if removed is Outcome.BUSY:
+                raise Conflict(f"a turn of another fleet process is running in session {sid}", hint="stop it there")
             log_.position = None
         self.forget(sid)
-        if not removed:
+        if removed is Outcome.GONE:
             raise NotFound(f"no session {sid[:80]!r}")
 
     def forget(self, sid: str) -> None:
