@@ -244,7 +244,11 @@ class ContextStore:
     def _sweep(self) -> None:
         """Remove what a killed process left half written, a day later."""
         for folder in self._root.glob(f"{PREFIX}*"):
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            try:
+                age = time.time() - folder.stat().st_mtime
+            except FileNotFoundError:  # whoever writes it is done, or another process swept it
+                continue
+            if age > _STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
