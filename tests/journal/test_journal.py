@@ -132,6 +132,19 @@ def test_pages_and_turns(store: Store) -> None:
     assert store.journal.read("ses_unknown") == []
 
 
+def test_turns_keep_their_order_when_the_clock_is_set_back(store: Store) -> None:
+    drafts = [Draft(ev.SessionCreated(title="s"))]
+    for turn in ("trn_1", "trn_2", "trn_3"):
+        drafts += [Draft(accepted(turn), turn=turn), Draft(finished(), turn=turn)]
+    times = [5_000, 5_000, 5_001, 3_000, 3_001, 4_000, 4_001]
+    events = [
+        ev.place(draft, epoch="e", sid="ses_1", seq=seq, ts=ts)
+        for seq, (draft, ts) in enumerate(zip(drafts, times, strict=True), 1)
+    ]
+    store.sessions.found("s", events)
+    assert [row.tid for row in store.sessions.turns_of("ses_1")] == ["trn_1", "trn_2", "trn_3"]
+
+
 def test_unknown_deleted_and_closed(store: Store) -> None:
     with pytest.raises(NotFound):
         store.journal.append("ses_unknown", [delta("x")])

@@ -157,7 +157,8 @@ class Sessions:
 
     async def _turns(self, where: ColumnElement[bool]) -> list[TurnRow]:
         columns = [turns.c[name] for name in TurnRow.__slots__]
-        query = select(*columns).where(where).order_by(turns.c.accepted_ms, turns.c.accepted_seq)
+        # Not by time: the clock of the machine may have been set back between two turns.
+        query = select(*columns).where(where).order_by(turns.c.sid, turns.c.accepted_seq)
         async with self._database.read() as connection:
             return [_turn(row) for row in await connection.execute(query)]
 
