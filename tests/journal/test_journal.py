@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy
 from opened import Store
@@ -143,6 +144,22 @@ def test_turns_keep_their_order_when_the_clock_is_set_back(store: Store) -> None
     ]
     store.sessions.found("s", events)
     assert [row.tid for row in store.sessions.turns_of("ses_1")] == ["trn_1", "trn_2", "trn_3"]
+
+
+def test_a_turn_is_resumed_once_whoever_asks(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "home"), Store(tmp_path / "home")
+    sid = one.sessions.create("s").sid
+    again = msgspec.structs.replace(accepted(), origin=ev.Origin(kind="resume", session=sid, turn="trn_1"))
+    for turn, data in (("trn_1", accepted()), ("trn_2", again)):
+        one.journal.append(sid, [Draft(data, turn=turn), Draft(finished(), turn=turn)], durable=True)
+    for store in (one, two):
+        with pytest.raises(Conflict, match="goes on from"):
+            store.journal.append(sid, [Draft(again, turn="trn_3")], durable=True)
+    next_ = msgspec.structs.replace(accepted(), origin=ev.Origin(kind="resume", session=sid, turn="trn_2"))
+    two.journal.append(sid, [Draft(next_, turn="trn_4"), Draft(finished(), turn="trn_4")], durable=True)
+    assert [row.tid for row in one.sessions.turns_of(sid)] == ["trn_1", "trn_2", "trn_4"]
+    one.close()
+    two.close()
 
 
 def test_unknown_deleted_and_closed(store: Store) -> None:

@@ -24,9 +24,11 @@ from fleet_rlm.runtime.execution.events import (
     ContextAdded,
     ContextRef,
     Event,
+    EventData,
     SessionRenamed,
     TurnAccepted,
     TurnFinished,
+    decode_event,
     encode_event,
 )
 
@@ -81,6 +83,8 @@ class Outcome(Enum):
     """Another process wrote to the session since its head was read."""
     BUSY = "busy"
     """A turn of another live process is running in the session."""
+    RESUMED = "resumed"
+    """Another turn goes on already from the one that is to be resumed."""
     REFUSED = "refused"
     """The database can never take it: a defect of ours."""
 
@@ -113,6 +117,8 @@ class JournalStore:
             return Outcome.STALE
         if not batch.owns_turn and self._busy(connection, batch.sid):
             return Outcome.BUSY
+        if self._resumed(connection, batch):
+            return Outcome.RESUMED
         _ADD.run(connection, [_row(*pair) for pair in zip(batch.events, batch.raws, strict=True)])
         for event in batch.events:
             self._project(connection, event)
@@ -125,6 +131,14 @@ class JournalStore:
         owners = (connection.execute(query)).scalars().all()
         mine = self.database.owner
         return any(owner != mine.id and mine.alive(owner) for owner in owners)
+
+    def _resumed(self, connection: Connection, batch: Batch) -> bool:
+        accepted = [event.data for event in batch.events if isinstance(event.data, TurnAccepted)]
+        resumed = {turn for data in accepted if (turn := _resumes(data)) is not None}
+        if not resumed:
+            return False
+        query = _of_type(TurnAccepted.type).where(events.c.sid == batch.sid)
+        return any(_resumes(decode_event(raw).data) in resumed for raw in connection.execute(query).scalars())
 
     def _project(self, connection: Connection, event: Event) -> None:
         match event.data:
@@ -240,6 +254,12 @@ def _own_cost(data: TurnFinished) -> float | None:
     if whole is None or before is None:
         return whole
     return None if before.cost_usd is None else max(0.0, whole - before.cost_usd)
+
+
+def _resumes(data: EventData) -> str | None:
+    """The turn that this one goes on from."""
+    origin = data.origin if isinstance(data, TurnAccepted) else None
+    return origin.turn if origin is not None and origin.kind == "resume" else None
 
 
 def _of_type(type_: str) -> Select[str]:

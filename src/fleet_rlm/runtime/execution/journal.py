@@ -307,6 +307,7 @@ class Journal:
         error: FleetError = {
             Outcome.GONE: NotFound(f"no session {log_.sid!r}: it was deleted"),
             Outcome.BUSY: Conflict("a turn of another fleet process is running in this session"),
+            Outcome.RESUMED: Conflict("another turn goes on from this one already", hint="resume that one"),
             Outcome.STALE: _Moved(),
             Outcome.REFUSED: InternalError("these events could not be written; the log says why"),
         }[outcome]
