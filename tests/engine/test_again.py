@@ -1,5 +1,8 @@
 """Resume, replay and fork of whole turns on real sandboxes, with scripted models behind the LM's own interface."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.test_turns import FREE, ask, check_journal
@@ -8,7 +11,7 @@ from tests.scripted import action, scripted
 from fleet_rlm.errors import Conflict, Denied, InvalidInput, NotFound, TooLarge
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.normalised import first_difference
-from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted, TurnResult
+from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted, TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace
 from fleet_rlm.runtime.tools.raised import as_info, from_info
 
@@ -279,3 +282,25 @@ def test_children_below_a_run_that_is_not_run_again_still_count(workspace: Works
     assert (again.status, again.answer) == ("ok", "14"), "six children of twenty, four of them below the two"
     told = [event for event in of_turn(workspace, again) if event.type == "run.started"]
     assert len(told) == 3, "the two and the root"
+
+
+@pytest.mark.parametrize("kind", ["fork", "replay"])
+def test_the_same_command_many_times_at_once_makes_one_session(workspace: Workspace, kind: str) -> None:
+    """As a client does that tries again before it has an answer."""
+    lm = scripted(lambda _: "hello")
+    first = workspace.submit(TurnRequest(question="q", mode="direct", model=lm))
+    workspace.wait(first.turn, 60)
+    together = threading.Barrier(6)
+
+    def make(_: int) -> Submitted:
+        together.wait(30)
+        if kind == "replay":
+            return workspace.replay(first.turn, command="once")
+        return workspace.fork(first.turn, ForkEdit(question="other"), lm=lm, command="once")
+
+    before = len(workspace.sessions.list())
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(make, range(6)))
+    assert len({(each.session, each.turn, each.seq) for each in made}) == 1
+    assert len(workspace.sessions.list()) == before + 1
+    assert workspace.wait(made[0].turn, 60).status == "ok"

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -237,11 +238,13 @@ class Workspace:
         command: str | None = None,
     ) -> Submitted:
         """Go on with a turn that did not come to its end; see `again.resume` for errors."""
-        return again.resume(self, turn, limits=limits, given=_given(lm, sub_lm), command=command)
+        with self._once("resume", turn, command):
+            return again.resume(self, turn, limits=limits, given=_given(lm, sub_lm), command=command)
 
     def replay(self, turn: str, *, command: str | None = None) -> Submitted:
         """A finished turn once more from its journal alone, in a session of its own; see `again.replay`."""
-        return again.replay(self, turn, command=command)
+        with self._once("replay", turn, command):
+            return again.replay(self, turn, command=command)
 
     def replay_events(self, events: Iterable[ev.Event]) -> Submitted:
         """The same for what `fleet run --events FILE` wrote; see `again.replay_events`."""
@@ -258,7 +261,8 @@ class Workspace:
         command: str | None = None,
     ) -> Submitted:
         """A new session that shares the turn's past and differs by `edit`; see `again.fork`."""
-        return again.fork(self, turn, edit, at=at, given=_given(lm, sub_lm), command=command)
+        with self._once("fork", turn, command):
+            return again.fork(self, turn, edit, at=at, given=_given(lm, sub_lm), command=command)
 
     def diff(self, turn: str, other: str) -> TurnDiff:
         """What differs between two turns, of any sessions; see `turn_diff`. Errors: NotFound."""
@@ -382,6 +386,10 @@ class Workspace:
     def _accept_lock(self, sid: str) -> threading.Lock:
         with self._lock:
             return self._accepting.setdefault(sid, threading.Lock())
+
+    def _once(self, kind: str, turn: str, command: str | None) -> AbstractContextManager[object]:
+        """The same command twice at once is done one after the other, so that the second finds what the first made."""
+        return contextlib.nullcontext() if command is None else self._accept_lock(f"{kind} {turn} {command}")
 
     def _accept(self, sid: str, turn: str, promise: ev.TurnAccepted, *, titled: bool) -> int:
         """`titled`: the session was made empty and gets its title from this question."""
