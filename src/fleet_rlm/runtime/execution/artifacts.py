@@ -116,13 +116,29 @@ class ArtifactShelf:
                 self._newest[name] = (made.version, sha256)
         return made
 
-    def _version(self, name: str, sha256: str) -> int:
+    def known(self, events: Iterable[ev.EventData]) -> None:
+        """Take what runs published that are not run again. It was kept and told then."""
+        with self._lock:
+            for each in events:
+                if not isinstance(each, ev.ArtifactPublished) or (each.name, each.sha256) in self._published:
+                    continue
+                made = Artifact(each.id, each.name, each.version, each.sha256, each.bytes, each.kind)
+                self._published[each.name, each.sha256] = made
+                self._bytes += each.bytes
+                newest = self._of_session()
+                if each.version >= newest.get(each.name, (0, ""))[0]:
+                    newest[each.name] = (each.version, each.sha256)
+
+    def _of_session(self) -> dict[str, tuple[int, str]]:
         if self._newest is None:
             self._newest = {each.name: (each.version, each.sha256) for each in self._earlier()}
-        version, newest = self._newest.get(name, (0, ""))
+        return self._newest
+
+    def _version(self, name: str, sha256: str) -> int:
         then = VERSION_THEN.get()
         if then is not None:
             return then
+        version, newest = self._of_session().get(name, (0, ""))
         return version if newest == sha256 else version + 1
 
     def of_turn(self) -> tuple[Artifact, ...]:

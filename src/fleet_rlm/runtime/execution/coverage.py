@@ -64,6 +64,13 @@ class Coverage:
             self._all[sha256] = merged([*self._all.get(sha256, []), *found])
         self._observer.emit(ev.ContextRead(sha256=sha256, spans=found), scope)
 
+    def known(self, events: Iterable[ev.EventData]) -> None:
+        """Take what runs read that are not run again. It was told then."""
+        with self._lock:
+            for each in events:
+                if isinstance(each, ev.ContextRead):
+                    self._all[each.sha256] = merged([*self._all.get(each.sha256, []), *each.spans])
+
     def of_turn(self) -> tuple[Covered, ...]:
         """Every context of the turn with what was read of it by any run."""
         with self._lock:

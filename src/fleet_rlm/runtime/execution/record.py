@@ -152,6 +152,8 @@ class Record:
                 if mine is None or (run.finished is not None and run.finished.status == "ok"):
                     self.runs[path] = run
                 self.runs[path].done = done
+            elif mine.finished.replayed:  # taken whole, it tells not all that it left
+                mine.kept += [data for data in run.kept if data not in mine.kept]
             # Those of the oldest, where it began, as far as no newer turn decided them anew.
             self.runs[path].limits = mine.limits if mine is not None and self.anew else run.limits
         self.anew = self.anew or older.anew

@@ -268,17 +268,17 @@ class Replay:
         """Whether an edit lies in the run or below it."""
         return any(f"{edit.path}/".startswith(f"{path}/") for edit in self._edits)
 
-    def kept(self, run: RecordedRun) -> list[ev.EventData]:
-        """What stays of a run that is not run again: its children, as a number; in view what it read, and in another
-        session its artifacts too."""
+    def kept(self, run: RecordedRun) -> tuple[list[ev.EventData], list[ev.EventData]]:
+        """What stays of a run that is not run again: its children, as a number; what it and those below it read and
+        published. And what is told of that once more: what it read itself; in another session the artifacts too."""
         below = self._record.below(run.path)
         self._budget.count_children(len(below))
         with self._lock:  # what a person allowed in there was used
             self._answered |= {key for key in self._record.approvals if f"{key[0]}/".startswith(f"{run.path}/")}
-        runs = [run, *below]
+        kept = [data for each in (run, *below) for data in each.kept]
         read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
-        made = [data for each in runs for data in each.kept if isinstance(data, ev.ArtifactPublished)]
-        return [*read, *(made if self.kind != "resume" else ())]
+        made = [data for data in kept if isinstance(data, ev.ArtifactPublished)]
+        return kept, [*read, *(made if self.kind != "resume" else ())]
 
     def value(self, run: RecordedRun, *, is_text: bool) -> tuple[Any, Any]:
         """The value of a finished run, and what its parent's code got in its place (or None)."""

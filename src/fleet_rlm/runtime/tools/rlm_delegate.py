@@ -183,7 +183,10 @@ def _from_journal(tree: TurnTree, scope: RunScope, task: Task, known: RecordedRu
     micro = None if usage.cost_usd is None else round(usage.cost_usd * 1e6)
     cost = Cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, micro_usd=micro)
     replay.credit(scope, cost, calls=usage.calls)
-    tree.observer.emit_all(replay.kept(known), scope)
+    kept, told = replay.kept(known)
+    tree.artifacts.known(kept)
+    tree.coverage.known(kept)
+    tree.observer.emit_all(told, scope)
     value, passed = replay.value(known, is_text=answer_type(task.schema) is str)
     return Outcome("ok", value=value, passed=passed)
 
