@@ -64,6 +64,10 @@ class Victim:
         self._process = process
         self.session, self.turn = (process.stdout.readline().split() if process.stdout else [])[:2]
 
+    def died(self) -> None:
+        """It has killed itself (`die_on`)."""
+        assert self._process.wait(PATIENCE_S) == -signal.SIGKILL
+
     def kill(self) -> None:
         """SIGKILL; nothing that it started is left after a while."""
         left = started_by(self._process.pid)

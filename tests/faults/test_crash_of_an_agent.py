@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.engine.sse_model import sse_model, tool
 from tests.engine.test_agent_tools import results
 
@@ -75,3 +77,44 @@ def test_what_an_agent_did_and_was_told_before_a_crash_stands(tmp_path: Path) ->
             assert [d.replayed for d in mine if isinstance(d, ev.ToolFinished)] == [True, True, True, False]
             check_orderly(events_of(workspace, victim.session))
         assert asked() == [0, 1, 2, 3, 3, 4], "only the request in flight at the crash was sent again"
+
+
+NOTE = ("memory_append", {"block": "notes", "text": "old"})
+EDITS = {
+    "append": ([NOTE], "old", ["notes now has 3 of 4000 characters"]),
+    "replace": (
+        [NOTE, ("memory_replace", {"block": "notes", "old": "old", "new": "new one"})],
+        "new one",
+        ["notes now has 3 of 4000 characters", "notes now has 7 of 4000 characters"],
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_of_the_memory_that_a_crash_kept_from_its_end_is_made_once(tmp_path: Path, edit: str) -> None:
+    """The edit is on the disk before its tool's end is: the process dies between the two."""
+    steps, kept, said = EDITS[edit]
+    begun = threading.Event()
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        begun.wait(60)
+        done = results(body)
+        return tool(*steps[len(done)]) if len(done) < len(steps) else tool("submit", {"answer": " | ".join(done)})
+
+    with sse_model(reply) as model:
+        given = {"native": model.address, "settings": {}, "die_on": ["memory.changed", len(steps)]}
+        with running(tmp_path, None, "go", mode="auto", **given) as victim:
+            begun.set()
+            victim.died()
+        with open_workspace(load_settings(home=tmp_path, environ={})) as workspace:
+            dead = events_of(workspace, victim.session)
+            check_interrupted(dead)
+            result = workspace.wait(workspace.resume(victim.turn, lm=model.lm()).turn, 60)
+            assert (result.status, result.answer) == ("ok", " | ".join(said)), result.error
+            assert workspace.memory(victim.session).saved()["notes"] == kept
+            events = events_of(workspace, victim.session)
+            assert len([e for e in events if isinstance(e.data, ev.MemoryChanged)]) == len(steps)
+            check_orderly(events)
+            again = workspace.wait(workspace.replay(result.turn).turn, 60)
+            assert (again.status, again.answer) == ("ok", result.answer), again.error
+            assert workspace.memory(again.session).saved()["notes"] == kept

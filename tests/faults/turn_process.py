@@ -1,14 +1,18 @@
 """A process of its own that works one turn off, to be killed in the middle. Started by test_crash_and_resume.py.
 
 Its one argument is JSON: native (the address of a server whose model calls tools, else the settings' model), home, settings (overrides), question, mode, limits, answers ({part of a question: answer}; a
-person's answers, given as soon as they are asked for), change (limits to set once `change_after` calls are finished).
+person's answers, given as soon as they are asked for), change (limits to set once `change_after` calls are finished),
+die_on (a type of event and n: the process kills itself when the nth of them is committed).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,8 @@ def main(given: dict[str, Any]) -> None:
     """Submit the turn, print its id, answer what is asked, and wait until killed or done."""
     settings = load_settings(home=Path(given["home"]), environ={}, overrides=given["settings"])
     with open_workspace(settings) as workspace:
+        if "die_on" in given:
+            workspace.journal.listen(None, dying(*given["die_on"]))
         limits = ev.Limits(**given["limits"])
         native = SseModel(lambda _: [], address=given["native"]).lm() if "native" in given else None
         request = TurnRequest(question=given["question"], mode=given["mode"], limits=limits, model=native)
@@ -33,6 +39,18 @@ def main(given: dict[str, Any]) -> None:
             tend(workspace, submitted.session, submitted.turn, given)
             time.sleep(0.05)
         print(workspace.wait(submitted.turn, 10).status, flush=True)
+
+
+def dying(kind: str, nth: int) -> Callable[[list[ev.Event]], None]:
+    """A listener that ends the process."""
+    seen: list[ev.Event] = []
+
+    def look(events: list[ev.Event]) -> None:
+        seen.extend(event for event in events if event.type == kind)
+        if len(seen) >= nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return look
 
 
 def tend(workspace: Workspace, session: str, turn: str, given: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ WHOLE = 1 << 60
 """The stage of a run that came to its end."""
 AT_CALLS = ("limit", "cost")
 """What is asked before a call is made. A replay makes none, so it has to be told where such a question was."""
+EDITS_MEMORY = frozenset({"memory_append", "memory_replace"})
+"""The tools that write to the session's memory."""
 
 _SHOWN = (
     ev.MessageStarted,
@@ -54,12 +56,17 @@ class RecordedCall:
 
 @dataclass(slots=True)
 class RecordedTool:
-    """A call of a host tool. `besides`: what it brought into the turn (documents, answers of a person)."""
+    """A call of a host tool. `besides`: what it brought into the turn (documents, answers of a person).
+
+    `edited`: what it wrote to the session's memory, which stands also where a crash kept the tool from its end.
+    """
 
     path: str
+    name: str
     asked: str
     finished: ev.ToolFinished | None = None
     besides: list[ev.EventData] = field(default_factory=list[ev.EventData])
+    edited: ev.MemoryChanged | None = None
 
 
 @dataclass(slots=True)
@@ -247,6 +254,8 @@ class _Reader:
                 run.kept.append(data)
             case ev.ContextAdded():
                 self._besides(run, data)
+            case ev.MemoryChanged():
+                self._edited(run, data)
             case ev.RunRefused():
                 self._record.refused[data.path] = data
             case ev.ToolsOffered():
@@ -300,12 +309,15 @@ class _Reader:
                 run.done = max(run.done, run.stage)
                 run.stage += 2
             asked = tool_key(data.name, data.arguments)
-            self._tools[data.id] = RecordedTool(run.path, asked)
+            self._tools[data.id] = RecordedTool(run.path, data.name, asked)
             self._tool_keys[data.id] = (run.path, asked, self._occurrence(run.path, asked))
             return
         tool = self._tools.pop(data.id, None)
-        if tool is not None and data.status != "cancelled":
+        if tool is None:
+            return
+        if data.status != "cancelled":
             tool.finished = data
+        if tool.finished is not None or tool.edited is not None:
             self._record.tools[self._tool_keys[data.id]] = tool
 
     def _besides(self, run: RecordedRun, data: ev.EventData) -> None:
@@ -313,6 +325,12 @@ class _Reader:
         tool = next((tool for tool in reversed(self._tools.values()) if tool.path == run.path), None)
         if tool is not None:
             tool.besides.append(data)
+
+    def _edited(self, run: RecordedRun, data: ev.MemoryChanged) -> None:
+        """Tools that edit the memory work one after another, also where others work beside them."""
+        mine = (tool for tool in self._tools.values() if tool.path == run.path and tool.name in EDITS_MEMORY)
+        if (tool := next(mine, None)) is not None:
+            tool.edited = data
 
     def _approval(self, run: RecordedRun, data: ev.ApprovalRequested | ev.ApprovalResolved) -> None:
         if isinstance(data, ev.ApprovalRequested):

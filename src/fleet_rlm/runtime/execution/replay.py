@@ -166,11 +166,15 @@ class Replay:
         return call.finished.status == "ok" or self.kind == "replay" or (run is not None and call.stage <= run.done)
 
     def tool(self, scope: RunScope, name: str, arguments: ev.Text) -> RecordedTool | None:
-        """The recorded call of a host tool, or None when it is to be run. Errors: TreeStopped in a replay."""
+        """The recorded call of a host tool, or None when it is to be run. Errors: TreeStopped in a replay.
+
+        One without its end is given where what it did to the session still stands.
+        """
         asked = tool_key(name, arguments)
         found = self._record.tools.get((scope.path, asked, scope.places.occurrence(asked)))
-        if found is None:
+        if found is None or (found.finished is None and self.kind != "resume"):
             self._not_found(scope, scope.places.stage, f"the tool {name}")
+            return None
         return found
 
     def offered(self, scope: RunScope) -> ev.ToolsOffered | None:

@@ -15,10 +15,11 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.batch import LetGo
 from fleet_rlm.runtime.execution.observer import SCOPE
 from fleet_rlm.runtime.execution.paths import tool_place
+from fleet_rlm.runtime.execution.record import EDITS_MEMORY
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import timed
 from fleet_rlm.runtime.tools.documents import Documents
-from fleet_rlm.runtime.tools.recorded import MEMORY, observed
+from fleet_rlm.runtime.tools.recorded import observed
 from fleet_rlm.runtime.tools.rlm_delegate import Outcome, Task, run_rlm
 
 TOOL_WIDTH = 8
@@ -85,8 +86,8 @@ def told(outcome: Outcome) -> str:
 
 def _jobs(calls: Sequence[ToolCalls.ToolCall]) -> list[list[tuple[int, ToolCalls.ToolCall]]]:
     """What may run side by side. Memory is written in the order in which the model said it: the text depends on it."""
-    written = [(index, call) for index, call in enumerate(calls) if call.name in MEMORY]
-    others = [[(index, call)] for index, call in enumerate(calls) if call.name not in MEMORY]
+    written = [(index, call) for index, call in enumerate(calls) if call.name in EDITS_MEMORY]
+    others = [[(index, call)] for index, call in enumerate(calls) if call.name not in EDITS_MEMORY]
     return [*others, written] if written else others
 
 

@@ -45,4 +45,9 @@ def turn_memory(tree: TurnTree, journal: Journal) -> SessionMemory:
 def _told(change: Change) -> str:
     if change.seq is None:
         return f"{change.block} says that already"
-    return f"{change.block} now has {len(change.text or '')} of {block_of(change.block).limit} characters"
+    return made(change.block, change.text)
+
+
+def made(block: str, text: str | None) -> str:
+    """What a tool says of an edit that it made."""
+    return f"{block} now has {len(text or '')} of {block_of(block).limit} characters"

@@ -5,7 +5,8 @@ holds in each case; what differs is whether the tool works besides:
 
 - tools that open runs are always entered, because the runs themselves come from the journal;
 - tools that only touch what is this turn's own (its sandbox, its documents) work again, so that their state is there;
-- memory belongs to the session: a resumed turn's session has those edits already, a replay's and a fork's has not;
+- memory belongs to the session: a resumed turn's session has those edits already, also one whose tool a crash kept
+  from its end; a replay's and a fork's has not;
 - everything else (the web, servers of others) is done once: of it comes what it brought, and nothing is sent.
 """
 
@@ -16,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import msgspec
@@ -24,8 +26,9 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.artifacts import VERSION_THEN
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.record import RecordedTool
+from fleet_rlm.runtime.execution.record import EDITS_MEMORY, RecordedTool
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.tools.memory import made
 from fleet_rlm.runtime.tools.raised import as_info, from_info
 
 OPEN_RUNS: Final = frozenset({"delegate", "delegate_batched"})
@@ -35,7 +38,6 @@ OWN: Final = frozenset(
         *("read_context", "search_context", "list_context", "save_artifact"),
     }
 )
-MEMORY: Final = frozenset({"memory_append", "memory_replace"})
 
 
 def observed(
@@ -57,8 +59,9 @@ def observed(
     started = ev.ToolStarted(id=new_id("tol"), name=name, arguments=told, cell=cell)
     observer.emit(started, scope)
     known = tree.replay.tool(scope, name, told) if tree.replay is not None and name not in OPEN_RUNS else None
-    if tree.replay is not None and known is not None and known.finished is not None:
-        return _again(tree, scope, started, known, work, attach)
+    done = None if known is None else known.finished or _made(tree, known)
+    if known is not None and done is not None:
+        return _again(tree, scope, started, replace(known, finished=done), work, attach)
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     value: Any = None
     raised: ev.ErrorInfo | None = None
@@ -107,7 +110,7 @@ def _again(
     """What came of it then: its result, or what it raised."""
     assert tree.replay is not None and known.finished is not None
     text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
-    if started.name in OWN or (started.name in MEMORY and tree.replay.kind != "resume"):
+    if started.name in OWN or (started.name in EDITS_MEMORY and tree.replay.kind != "resume"):
         token = VERSION_THEN.set(_version_in(text) if started.name == "save_artifact" else None)
         with suppress(Exception):  # what it gave then holds, also where it fails now
             work()
@@ -119,6 +122,14 @@ def _again(
     if known.finished.status == "failed" and known.finished.result is None:
         raise from_info(known.finished.error)
     return (json.loads(text or "null") if known.finished.json else text), known.finished.status == "failed"
+
+
+def _made(tree: TurnTree, known: RecordedTool) -> ev.ToolFinished | None:
+    """The end of a tool that edited the memory before a crash came between: in the words that it would have had."""
+    edit = known.edited
+    if edit is None:
+        return None
+    return ev.ToolFinished(id="", status="ok", ms=0.0, result=tree.observer.text(made(edit.block, edit.after)))
 
 
 def _version_in(result: str) -> int | None:
