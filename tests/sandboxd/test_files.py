@@ -130,8 +130,9 @@ def test_a_fifo_does_not_hold_up_the_server(sandbox):
     sandbox.process.exec("mkfifo pipe")
     with pytest.raises(DaytonaError):
         sandbox.fs.download_file("pipe")
-    with pytest.raises(DaytonaInvalidFilePathError):
+    with pytest.raises(DaytonaError, match="not a regular file") as raised:
         sandbox.fs.upload_file(b"x", "pipe")
+    assert raised.value.status_code == 400
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_an_error(sandbox):

@@ -81,6 +81,9 @@ def test_labels_and_intervals(client, make):
     again = client.get(sandbox.id)
     assert (again.labels, again.auto_stop_interval, again.auto_delete_interval) == ({"b": "2"}, 30, 60)
     assert again.auto_destroy_at > again.created_at
+    with pytest.raises(DaytonaError, match="is 1000000000000;") as raised:
+        sandbox.set_autostop_interval(10**12)
+    assert raised.value.status_code == 400
 
 
 def test_lists_are_filtered_and_paged(client, make):

@@ -103,7 +103,7 @@ class SandboxApi:
         async def change(request: Request) -> Response:
             """Set this interval, in minutes."""
             try:
-                minutes = int(request.path_params["value"][:12])
+                minutes = int(request.path_params["value"])
             except ValueError as error:
                 raise bad_request(f"{word} is a whole number of minutes") from error
             apply: Callable[[SandboxRecord], None] = lambda record: set_interval(record, field, minutes)  # noqa: E731

@@ -47,7 +47,12 @@ class Files:
             raise OSError(22, "flags that are not allowed", path)
         place = self.locate(path)
         # O_NONBLOCK: a FIFO or a device left there must not hold up the first process.
-        fd = os.open(place, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode & 0o777)
+        try:
+            fd = os.open(place, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode & 0o777)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a FIFO that nobody reads, a socket
+                raise OSError(22, "not a regular file", path) from error
+            raise
         try:
             found = os.fstat(fd)
             if stat.S_ISDIR(found.st_mode):
