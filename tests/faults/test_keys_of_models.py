@@ -13,6 +13,7 @@ import pytest
 from faults.broken_model import BrokenModel, Reply, send
 from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.models.credentials import secrets_of
+from fleet_rlm.runtime.models.failures import MAX_DETAIL
 
 KEYS = ["CANARY-0123456789", 'CANARY-"77"\\+/=']
 
@@ -60,6 +61,13 @@ def test_a_key_of_a_model_object_stands_nowhere(workspace, ask, reply: str, key:
     assert "CANARY" not in f"{result} {[event.data for event in events]}"
     assert "CANARY" not in workspace.sessions.get(result.session).title
     assert [path for path in files(workspace.settings.home) if b"CANARY" in path.read_bytes()] == []
+
+
+def test_a_key_that_the_end_of_a_shown_refusal_would_cut(workspace, ask) -> None:
+    with BrokenModel(lambda number, prompt: refuses(400, lambda key: "x" * (MAX_DETAIL - 20) + f" {key}")) as model:
+        lm = dspy.LM("openai/m", api_key=KEYS[0], api_base=model.address, cache=False, num_retries=0)
+        result, events = ask(None, mode="direct", model=lm)
+    assert "xxx" in result.error.message and "CANARY" not in f"{result} {[event.data for event in events]}"
 
 
 def files(folder: Path) -> list[Path]:

@@ -227,7 +227,7 @@ def _wired(
             tree=budget,
             scheduler=scheduler,
             observer=observer,
-            failure=lambda error: _model_error(error, model),
+            failure=lambda error: _model_error(error, model, observer.clean),
             name=model.name,
             price=model.price,
             cut=_cut_by(model.spec),
@@ -279,12 +279,12 @@ def _cut_by(spec: ModelSpec | None) -> Callable[[int, int], bool] | None:
     return lambda chars, tokens: was_cut(chars, tokens, spec.context_window)
 
 
-def _model_error(error: BaseException, model: BoundModel) -> ModelError:
+def _model_error(error: BaseException, model: BoundModel, clean: Callable[[str], str]) -> ModelError:
     told: object = getattr(error, "told", None)  # by a journal
     if isinstance(told, ev.ErrorInfo) and isinstance(again := from_info(told), ModelError):
         return again
     spec = model.spec or ModelSpec(model=model.name, wire_model=model.name, label=model.name, source="argument")
-    return as_model_error(error, spec)
+    return as_model_error(error, spec, clean)
 
 
 def _info(error: FleetError, redact: Callable[[str], str]) -> ev.ErrorInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import dspy
@@ -91,11 +92,11 @@ def was_cut(chars: int, prompt_tokens: int, window: int | None) -> bool:
     return thin and prompt_tokens >= 1024 and prompt_tokens % 1024 <= CUT_SLACK
 
 
-def as_model_error(error: BaseException, spec: ModelSpec) -> ModelError:
-    """The failure as an error of ours. One of ours comes back as it is."""
+def as_model_error(error: BaseException, spec: ModelSpec, clean: Callable[[str], str] = str) -> ModelError:
+    """The failure as an error of ours. One of ours comes back as it is. `clean` removes further secrets."""
     if isinstance(error, ModelError):
         return error
-    said = _said(error, spec)
+    said = _said(error, spec, clean)
     where = f" at {spec.api_base}" if spec.api_base else ""
     if is_context_overflow(error):
         return ContextTooLong(f"{spec.label}: the prompt is longer than its window{said}", hint=_window_hint(spec))
@@ -162,13 +163,13 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) and isinstance(error, LMError) else None
 
 
-def _said(error: BaseException, spec: ModelSpec) -> str:
+def _said(error: BaseException, spec: ModelSpec, clean: Callable[[str], str]) -> str:
     """What the other side said: its first line, without the model's name before it, without secrets."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"^\[[^\]]*\]\s*", "", lines[0]) if lines else ""
     if spec.api_key is not None:
         text = text.replace(spec.api_key.reveal(), "***")
-    text = _SECRETS.sub("***", text)
+    text = _SECRETS.sub("***", clean(text))  # before the cut, which would leave the beginning of one
     if len(text) > MAX_DETAIL:
         text = text[: MAX_DETAIL - 1] + "…"
     return f": {text}" if text else ""
