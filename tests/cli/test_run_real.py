@@ -339,6 +339,37 @@ def test_doctor_says_that_the_database_is_none(fleet_home: Path) -> None:
     )
 
 
+class Tells(http.server.BaseHTTPRequestHandler):
+    """A server that fails and puts into its page what it was sent."""
+
+    def do_GET(self) -> None:
+        page = f"<html>failed with {self.headers['Authorization']}</html>".encode()
+        self.send_response(500)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    do_POST = do_DELETE = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("doctor", "--json")])
+def test_doctor_tells_no_key_that_a_server_repeats(words: tuple[str, ...]) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tells)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    cloud = {"DAYTONA_API_KEY": "dtn_0123456789", "DAYTONA_API_URL": address}
+    try:
+        done = fleet(*words, env={**os.environ, **cloud, "FLEET_MODEL": "demo/search"})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 1 and "failed with Bearer •••" in done.stdout, done.stdout
+    assert "dtn_" not in done.stdout + done.stderr
+
+
 def test_sandboxd_serves_from_the_command_line(tmp_path: Path) -> None:
     server = subprocess.Popen(
         [FLEET, "sandboxd", "serve", "--data", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -67,6 +67,7 @@ def as_line(check: Check) -> str:
 def checks() -> Iterator[Check]:
     """All checks, in order; those that need the settings or the data folder are left out when that cannot be used."""
     from fleet_rlm.runtime.config import load_settings
+    from fleet_rlm.runtime.redaction import redactor
 
     yield _timed("python", _python)
     try:
@@ -74,6 +75,12 @@ def checks() -> Iterator[Check]:
     except FleetError as error:
         yield Check("settings", "failed", error.message, error.hint)
         return
+    hide = redactor(settings)
+    for check in _under(settings):  # a server may tell the key that it was given
+        yield replace(check, detail=hide(check.detail), mend=check.mend and hide(check.mend))
+
+
+def _under(settings: Settings) -> Iterator[Check]:
     home = _timed("data folder", lambda: _home(settings))
     yield home
     if settings.home.is_dir():
