@@ -13,6 +13,7 @@ from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached, TreeBu
 from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.execution.leases import Reservation
 from fleet_rlm.runtime.execution.spending import Share
+from fleet_rlm.runtime.execution.stops import Stop
 
 
 def work(lease: Lease, wants: int, made: list[int]) -> str:
@@ -221,6 +222,33 @@ def test_the_hard_deadline_ends_waiting_runs() -> None:
     assert tree.stopped.result(timeout=5).limit == "wall"
     with pytest.raises(TreeStopped):
         tree.root().reserve(final=True)
+
+
+@pytest.mark.parametrize("wall_s", [1e10, 9.9e11])
+def test_a_time_limit_beyond_what_a_timer_can_wait(wall_s: float) -> None:
+    """The clock, and who waits for room, wait a part of it; a lower limit still ends the tree."""
+    tree = TreeBudget(Limits(tokens=100, wall_s=wall_s))
+    before = set(threading.enumerate())
+    tree.start_clock()
+    (timer,) = set(threading.enumerate()) - before
+    lease = tree.root()
+    lease.reserve(**LARGE)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lease.reserve, **SMALL)
+        assert not wait([waiting], 0.2).done and timer.is_alive()
+        tree.set_limits(Limits(tokens=100, wall_s=3.0))
+        with pytest.raises(TreeStopped) as ended:
+            waiting.result(10)
+    assert ended.value.limit == "wall" and tree.stopped.result(timeout=5).limit == "wall"
+
+
+def test_a_race_with_more_patience_than_there_is() -> None:
+    first: Future[None] = Future()
+    with ThreadPoolExecutor(1) as pool:
+        racing = pool.submit(Stop(Future[TreeStopped]()).race, first, 9.9e11)
+        assert not wait([racing], 0.2).done
+        first.set_result(None)
+        assert racing.result(10)
 
 
 def test_cancel_wins_over_everything_that_comes_later() -> None:

@@ -33,7 +33,7 @@ from weakref import WeakSet
 from fleet_rlm.errors import InvalidInput, TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot, again
-from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, Marks
+from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, LONGEST_WAIT_S, Marks
 from fleet_rlm.runtime.execution.spending import Account, Cost, LimitReached, Seen, Share, least
 
 HELD_BACK_FRACTION = 0.1
@@ -125,13 +125,12 @@ class TreeBudget:
             self._timer.cancel()
             self._timer = None
         if self.limits.wall_s is not None and not self._pauses and self._ticking:
-            elapsed, wall = self._elapsed(), self.limits.wall_s
-            self._timer = threading.Timer(max(0.0, min((*self._marks.ahead("wall"), wall)) - elapsed), self._tick)
+            self._timer = threading.Timer(self._marks.next_look(self.limits.wall_s), self._tick)
             self._timer.daemon = True
             self._timer.start()
 
     def _tick(self) -> None:
-        """A mark of the wall time, or its end."""
+        """A mark of the wall time, its end, or a part of the way there."""
         with self._lock:
             if self._pauses or not self._ticking:  # it fired while a pause began; the end of the pause sets another
                 return
@@ -385,7 +384,7 @@ class TreeBudget:
         """Until something changes: what a call under way was promised comes back when it ends (with the lock)."""
         self._hear_of(stop)
         left = None if final else self._until_soft_deadline()
-        self._changed.wait(None if left is None else max(left, SHORTEST_WAIT_S))
+        self._changed.wait(None if left is None else min(max(left, SHORTEST_WAIT_S), LONGEST_WAIT_S))
 
     def _hear_of(self, stop: Future[TreeStopped] | None) -> None:
         """Wake who waits here when `stop` is set (with the lock)."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from fleet_rlm.runtime.execution.events import Limits, Unit
 
 WARN_AT = (0.7, 0.9)
+LONGEST_WAIT_S = 86_400.0
+"""A time limit may be longer than any timer can wait: then it is waited for in parts."""
 
 LIMIT_NAMES: dict[Unit, str] = {
     "calls": "calls",
@@ -47,9 +49,10 @@ class Marks:
         self._passed = {(unit, mark) for unit, mark in self._passed if used.get(unit, 0.0) >= mark}
         self._look_ahead(limits)
 
-    def ahead(self, unit: Unit) -> Iterator[float]:
-        """The amounts of a unit at which a mark is still to come."""
-        return (mark * limit for each, mark, limit in self._ahead if each == unit)
+    def next_look(self, wall: float) -> float:
+        """Seconds until the next mark of this time limit, or its end; in parts when that is far away."""
+        marks = (mark * limit for unit, mark, limit in self._ahead if unit == "wall")
+        return max(0.0, min(min((*marks, wall)) - self._amount("wall"), LONGEST_WAIT_S))
 
     def _look_ahead(self, limits: Limits) -> None:
         self._ahead = [

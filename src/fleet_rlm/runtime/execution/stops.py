@@ -83,7 +83,7 @@ class Stop:
         try:
             if not self._is_set:
                 result.add_done_callback(lambda _: box.put(None))
-                box.get(timeout=timeout)
+                box.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             return True
         except Empty:
             return False
