@@ -120,6 +120,16 @@ def test_a_turn_and_its_idempotency_key(api: httpx.Client, sid: str) -> None:
     assert ask(api, sid, "hello", "key-2").json()["turn"] != first.json()["turn"]
 
 
+def test_a_key_that_comes_again_with_another_model_or_other_limits(api: httpx.Client, sid: str) -> None:
+    asked = {"model": "openai/a", "limits": {"calls": 5, "wall_s": 60}}
+    turn = ask(api, sid, "hello", key="k", **asked).json()["turn"]
+    finish(api, turn)
+    for same in (asked, {}, {"limits": {"calls": 5}}):
+        assert ask(api, sid, "hello", key="k", **same).json()["turn"] == turn
+    for other in ({"model": "openai/b"}, {"sub_model": "n/n"}, {"limits": {"calls": 6}}, {"limits": {"wall_s": None}}):
+        failure(ask(api, sid, "hello", key="k", **{**asked, **other}), 409, "conflict")
+
+
 def test_one_turn_at_a_time(api: httpx.Client, sid: str) -> None:
     turn = ask(api, sid, "wait").json()["turn"]
     failure(ask(api, sid, "hello"), 409, "conflict")

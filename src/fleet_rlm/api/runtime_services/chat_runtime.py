@@ -85,10 +85,10 @@ class ChatRuntime:
             limits=msgspec.structs.replace(workspace.settings.limits, **asked.limits) if asked.limits else None,
             command=asked.command,
         )
-        self._check_repetition(request)
+        self._check_repetition(request, asked)
         return workspace.submit(request)
 
-    def _check_repetition(self, request: TurnRequest) -> None:
+    def _check_repetition(self, request: TurnRequest, asked: Asked) -> None:
         """The same command must ask the same. Errors: Conflict."""
         assert request.session is not None
         if request.command is None:
@@ -100,8 +100,12 @@ class ChatRuntime:
         assert isinstance(first, TurnAccepted)
         # A question with a secret in it is kept without the secret and cannot be compared.
         other = first.question != request.question and HIDDEN not in first.question
-        contexts = distinct(first.contexts) != distinct(request.contexts)
-        if other or first.mode != request.mode or contexts:
+        other = other or first.mode != request.mode or distinct(first.contexts) != distinct(request.contexts)
+        # What a request leaves to the settings is not compared: they may say something else by now.
+        models = ((asked.model, first.model), (asked.sub_model, first.sub_model))
+        other = other or any(name is not None and name.strip() != had for name, had in models)
+        other = other or any(getattr(first.limits, name) != value for name, value in asked.limits.items())
+        if other:
             raise Conflict("this command id was used for another question", hint="use a new id for a new question")
 
     async def cancel(self, turn: str, session: str | None = None) -> bool:
