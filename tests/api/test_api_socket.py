@@ -190,8 +190,13 @@ def test_deleted_session_ends_its_subscription(running: Running, sid: str, api: 
 
 @pytest.mark.parametrize(
     ("frame", "code"),
-    [("{not json", 1007), (b"\x00\x01", 1003), ("x" * 1_100_000, 1009)],
-    ids=["malformed", "binary", "oversized"],
+    [
+        ("{not json", 1007),
+        (b"\x00\x01", 1003),
+        ("x" * 1_100_000, 1009),
+        ('{"type":"cmd","id":"c","sid":"s","op":"fork","args":' + "[" * 40_000 + "]" * 40_000 + "}", 1007),
+    ],
+    ids=["malformed", "binary", "oversized", "deep"],
 )
 def test_bad_frames_close_the_socket(running: Running, frame: str | bytes, code: int) -> None:
     with running.tab() as tab:

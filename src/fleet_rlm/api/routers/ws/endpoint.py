@@ -6,7 +6,8 @@
                         <- heartbeat, sessions.changed, error
 
 Close codes: 4401 not signed in, 4404 unknown session, 4408 too slow, 4429 too many sockets or frames, 1002 no hello,
-1003 binary, 1007 no JSON, 1009 frame too large, 1012 the server goes down. A turn never depends on a socket.
+1003 binary, 1007 no JSON, 1009 frame too large, 1011 a defect of ours, 1012 the server goes
+down. A turn never depends on a socket.
 """
 
 from __future__ import annotations
@@ -115,9 +116,11 @@ class _Socket:
                 await self._read()
         except* Closing as ending:
             await self._close(_first(ending, Closing))
-        except* (WebSocketDisconnect, RuntimeError) as gone:
-            # Starlette reports a send on a closed socket as RuntimeError.
+        except* WebSocketDisconnect as gone:
             log.debug("socket gone: %s", gone.exceptions[0])
+        except* RuntimeError as defect:
+            log.error("a socket failed", exc_info=defect)
+            await self._close(Closing(1011, "the workspace failed on this socket"))
 
     async def _close(self, ending: Closing) -> None:
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
@@ -157,6 +160,8 @@ class _Socket:
             return InvalidInput(f"frame refused: {error}")
         except msgspec.DecodeError:
             raise Closing(1007, "frames are JSON") from None
+        except RecursionError:
+            raise Closing(1007, "nested too deeply") from None
 
     def _count(self) -> None:
         now = time.monotonic()
@@ -192,6 +197,8 @@ class _Socket:
                 await self._ws.send_text(text)
         except TimeoutError:
             raise Closing(4408, "slow consumer") from None
+        except RuntimeError as gone:  # so Starlette and the server report a send on a closed socket
+            raise WebSocketDisconnect(1006) from gone
 
     async def _notices(self) -> None:
         leave = self._served.feed.on_notice(self._changed.set)
