@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import sse_model, tool
+from tests.engine.test_agent_tools import script
+from tests.engine.test_again import of_turn
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.errors import InvalidInput, NotFound
 from fleet_rlm.runtime.agent.memory import MAX_BLOCKS, fold
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.views import Workbench
 from fleet_rlm.runtime.execution.workbench import reduce
 from fleet_rlm.runtime.factory import Workspace
@@ -102,6 +105,24 @@ def test_replacing_needs_a_passage_that_stands_there_once(workspace: Workspace, 
         memory.replace("notes", "three", "x", "agent")
     assert memory.replace("notes", "two", "2", "agent").text == "one\n2"
     assert memory.replace("notes", "", "all new", "agent").text == "all new"
+
+
+def test_an_edit_that_was_refused_is_not_made_in_a_replay(workspace: Workspace, sid: str) -> None:
+    usual = script(
+        [("memory_append", {"block": "notes", "text": "more than there is room for"})],
+        [("memory_append", {"block": "person", "text": "Ada"})],
+    )
+
+    def reply(body: dict[str, Any]) -> list[Any]:
+        workspace.set_memory(sid, "notes", "x" * 3_990)  # by the person, while the turn runs
+        return usual(body)
+
+    with sse_model(reply) as model:
+        first = ask(workspace, "?", session=sid, model=model.lm())
+        again = workspace.wait(workspace.replay(first.turn).turn, timeout=60)
+    assert "more than 4,000" in (first.answer or "") and again.answer == first.answer
+    assert first_difference(of_turn(workspace, first), of_turn(workspace, again)) is None
+    assert workspace.memory(again.session).saved() == {"person": "Ada"}
 
 
 def test_edits_at_once_lose_nothing(workspace: Workspace, sid: str) -> None:
