@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import sse_model, tool
-from tests.engine.test_agent_tools import script
 from tests.engine.test_again import of_turn
+from tests.engine.test_agent_tools import script
 from tests.engine.test_turns import ask, check_journal
 
 from fleet_rlm.errors import InvalidInput, NotFound
@@ -49,8 +49,11 @@ def test_sizes_and_names_are_bounded(workspace: Workspace, sid: str) -> None:
     for bad in ("", "Persona", "a b", "../x", "x" * 40):
         with pytest.raises(InvalidInput, match="no name of a block"):
             workspace.set_memory(sid, bad, "x")
-    with pytest.raises(InvalidInput, match="control characters"):
-        workspace.set_memory(sid, "notes", "a\x00b")
+    for bad in ("\x00", "\x1b", "\x7f", "\x80", "\x85", "\x9b", "\u202a", "\u202e", "\u2066", "\u2069"):
+        with pytest.raises(InvalidInput, match=f"control characters .U.{ord(bad):04X}"):
+            workspace.set_memory(sid, "notes", f"a{bad}b")
+        with pytest.raises(InvalidInput, match="control characters"):
+            workspace.memory(sid).append("notes", f"a{bad}b", "agent")
     for number in range(5):
         workspace.set_memory(sid, f"own{number}", "x" * 2000)
     with pytest.raises(InvalidInput, match=r"14,000 characters, more than 12,000"):
@@ -105,6 +108,18 @@ def test_replacing_needs_a_passage_that_stands_there_once(workspace: Workspace, 
         memory.replace("notes", "three", "x", "agent")
     assert memory.replace("notes", "two", "2", "agent").text == "one\n2"
     assert memory.replace("notes", "", "all new", "agent").text == "all new"
+
+
+def test_line_ends_are_made_plain_whoever_writes_them(workspace: Workspace, sid: str) -> None:
+    memory = workspace.memory(sid)
+    assert workspace.set_memory(sid, "person", "Ada\r\nlikes\rtea\r\n").text == "Ada\nlikes\ntea"
+    assert workspace.set_memory(sid, "person", "Ada\nlikes\u2028tea").seq is None, "it says that already"
+    assert memory.append("notes", "one\r\ntwo\r\n", "agent").text == "one\ntwo"
+    assert memory.append("notes", "\r\nשלום \u200fשלום\tfour", "agent").text == "one\ntwo\nשלום \u200fשלום\tfour"
+    assert memory.replace("notes", "one\r\ntwo\r\n", "1\r\n2\r\n", "agent").text == "1\n2\nשלום \u200fשלום\tfour"
+    assert memory.saved() == state(workspace, sid) == {"person": "Ada\nlikes\ntea", "notes": memory.saved()["notes"]}
+    assert not any("\r" in str(edit.data.after) for edit in memory.edits())
+    assert workspace.set_memory(sid, "persona", "x\r\n" * 750).text == "\n".join("x" * 750), "as long as what is kept"
 
 
 def test_an_edit_that_was_refused_is_not_made_in_a_replay(workspace: Workspace, sid: str) -> None:

@@ -23,6 +23,9 @@ TOTAL_CHARS: Final = 12_000
 OWN_CHARS: Final = 2_000
 MAX_BLOCKS: Final = 16
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_LINE_END = re.compile(r"\r\n?|[\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Those of ASCII and of C1, and those that turn the direction of what follows: a person would not see what is there."""
 _lock = threading.Lock()
 """Edits are read, checked and written one after the other; they are rare and quick."""
 
@@ -98,6 +101,7 @@ class SessionMemory:
 
     def replace(self, block: str, old: str, new: str, who: Who) -> Change:
         """Replace a passage of a block, which must stand there once; an empty `old` replaces the whole block."""
+        old = _LINE_END.sub("\n", old)
         with _lock:
             saved = self.saved()
             before = saved.get(block, "")
@@ -120,7 +124,7 @@ class SessionMemory:
             return self._write(self.saved(), edit.block, edit.before, "undo")
 
     def _write(self, saved: Mapping[str, str], block: str, text: str | None, who: Who) -> Change:
-        after = None if text is None else self._clean(text).strip("\n")
+        after = None if text is None else self._clean(_LINE_END.sub("\n", text)).strip("\n")
         after = after or None
         before = saved.get(block)
         if before == after:
@@ -150,8 +154,9 @@ def check(saved: Mapping[str, str], block: str, text: str | None) -> None:
         raise InvalidInput(f"{block[:40]!r} is no name of a block", hint="a word of a-z, 0-9, _ and -, at most 32 long")
     if text is None:
         return
-    if any(ord(char) < 32 and char not in "\n\t" for char in text):
-        raise InvalidInput(f"block {block} would hold control characters")
+    control = _CONTROL.search(text)
+    if control is not None:
+        raise InvalidInput(f"block {block} would hold control characters (U+{ord(control[0]):04X})")
     limit = block_of(block).limit
     if len(text) > limit:
         raise InvalidInput(f"block {block} would have {len(text):,} characters, more than {limit:,}", hint=_SHORTER)
