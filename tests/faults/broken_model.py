@@ -79,16 +79,23 @@ def send(handler: Handler, status: int, body: bytes, **headers: str) -> None:
     handler.wfile.write(body)
 
 
-def says(text: str, *, tool: tuple[str, dict[str, Any]] | None = None, usage: dict[str, Any] | None = None) -> Reply:
-    """A whole answer, streamed where a stream is asked for."""
+def says(
+    text: str,
+    *,
+    tool: tuple[str, dict[str, Any]] | None = None,
+    usage: dict[str, Any] | None = None,
+    ends: str | None = None,
+    **more: Any,
+) -> Reply:
+    """A whole answer, streamed where a stream is asked for. `ends`: its finish reason; `more` of its message."""
     shaped = partial(_chat, usage=usage)
 
     def reply(handler: Handler, body: dict[str, Any]) -> None:
-        message: dict[str, Any] = {"role": "assistant", "content": text}
+        message: dict[str, Any] = {"role": "assistant", "content": text, **more}
         if tool is not None:
             function = {"name": tool[0], "arguments": json.dumps(tool[1])}
             message["tool_calls"] = [{"index": 0, "id": "t1", "type": "function", "function": function}]
-        finish = "tool_calls" if tool else "stop"
+        finish = ends or ("tool_calls" if tool else "stop")
         if not body.get("stream"):
             send(handler, 200, json.dumps(shaped("chat.completion", message=message, finish_reason=finish)).encode())
             return

@@ -7,6 +7,7 @@ from tests.scripted import action, field
 
 from faults.broken_model import BrokenModel, Reply, cut_short, raw, refuses, says
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.execution.throttle import PROVIDERS
 from fleet_rlm.runtime.models.prices import Price
@@ -182,6 +183,42 @@ def test_a_usage_that_is_no_number_is_unknown_and_leaves_nothing_behind(ask, wor
     registry = ModelRegistry(workspace.settings, environ={})
     key, owner = endpoint_of(registry.lm(registry.resolve()))
     assert PROVIDERS.throttle(key, 64, owner=owner).in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"), [(ev.Limits(tokens=90_000), "limits leave no more"), (ev.Limits(), "by max_tokens")]
+)
+@pytest.mark.parametrize("mode", ["auto", "direct"])
+def test_an_answer_that_was_cut_is_told_as_cut(workspace, ask, limits, why, mode) -> None:
+    with always(says(field("answer", "the first half"), ends="length")) as model:
+        result, events = ask(model, mode=mode, limits=limits)
+        asked = len(model.prompts)
+        again = workspace.wait(workspace.replay(result.turn).turn, 60)
+        assert len(model.prompts) == asked
+    assert (result.status, again.status) == ("ok", "ok")
+    told = [event.data for event in events if isinstance(event.data, ev.Warning) and event.data.code == "answer.cut"]
+    assert len(told) == asked == 1 and why in told[0].message and "openai/tiny was cut at" in told[0].message
+    replayed = [e for e in workspace.journal.read(again.session, 0, 10_000) if e.turn == again.turn]
+    assert first_difference([e for e in events if e.turn == result.turn], replayed) is None
+
+
+@pytest.mark.parametrize("mode", ["auto", "rlm", "direct"])
+def test_an_answer_that_a_filter_withheld_is_told_as_that(ask, mode) -> None:
+    with always(says("", ends="content_filter")) as model:
+        result, events = ask(model, mode=mode)
+    assert result.status == "failed" and result.error is not None
+    assert (result.error.code, result.error.hint) == ("model_refused", None)
+    assert result.error.message == "openai/tiny refused the request: a content filter withheld the answer"
+    assert len(model.prompts) == 1 and finished_calls(events)[0].status == "failed"
+
+
+def test_a_refusal_of_a_sub_call_comes_in_its_words(ask) -> None:
+    """In a stream DSPy leaves them out: there it is an answer of nothing."""
+    code = action("said = llm_query_batched(['x'])[0]\nSUBMIT(answer=f'{said.error}: {said.message}')")
+    refusal = says("", refusal="I cannot help with that.")
+    with BrokenModel(lambda number, prompt: says(code) if "REPL" in prompt else refusal) as model:
+        result, _ = ask(model, mode="rlm")
+    assert result.answer == "model_refused: openai/tiny refused the request: it said: I cannot help with that."
 
 
 def test_a_tool_that_does_not_exist(ask) -> None:

@@ -33,9 +33,10 @@ from fleet_rlm.runtime.execution.run_thread import leaving
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.execution.throttle import Throttle, Verdict
 from fleet_rlm.runtime.models.billing import cost_of, tokens_of
+from fleet_rlm.runtime.models.ending import check_given, why_cut
 from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import Price
-from fleet_rlm.runtime.models.recording import Answered, Asked, CallReplay, record_of, record_of_failure
+from fleet_rlm.runtime.models.recording import CUT, Answered, Asked, CallReplay, record_of, record_of_failure
 from fleet_rlm.runtime.models.sending import Request, Sender
 from fleet_rlm.runtime.models.sizes import sizes_of
 from fleet_rlm.runtime.models.tries import endpoint_of, may_be_billed, patience, retry_after, verdict_of
@@ -165,6 +166,7 @@ class MeteredLM(dspy.BaseLM):
             self._bound(asked)
             outputs = self._tried(asked)
             self._check_whole(asked)
+            self._check_ending(asked, outputs)
         except Exception as exc:  # named as what it is, and raised again
             known = as_overflow(exc)
             error = known if isinstance(known, Exception) else exc
@@ -273,6 +275,13 @@ class MeteredLM(dspy.BaseLM):
             message = f"the server cut the prompt of {len(asked.text):,} characters to {read:,} tokens without a word"
             raise dspy.ContextWindowExceededError(model=self.name, message=message)
 
+    def _check_ending(self, asked: Request, outputs: Any) -> None:
+        """Note why the next step of a run is cut. Errors: LMInvalidRequestError when the answer was withheld."""
+        check_given(asked.entries, outputs, self.name)
+        if asked.drives:
+            bound = None if asked.sent is asked.kwargs else asked.sent["max_tokens"]
+            asked.cut = why_cut(asked.entries, self.name, bound=bound)
+
     def _tried(self, asked: Request) -> Any:
         """Send it, and again where that is worth it. Between two tries it holds no place."""
         throttle = asked.throttle = self._scheduler.throttle(self._endpoint, self._owner)
@@ -365,7 +374,7 @@ class MeteredLM(dspy.BaseLM):
         shared: str | None = None,
     ) -> None:
         response = output_text(outputs) if status == "ok" else None
-        record = record_of(outputs, response) if response is not None else error and record_of_failure(error)
+        record = record_of(outputs, response, asked.cut) if response is not None else error and record_of_failure(error)
         finished = ev.CallFinished(
             id=asked.id,
             status=status,
@@ -383,6 +392,8 @@ class MeteredLM(dspy.BaseLM):
         )
         try:
             self._observer.emit(finished, asked.scope)
+            if asked.cut is not None:
+                self._observer.emit(ev.Warning(code=CUT, message=asked.cut, where=asked.scope.id), asked.scope)
         finally:
             asked.scope.part_closed()
 

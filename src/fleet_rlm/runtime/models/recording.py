@@ -2,7 +2,8 @@
 
 `call.finished.record` holds one JSON object: `{"outputs": [...]}` with what the LM gave to DSPy (texts, or objects with
 text, reasoning, tool calls, citations), `{}` when that is just the one text that stands in `response`, or
-`{"failure": {...}}` with the class and the words of what the provider raised.
+`{"failure": {...}}` with the class and the words of what the provider raised. `cut` says why an answer of a run ends
+before its end, where it does.
 """
 
 from __future__ import annotations
@@ -29,15 +30,20 @@ from fleet_rlm.runtime.execution.spending import Cost
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
-def record_of(outputs: Any, response: str) -> str | None:
+CUT = "answer.cut"
+"""The code of the warning that a run's own answer was cut."""
+
+
+def record_of(outputs: Any, response: str, cut: str | None = None) -> str | None:
     """The record of an answer; None for a shape that cannot come back (such a call is made again)."""
     if not isinstance(outputs, list):
         return None
     items = cast("list[Any]", outputs)
-    if items == [response]:
-        return "{}"
+    facts: dict[str, Any] = {} if cut is None else {"cut": cut}
+    if items != [response]:
+        facts["outputs"] = items
     try:
-        return json.dumps({"outputs": items}, ensure_ascii=False, default=_plain)
+        return json.dumps(facts, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError):
         return None
 
@@ -159,6 +165,9 @@ class CallReplay:
                 self._observer.streamed = "".join(texts)
         again = msgspec.structs.replace(done, id=call, ms=0.0, queued_ms=0.0, shared=shared, replayed=True)
         self._observer.emit(again, scope)
+        cut = None if done.record is None else json.loads(self._replay.text(done.record)).get("cut")
+        if cut is not None:
+            self._observer.emit(ev.Warning(code=CUT, message=cut, where=scope.id), scope)
 
     def _named(self, call: str) -> str:
         """The id of a recorded call in this turn, also for one that only another names."""

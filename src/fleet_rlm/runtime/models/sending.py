@@ -48,7 +48,7 @@ _entries: ContextVar[list[Entry] | None] = ContextVar("fleet_lm_entries", defaul
 class Request:
     """One request on its way. `queued_s`: waited for a place or another try; `broke_off`: its stream, when a part was
     shown, or before that when none was understood; `used`: once it has its answer; `untold`: a try that failed may have
-    cost something.
+    cost something; `cut`: why its answer is not whole.
 
     `abandon` ends it from outside while an engine holds the thread that asked; None: that thread waits for nobody.
     `left`: that has happened.
@@ -71,6 +71,7 @@ class Request:
     entries: list[Entry] = field(default_factory=list[Entry])
     used: Cost = NOTHING_USED
     untold: bool = False
+    cut: str | None = None
     reservations: list[Reservation] = field(default_factory=list[Reservation])
     throttle: Throttle | None = None
     place: Place | None = None
