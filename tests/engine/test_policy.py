@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dspy.lm15 import Usage
 from tests.engine.conftest import events_of
 from tests.engine.test_approvals import Asking, until
 from tests.engine.test_turns import check_journal, task_of
@@ -17,8 +18,10 @@ from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.approvals import MAX_QUESTIONS
 from fleet_rlm.runtime.execution.budget import Cost
+from fleet_rlm.runtime.execution.leases import Reservation
 from fleet_rlm.runtime.execution.requests import TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
+from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.policy import ALWAYS, DENY, ONCE, Policy, PolicyGate
 
 
@@ -199,6 +202,102 @@ def test_where_the_policy_has_asked_too_often_the_rule_decides(otherwise: str, a
     until(lambda: all(outcomes), 60)
     assert len(turn.asked) == MAX_QUESTIONS
     assert all((outcome[0] is None) == allowed and not isinstance(outcome[0], InvalidInput) for outcome in outcomes)
+
+
+def test_what_is_known_is_asked_about_also_beside_an_unknown_price() -> None:
+    turn = Gate(Policy(ask_cost_usd=1.0))
+    turn.budget.before_call = turn.gate.cost
+    turn.scope.lease.reserve().settle(Cost(micro_usd=None))
+    spend = lambda: turn.scope.lease.reserve().settle(Cost(micro_usd=600_000))  # noqa: E731
+    first = turn.asking(spend)
+    until(lambda: bool(turn.asked))
+    turn.answer(ONCE)
+    until(lambda: bool(first))
+    spend()
+    more = turn.asking(spend)
+    until(lambda: len(turn.asked) == 2)
+    assert "$1.2000 and an unknown amount" in turn.asked[1].question
+    turn.answer(DENY)
+    until(lambda: bool(more))
+    assert isinstance(more[0], TreeStopped)
+    said = [(turn.asked[1].question, ONCE)]
+    again = PolicyGate(turn.gate.policy, turn.approvals, turn.budget, lambda: turn.scope, allowed_costs=said)
+    again.cost()
+    assert len(turn.asked) == 2, "two dollars twenty were allowed, and what is not known"
+
+
+def test_many_at_once_spend_no_more_unasked_than_one_after_another() -> None:
+    turn = Gate(Policy(ask_cost_usd=0.1))
+    turn.budget.before_call = turn.gate.cost
+    made: list[Reservation] = []
+
+    def call() -> None:
+        made.append(turn.scope.lease.reserve(micro_usd=170_000))
+
+    outcomes = [turn.asking(call) for _ in range(30)]
+    for ended in range(1, 4):  # calls that cost little of what they were promised: nobody is asked yet
+        until(lambda ended=ended: len(made) == ended)
+        assert not turn.asked and turn.budget.snapshot().reserved_calls == 1
+        made[-1].settle(Cost(prompt_tokens=1, micro_usd=1_000))
+    until(lambda: len(made) == 4)
+    made[-1].settle(Cost(prompt_tokens=1, micro_usd=1_010_000))
+    until(lambda: bool(turn.asked))
+    assert "$1.0130" in turn.asked[0].question
+    turn.answer(DENY)
+    until(lambda: all(outcomes))
+    assert len(made) == 4 and len(turn.asked) == 1
+    assert [type(outcome[0]) for outcome in outcomes].count(TreeStopped) == 26
+
+
+def test_who_waits_for_promises_goes_on_when_a_person_allows_all_and_ends_with_its_run() -> None:
+    turn = Gate(Policy(ask_cost_usd=0.1))
+    turn.budget.before_call = turn.gate.cost
+    lease = turn.scope.lease
+    first = lease.reserve(micro_usd=170_000)
+    lease.reserve(micro_usd=170_000, with_it=1).refund()  # of the same request: it would wait for itself
+    with pytest.raises(TreeStopped):
+        lease.reserve(micro_usd=1, ahead=True)  # nobody waits for what is asked ahead
+    waiting = [turn.asking(lambda: lease.reserve(micro_usd=170_000)) for _ in range(4)]
+    first.settle(Cost(micro_usd=None))  # abandoned: what it was promised is what it may have cost
+    until(lambda: bool(turn.asked))
+    assert "$0.0000, and $0.1700 more at most" in turn.asked[0].question
+    turn.answer(ALWAYS)
+    until(lambda: all(waiting))
+    assert waiting == [[None]] * 4
+    other = Gate(Policy(ask_cost_usd=0.1))
+    other.budget.before_call = other.gate.cost
+    other.scope.lease.reserve(micro_usd=170_000)
+    last = other.asking(lambda: other.scope.lease.reserve(micro_usd=1))
+    other.budget.stop(TreeStopped("cancelled"))
+    until(lambda: bool(last))
+    assert isinstance(last[0], TreeStopped) and last[0].reason == "cancelled"
+
+
+def test_a_batch_asks_before_more_is_spent_and_a_replay_tells_the_same(own: Workspace) -> None:
+    with_policy(own, Policy(ask_cost_usd=0.1, ask_seconds=0))
+    price = Price(input_usd=0, output_usd=10, source="settings")
+    own.configure(replace(own.settings, prices={"test/scripted": price}))
+
+    def batch(prompt: str) -> str:
+        return (
+            "yes"
+            if "part" in prompt and "REPL" not in prompt
+            else action("SUBMIT(answer=str(len(llm_query_batched(['part %d' % i for i in range(30)]))))")
+        )
+
+    usage = Usage(input_tokens=0, output_tokens=20_000, total_tokens=20_000)  # $0.20
+    lm = scripted(lambda prompt: batch(prompt), usage=usage, delay_s=0.05)
+    root = scripted(lambda prompt: batch(prompt), usage=Usage(input_tokens=9, output_tokens=9, total_tokens=18))
+    turn = own.submit(TurnRequest(question="go", mode="rlm", model=root, sub_model=lm))
+    result = finished(own, turn.turn)
+    own.configure(replace(own.settings, prices={}))
+    assert (result.status, result.limit) == ("limit", "cost")
+    assert len(lm.engine.prompts) == 1 and result.usage.cost_usd == pytest.approx(0.2, abs=0.01)
+    asked = [e.data.question for e in events_of(own, turn.session) if e.type == "approval.requested"]
+    assert len(asked) == 1 and "$0.20" in asked[0]
+    again = finished(own, own.replay(turn.turn).turn)
+    told = [e.data.question for e in events_of(own, again.session) if e.type == "approval.requested"]
+    assert (again.status, again.limit) == ("limit", "cost") and told[-1:] == asked and len(lm.engine.prompts) == 1
 
 
 def reply(prompt: str) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fleet_rlm.runtime.execution.approvals import Approvals
     from fleet_rlm.runtime.execution.budget import TreeBudget
     from fleet_rlm.runtime.execution.observer import RunScope
+    from fleet_rlm.runtime.execution.spending import Money
 
 Otherwise = Literal["allow", "deny"]
 
@@ -38,8 +39,6 @@ ALWAYS: Final = "allow for this turn"
 DENY: Final = "deny"
 CHOICES: Final = (ONCE, ALWAYS, DENY)
 DEEPEST: Final = 8
-ANY_COST: Final = ("cost", "")
-"""Where it is remembered that money is not asked about any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +95,15 @@ class Policy:
         return limits
 
 
-def _cost_question(spent: float | None) -> str:
-    known = "an unknown amount" if spent is None else f"${spent:.4f}"
-    return f"This turn has cost {known}. May it go on?"
+def _cost_question(money: Money) -> str:
+    known = [f"${money.spent / 1e6:.4f}"] if money.spent or not money.unknown else []
+    told = " and ".join([*known, *([_UNKNOWN] if money.unknown else [])])
+    more = f", and ${money.at_risk / 1e6:.4f} more at most by calls that did not tell it" if money.at_risk else ""
+    return f"This turn has cost {told}{more}. May it go on?"
 
 
-_COST: Final = re.compile(r"\$(\d+\.\d+)")
+_UNKNOWN: Final = "an unknown amount"
+_COST: Final = re.compile(r"has cost \$(\d+\.\d+)")
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -130,7 +132,11 @@ class PolicyGate:
         self._lock = threading.Lock()
         self._decided: dict[tuple[str, str], bool] = {}
         self._asking: dict[tuple[str, str], Future[None]] = {}
-        self._paid_up_to = policy.ask_cost_usd
+        self._step = None if policy.ask_cost_usd is None else round(policy.ask_cost_usd * 1e6)
+        self._paid: tuple[int | None, bool] = (None, False)
+        """Up to how many micro-dollars nobody is asked (None: never), and whether calls of unknown cost may go on."""
+        if self._step is not None:
+            self._set_paid(self._step, unknown=False)
         for question, answer in allowed_costs:
             self._allow_cost(question, answer)
 
@@ -158,38 +164,43 @@ class PolicyGate:
             self._require("depth", str(depth), f"May a child run be opened at depth {depth}?", task)
 
     def cost(self, ahead: bool = False) -> None:
-        """Before a call is made. The amount of the policy is asked for again when as much has been spent once more.
-        One that its code has not come to (`ahead`) is refused in place of a question.
+        """Before a call is made. The amount of the policy is asked for again when as much has been spent once more, and
+        once where of some calls nothing is known. One that its code has not come to (`ahead`) is refused in place of a
+        question.
 
         Errors: TreeStopped("limit", "cost") when a person, or the rule, lets no more be spent.
         """
-        step, up_to = self.policy.ask_cost_usd, self._paid_up_to
-        if step is None or up_to is None or self._decided.get(ANY_COST):
+        up_to, unknown = paid = self._paid
+        if self._step is None or up_to is None:
             return
-        spent = self._budget.usage().cost_usd
-        if spent is not None and spent < up_to:
+        money = self._budget.snapshot().money
+        if money.at_most < up_to and (unknown or not money.unknown):
             return
         if ahead:
             raise TreeStopped("limit", "cost")
-        if not self._allowed("cost", str(up_to), _cost_question(spent), None):
+        if not self._allowed("cost", str(paid), _cost_question(money), None):
             self._budget.note_exhausted("cost")
             raise TreeStopped("limit", "cost")
         with self._lock:
-            if self._paid_up_to == up_to:
-                # A price that is not known is asked about once.
-                self._paid_up_to = None if spent is None else spent + step
+            if self._paid == paid:
+                more = max(up_to, money.at_most + max(self._step, 1))
+                self._set_paid(more, unknown=unknown or money.unknown)
+
+    def _set_paid(self, up_to: int | None, *, unknown: bool) -> None:
+        self._paid = up_to, unknown
+        self._budget.asks_from = up_to
+        self._budget.look_again()
 
     def _allow_cost(self, question: str, answer: str) -> None:
         """An earlier answer goes as far as it would have gone then."""
-        step, found = self.policy.ask_cost_usd, _COST.search(question)
-        if step is None or answer not in (ONCE, ALWAYS):
+        (up_to, unknown), found = self._paid, _COST.search(question)
+        if self._step is None or up_to is None or answer not in (ONCE, ALWAYS):
             return
         if answer == ALWAYS:
-            self._decided[ANY_COST] = True
-        elif found is None:
-            self._paid_up_to = None
-        elif self._paid_up_to is not None:
-            self._paid_up_to = max(self._paid_up_to, float(found[1]) + step)
+            self._set_paid(None, unknown=True)
+        else:
+            spent = round(float(found[1]) * 1e6) if found is not None else 0
+            self._set_paid(max(up_to, spent + self._step), unknown=unknown or _UNKNOWN in question)
 
     def _require(self, kind: ev.ApprovalKind, what: str, question: str, detail: str | None) -> None:
         if not self._allowed(kind, what, question, detail):
@@ -236,5 +247,5 @@ class PolicyGate:
             if answer != ONCE or kind == "cost":  # an amount is no single act: its answer is for all calls that meet it
                 self._decided[key] = answer != DENY
             if answer == ALWAYS and kind == "cost":
-                self._decided[ANY_COST] = True
+                self._set_paid(None, unknown=True)
         return answer != DENY

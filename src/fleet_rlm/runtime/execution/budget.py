@@ -30,7 +30,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from weakref import WeakSet
 
-from fleet_rlm.errors import InvalidInput, TreeStopped
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 from fleet_rlm.runtime.execution.leases import Lease, Reservation, Size, Snapshot, again
 from fleet_rlm.runtime.execution.marks import LIMIT_NAMES, LONGEST_WAIT_S, Marks
@@ -71,6 +71,7 @@ class TreeBudget:
         self.before_call: Callable[[bool], None] | None = None
         """Asked before each call but a final one, in the thread that wants to make it; it may wait, and raise.
         True: its code has not come so far."""
+        self.asks_from: int | None = None  # micro-dollars from which on `before_call` asks a person
         self._on_warn = on_warn
         self._on_exhausted = on_exhausted
         self._lock = threading.RLock()  # a stop that is set already is heard of at once, with the lock held
@@ -83,8 +84,7 @@ class TreeBudget:
         self._told: set[Unit] = set()
         self._timer: threading.Timer | None = None
         self._pauses = 0
-        self._paused_at = 0.0
-        self._paused_s = 0.0
+        self._paused_at = self._paused_s = 0.0
         self._ticking = False
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -215,6 +215,7 @@ class TreeBudget:
         micro = least(each.left_micro for each in line)
         return Snapshot(
             spent=self._all.spent.usage(wall),
+            money=self._all.money(),
             reserved_calls=self._all.in_flight,
             held_calls=self._all.held if lim.calls is not None else 0,
             limits=lim,
@@ -242,7 +243,7 @@ class TreeBudget:
         """
         with self._lock:
             if not again:
-                self._check_room(limits)
+                self._all.check_room(limits, elapsed_s=self._elapsed(), children=self._children)
             before, self.limits = self.limits, limits
             self._all.limits = Share.of(limits)
             changed = {unit for unit, name in LIMIT_NAMES.items() if getattr(before, name) != getattr(limits, name)}
@@ -250,19 +251,6 @@ class TreeBudget:
             self._marks.move(limits)
             self._set_timer()
             self._changed.notify_all()
-
-    def _check_room(self, limits: Limits) -> None:
-        used = self._all
-        floors: list[tuple[str, float | None, float, str]] = [
-            ("calls", limits.calls, used.spent.calls + used.in_flight, "{:,.0f} calls are made or under way"),
-            ("tokens", limits.tokens, used.tokens, "{:,.0f} tokens are used or promised"),
-            ("cost", limits.cost_usd, used.micro_usd / 1e6, "${:.6g} are spent or promised"),
-            ("time", limits.wall_s, self._elapsed(), "{:.1f} seconds have passed"),
-            ("children", limits.children, self._children, "{:,.0f} child runs were opened"),
-        ]
-        for what, limit, floor, words in floors:
-            if limit is not None and limit < floor:
-                raise InvalidInput(f"the {what} limit cannot be {limit:g}: {words.format(floor)} already")
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -368,7 +356,7 @@ class TreeBudget:
                 return size
         return sizes[-1]
 
-    def _await_price(self, with_it: int, stop: Future[TreeStopped] | None) -> None:
+    def _await_price(self, sizes: Sequence[Size], with_it: int, stop: Future[TreeStopped] | None) -> None:
         """With a cost limit and no cost seen yet, one request at a time goes ahead (caller holds the lock)."""
 
         def free() -> bool:
@@ -376,7 +364,7 @@ class TreeBudget:
             over = self.stopped.done() or (stop is not None and stop.done())
             return alone or over or self._seen.largest is not None
 
-        if not free():
+        if any(size.micro_usd is None for size in sizes) and not free():
             self._hear_of(stop)
             self._changed.wait_for(free)
 
@@ -390,9 +378,10 @@ class TreeBudget:
         """Wake who waits here when `stop` is set (with the lock)."""
         if stop is not None and stop not in self._heard_of:
             self._heard_of.add(stop)
-            stop.add_done_callback(lambda _: self._wake())
+            stop.add_done_callback(lambda _: self.look_again())
 
-    def _wake(self) -> None:
+    def look_again(self) -> None:
+        """Who waits for something looks whether it is there."""
         with self._lock:
             self._changed.notify_all()
 
@@ -413,16 +402,18 @@ class TreeBudget:
         """
         while True:
             self.check()
+            if self.before_call is not None and not final:
+                self.before_call(ahead)
             with self._lock:
-                if not ahead and self.limits.cost_usd is not None and any(size.micro_usd is None for size in sizes):
-                    self._await_price(with_it, stop)
+                self._await_price(() if ahead else sizes, with_it, stop)
                 if stop is not None and stop.done():
                     raise again(stop.result())
-                if final and lease.held:  # the held-back call becomes free for this one reservation
-                    lease.held = False
-                    lease.account.hold(-1)
+                if final:  # the held-back call becomes free for this one reservation
+                    self.release_hold(lease)
                 size = self._chosen(lease, sizes)
                 refused, seen = self._refused_by(lease, size, final=final, ahead=ahead), self.limits
+                if refused is None and not final and not with_it and self._asked_first(stop, ahead=ahead):
+                    continue
                 if refused is None:
                     micro = self._micro(size)
                     lease.account.reserve(size.tokens, micro)
@@ -442,8 +433,18 @@ class TreeBudget:
                 self.note_exhausted(unit)
                 raise TreeStopped("limit", unit)
 
+    def _asked_first(self, stop: Future[TreeStopped] | None, *, ahead: bool) -> bool:
+        """Whether a person is to be asked before a call; where only promises reach so far, it waits (with the lock)."""
+        if self.before_call is None or self.asks_from is None or self._all.micro_usd < self.asks_from:
+            return False
+        if ahead:
+            raise TreeStopped("limit", "cost")
+        if self._all.money().at_most < self.asks_from:
+            self._await_room(stop, final=False)
+        return True
+
     def release_hold(self, lease: Lease) -> None:
-        """Free the call that the lease holds back. Used by Lease.close."""
+        """Free the call that the lease holds back, if it does still. Used by Lease.close."""
         with self._lock:
             if lease.held:
                 lease.held = False

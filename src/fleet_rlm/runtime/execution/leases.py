@@ -12,7 +12,7 @@ import msgspec
 
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution.events import Limits, Usage
-from fleet_rlm.runtime.execution.spending import Account, Cost, Share, least
+from fleet_rlm.runtime.execution.spending import Account, Cost, Money, Share, least
 
 if TYPE_CHECKING:
     from fleet_rlm.runtime.execution.budget import TreeBudget
@@ -26,6 +26,7 @@ class Snapshot:
     """What is spent, promised and left in every unit. `left_*` is None where there is no limit."""
 
     spent: Usage
+    money: Money
     reserved_calls: int
     held_calls: int
     limits: Limits
@@ -82,8 +83,6 @@ class Lease:
         Errors: TreeStopped("limit", unit) when a limit is reached (nothing was spent), TreeStopped("cancelled"), also
         of the run alone whose `stop` it is.
         """
-        if self.tree.before_call is not None and not final:
-            self.tree.before_call(ahead)
         sizes = sizes or (Size(tokens, micro_usd),)
         return self.tree.admit(self, sizes, final=final, with_it=with_it, stop=stop, ahead=ahead)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fleet_rlm.errors import InvalidInput
 from fleet_rlm.runtime.execution.events import Limits, Unit, Usage
 
 
@@ -109,6 +110,21 @@ class Spent:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What calls may have cost, in micro-dollars: `spent` is known, `at_risk` may have come to it. `unknown`: of a call
+    among them nothing is known."""
+
+    spent: int
+    at_risk: int
+    unknown: bool
+
+    @property
+    def at_most(self) -> int:
+        """As far as anything is known."""
+        return self.spent + self.at_risk
+
+
 @dataclass(slots=True)
 class Seen:
     """What calls of an unknown price have cost at most, by which others are promised. `largest` None: none was seen."""
@@ -140,6 +156,7 @@ class Account:
     reserved_micro: int = 0
     tokens_at_risk: int = 0
     micro_at_risk: int = 0
+    calls_at_risk: int = 0
     _all_above: tuple[Account, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +175,10 @@ class Account:
     def micro_usd(self) -> int:
         """Spent, promised, or possibly spent."""
         return self.spent.micro_usd + self.reserved_micro + self.micro_at_risk
+
+    def money(self) -> Money:
+        """What is spent, or possibly spent. What was promised for a call is the most that it cost."""
+        return Money(self.spent.micro_usd, self.micro_at_risk, unknown=self.spent.unpriced > self.calls_at_risk)
 
     @property
     def free_calls(self) -> int | None:
@@ -233,8 +254,22 @@ class Account:
             account.spent.add(cost)
             if cost.micro_usd is None:
                 account.micro_at_risk += micro_usd
+                account.calls_at_risk += micro_usd > 0
             if untold:
                 account.tokens_at_risk += tokens
+
+    def check_room(self, limits: Limits, *, elapsed_s: float, children: int) -> None:
+        """Errors: InvalidInput when a limit lies below what is spent or promised already."""
+        floors: list[tuple[str, float | None, float, str]] = [
+            ("calls", limits.calls, self.spent.calls + self.in_flight, "{:,.0f} calls are made or under way"),
+            ("tokens", limits.tokens, self.tokens, "{:,.0f} tokens are used or promised"),
+            ("cost", limits.cost_usd, self.micro_usd / 1e6, "${:.6g} are spent or promised"),
+            ("time", limits.wall_s, elapsed_s, "{:.1f} seconds have passed"),
+            ("children", limits.children, children, "{:,.0f} child runs were opened"),
+        ]
+        for what, limit, floor, words in floors:
+            if limit is not None and limit < floor:
+                raise InvalidInput(f"the {what} limit cannot be {limit:g}: {words.format(floor)} already")
 
 
 def least(amounts: Iterable[int | None]) -> int | None:
