@@ -140,6 +140,22 @@ def test_an_lm_object_that_reports_no_number_of_tokens_ends_its_calls_all_the_sa
     assert call.status == "ok"
 
 
+@pytest.mark.parametrize("wrong", ["n=-1", "n=0", "max_tokens=-10**7", "n='many'"])
+def test_a_number_of_answers_or_a_bound_that_nothing_can_be_promised_for_is_refused(workspace, wrong: str) -> None:
+    code = f"""
+try:
+    SUBMIT(answer=str(dspy.Predict('q -> a', {wrong}, temperature=0.5)(q='hi')))
+except Exception as error:
+    SUBMIT(answer=str(error))
+"""
+    own = Own({"prompt_tokens": 5, "completion_tokens": 900})
+    root = scripted(lambda _: action(code))
+    result = ask(workspace, mode="rlm", model=root, sub_model=own, limits=Limits(calls=9, tokens=30_000))
+    assert result.status == "ok" and "must be a number from" in (result.answer or ""), result
+    assert not own.asked and result.usage.calls == 1
+    assert sum(e.type == "call.started" for e in events_of(workspace, result.session)) == 1
+
+
 def priced_after(costs: list[int | None], together: int = 1) -> tuple[TreeBudget, list[int]]:
     """One after another calls of an unknown price; then eight at once under a limit of a dollar, at 30 cents each."""
     tree = TreeBudget(Limits(cost_usd=1.0))

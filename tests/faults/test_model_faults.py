@@ -139,16 +139,26 @@ def test_what_was_promised_for_answers_that_never_arrive_whole_goes_on_counting(
     assert len(model.prompts) <= 4, "a dollar is promised for the shortest answer"
 
 
+_THREE_AT_ONCE = """
+before = budget()['tokens_left']
+try:
+    dspy.Predict('q -> a', n=3, max_tokens=1000)(q='hi')
+except Exception as error:
+    print(error)
+SUBMIT(answer=str(before - budget()['tokens_left']))
+"""
+
+
 def test_of_several_completions_one_that_is_refused_does_not_make_the_others_free(ask) -> None:
     def script(number: int, prompt: str) -> Reply:
         if number == 0:
-            asks = "try:\n    dspy.Predict('q -> a', n=3)(q='hi')\nexcept Exception as e: print(e)\nSUBMIT(answer='x')"
-            return says(action(asks))
+            return says(action(_THREE_AT_ONCE))
         return refuses(400, "no") if number == 3 else says(field("a", "x"))
 
     with BrokenModel(script) as model:
-        result, events = ask(model, mode="rlm", price=PRICE)
+        result, events = ask(model, mode="rlm", price=PRICE, limits=ev.Limits(tokens=50_000))
     assert len(model.prompts) == 4 and result.usage.cost_usd is None
+    assert int(result.answer) > 3 * 1000, "what was promised for each of them goes on counting"
     assert [(call.status, call.cost_usd) for call in finished_calls(events)][1:] == [("failed", None)]
 
 

@@ -400,8 +400,9 @@ class MeteredLM(dspy.BaseLM):
     def _settle(self, reservations: list[Reservation], cost: Cost) -> None:
         first, *others = reservations
         first.settle(cost)
-        for reservation in others:  # usage and price of all n completions stand in the first
-            reservation.settle(Cost(micro_usd=0))
+        told = cost.micro_usd is not None or cost.tokens
+        for reservation in others:  # usage and price of all n completions stand in the first, if they are told
+            reservation.settle(Cost(micro_usd=0) if told else Cost())
 
     def _error_info(self, exc: BaseException) -> ev.ErrorInfo:
         mapped: FleetError = exc if isinstance(exc, FleetError) else self.failure(exc)
