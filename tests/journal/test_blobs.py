@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +82,36 @@ def test_many_writers_of_one_value(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [stores[0].path(stores[0].put(data))]
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from fleet_rlm.runtime.content.blobs import BlobStore
+store = BlobStore(Path(sys.argv[1]))
+print("go", flush=True)
+while True:
+    store.put(os.urandom(30 << 20))
+"""
+
+
+def test_what_a_killed_process_left_half_written_is_removed_a_day_later(tmp_path: Path) -> None:
+    def half() -> list[Path]:
+        return [path for path in (tmp_path / "blobs").rglob(".*") if path.is_file()]
+
+    kept = BlobStore(tmp_path).put(b"whole")
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    while not half():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGSTOP)
+    left = half()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    BlobStore(tmp_path)
+    assert half() == left  # another process may be at it
+    for path in left:
+        os.utime(path, (1, 1))
+    assert BlobStore(tmp_path).read(kept) == b"whole" and not half()

@@ -10,7 +10,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import threading
+import time
 from pathlib import Path
 
 from fleet_rlm.errors import InvalidInput, NotFound, StorageError
@@ -19,6 +21,9 @@ from fleet_rlm.runtime.execution.events import HEAD_CHARS, Text
 PREFIX = "blob_"
 MAX_WAITING_BYTES = 64 << 20
 """What may wait in memory for the next commit; beyond it, whoever brings a text writes it."""
+_HALF = ".new-"
+"""Files that are not yet whole begin with this."""
+_STALE_SECONDS = 86_400.0
 _REF = re.compile(r"blob_[0-9a-f]{64}")
 
 
@@ -28,6 +33,7 @@ class BlobStore:
     def __init__(self, home: Path) -> None:
         self._root = home / "blobs"
         own_folder(self._root)
+        sweep(self._root, _HALF)
         self._lock = threading.Lock()
         self._waiting: dict[str, bytes] = {}  # by reference
         self._waiting_bytes = 0
@@ -100,15 +106,13 @@ class BlobStore:
 
     def _store(self, ref: str, data: bytes) -> None:
         try:
-            _write(self._folder(ref), ref.removeprefix(PREFIX), data)
+            _write(self._root, self._file(ref), data)
         except OSError as error:
             raise StorageError(f"cannot write a blob of {len(data)} bytes: {error.strerror or error}") from error
 
-    def _folder(self, ref: str) -> str:
-        return f"{self._root}/{ref[len(PREFIX) : len(PREFIX) + 2]}"
-
     def _file(self, ref: str) -> Path:
-        return Path(self._folder(ref), ref.removeprefix(PREFIX))
+        name = ref.removeprefix(PREFIX)
+        return self._root / name[:2] / name
 
 
 def own_folder(path: Path) -> None:
@@ -124,28 +128,50 @@ def _ref(data: bytes) -> str:
     return PREFIX + hashlib.sha256(data).hexdigest()
 
 
-def _write(folder: str, name: str, data: bytes) -> None:
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what a killed process left half written, a day later."""
+    for path in folder.glob(f"{prefix}*"):
+        try:
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:  # whoever writes it is done, or another process swept it
+            continue
+        if age <= _STALE_SECONDS:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _write(root: Path, target: Path, data: bytes) -> None:
     """Temporary name, sync, rename: a reader sees the whole or nothing. Nothing to do where it stands already."""
-    target = f"{folder}/{name}"
     if os.access(target, os.F_OK):
         return
-    temporary = f"{folder}/.{name}.{secrets.token_hex(4)}"
-    fd = _created(temporary, folder)
+    temporary = f"{root}/{_HALF}{secrets.token_hex(8)}"
+    fd = _created(temporary, root)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        Path(temporary).rename(target)
+        _place(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _created(path: str, folder: str) -> int:
+def _place(path: str, target: Path) -> None:
+    try:
+        Path(path).rename(target)
+    except FileNotFoundError:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        Path(path).rename(target)
+
+
+def _created(path: str, folder: Path) -> int:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, flags, 0o600)

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import stat
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ import msgspec
 
 from fleet_rlm.errors import InvalidInput, NotFound
 from fleet_rlm.runtime.content import tree
-from fleet_rlm.runtime.content.blobs import own_folder
+from fleet_rlm.runtime.content.blobs import own_folder, sweep
 from fleet_rlm.runtime.content.extract.reader import DocumentReader
 from fleet_rlm.runtime.content.index import ContextIndex, FileEntry
 from fleet_rlm.runtime.content.intake import Files, Intake
@@ -38,7 +36,6 @@ MAX_LINES_CHARS: Final = 1_000_000
 """Characters that one call of `lines` gives at most."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_STALE_SECONDS = 86_400.0
 _KEPT_INDEXES = 32
 
 
@@ -51,7 +48,7 @@ class ContextStore:
         self._indexes: OrderedDict[str, tuple[ContextIndex, dict[str, FileEntry]]] = OrderedDict()
         self._lock = threading.Lock()
         own_folder(self._root)
-        self._sweep()
+        sweep(self._root, PREFIX)
 
     def add_text(self, name: str, text: str) -> ContextRef:
         """Store a text as it is. Errors: InvalidInput (empty, NUL, not encodable), TooLarge."""
@@ -240,16 +237,6 @@ class ContextStore:
         if not _SHA256.fullmatch(sha256):
             raise NotFound(f"no context {sha256[:64]!r}")
         return self._root / sha256
-
-    def _sweep(self) -> None:
-        """Remove what a killed process left half written, a day later."""
-        for folder in self._root.glob(f"{PREFIX}*"):
-            try:
-                age = time.time() - folder.stat().st_mtime
-            except FileNotFoundError:  # whoever writes it is done, or another process swept it
-                continue
-            if age > _STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clean_name(name: str) -> str:
