@@ -440,3 +440,20 @@ def test_a_store_opens_while_another_process_finishes_an_upload(tmp_path: Path) 
     ContextStore(tmp_path)
     (tmp_path / "contexts" / ".new-0123456789abcdef").symlink_to(tmp_path / "moved")
     assert ContextStore(tmp_path).add_text("a", "text").chars == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "size"), [("index.json", 30), ("index.json", 0), ("index.json", None), ("data", 100), ("data", None)]
+)
+def test_a_damaged_context_is_mended_by_adding_it_again(store: ContextStore, file: str, size: int | None) -> None:
+    text = "line of text\n" * 500
+    ref = store.add_text("n", text)
+    damaged = store.data_path(ref.sha256).with_name(file)
+    if size is None:
+        damaged.unlink()
+    else:
+        os.truncate(damaged, size)
+    anew = ContextStore(store.data_path(ref.sha256).parents[2])
+    assert anew.add_text("n", text) == ref
+    check_against_python(anew, ref.sha256, text)
+    assert [path.name for path in store.data_path(ref.sha256).parents[1].iterdir()] == [ref.sha256]

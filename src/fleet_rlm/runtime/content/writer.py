@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -110,8 +111,8 @@ class ContextWriter:
         )
 
     def publish(self, index: ContextIndex, folder: Path) -> None:
-        """Put the folder in its place, unless the same content is there already."""
-        if (folder / "index.json").exists():
+        """Put the folder in its place, unless the same content is there already; what is damaged there makes way."""
+        if _stands(folder, index):
             return
         os.fsync(self._data.fileno())
         handle = os.open(self._folder / "index.json", os.O_CREAT | os.O_WRONLY, 0o600)
@@ -122,14 +123,22 @@ class ContextWriter:
         try:
             self._folder.rename(folder)
         except OSError:
-            if not (folder / "index.json").exists():  # else another writer was first, with the same content
-                raise
-            return
+            if _stands(folder, index):  # another writer was first, with the same content
+                return
+            self._make_way(folder)
+            self._folder.rename(folder)
         parent = os.open(folder.parent, os.O_RDONLY)
         try:
             os.fsync(parent)
         finally:
             os.close(parent)
+
+    def _make_way(self, folder: Path) -> None:
+        aside = self._folder.with_name(f"{self._folder.name}-damaged")
+        """Take away what is damaged there."""
+        with suppress(FileNotFoundError):  # another writer did
+            folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _write(self, path: str, piece: bytes) -> None:
         if self._data.tell() + len(piece) > self.max_bytes:
@@ -141,6 +150,15 @@ class ContextWriter:
         except OSError as error:
             raise disk_refused(error) from error
         self._hash.update(piece)
+
+
+def _stands(folder: Path, index: ContextIndex) -> bool:
+    """Whether the content of this index is there, whole as far as its index and its size tell."""
+    try:
+        there = msgspec.json.decode((folder / "index.json").read_bytes(), type=ContextIndex)
+        return there.sha256 == index.sha256 and (folder / "data").stat().st_size == index.bytes
+    except (FileNotFoundError, msgspec.DecodeError):
+        return False
 
 
 def _as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
