@@ -1,7 +1,10 @@
 """What the disk refuses while a turn runs: it is told, and nothing of it comes to be later unless it is an end."""
 
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +105,39 @@ def test_an_artifact_that_was_refused_is_published_when_it_is_published_again() 
     assert made.version == 1 and shelf.publish(scope, "a.md", b"text") is made
     assert [event.id for event in sink.events] == [made.id]
     assert shelf.publish(scope, "a.md", b"other").version == 2
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from tests.scripted import scripted
+from fleet_rlm.runtime.config import load_settings
+from fleet_rlm.runtime.execution.requests import TurnRequest
+from fleet_rlm.runtime.factory import open_workspace
+
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # room for what SQLite needs to read, and for little else
+with open_workspace(load_settings(home=Path(sys.argv[1]), environ={})) as workspace:
+    (row,) = workspace.sessions.list()
+    assert row.active_turn == "trn_1", row
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    ask = TurnRequest(question="q", mode="direct", model=scripted(lambda _: "hello"), session=row.sid)
+    assert workspace.wait(workspace.submit(ask).turn, 60).status == "ok"
+    print([turn.status for turn in workspace.sessions.turns_of(row.sid)])
+"""
+
+
+def test_a_full_disk_does_not_keep_anyone_from_reading_while_a_dead_turn_is_to_be_closed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with open_workspace(load_settings(home=home, environ={})) as left:
+        sid = left.sessions.create("s").sid
+        accepted = ev.TurnAccepted(question="q", mode="auto", model="m", sub_model="m", limits=ev.Limits())
+        run = ev.RunStarted(kind="rlm", task="t", signature="s", model="m")
+        runs = [ev.Draft(run, turn="trn_1", run=f"run_{n}") for n in range(300)]
+        left.journal.append(sid, [ev.Draft(accepted, turn="trn_1"), *runs], durable=True)
+    command = [sys.executable, "-c", FULL, str(home)]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environ = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['interrupted', 'ok']\n"

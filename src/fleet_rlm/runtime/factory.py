@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from fleet_rlm.errors import Conflict, FleetError, SandboxError
+from fleet_rlm.errors import Conflict, FleetError, SandboxError, StorageError
 from fleet_rlm.integrations.database import Database, Head, JournalStore, SessionRow, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
@@ -110,7 +110,7 @@ class Workspace:
         self._sandbox_fault: SandboxError | None = None
         self._accepting: dict[str, threading.Lock] = {}
         self._mcp = KeptClients(mcp_connect_s)
-        close_interrupted(self.journal, self.sessions, settings.home)
+        self._close_left()
 
     # -- parts that import DSPy or start a server ---------------------------------------------------------------
 
@@ -213,6 +213,9 @@ class Workspace:
             if again is not None:
                 return Submitted(sid, again.tid, again.accepted_seq)
             row = made or self.sessions.get(sid)
+            if row.active_turn is not None and self._executor.active(sid) is None:
+                self._close_left()  # whoever ran it may have ended since this process began
+                row = self.sessions.get(sid)
             if row.active_turn is not None or self._executor.active(sid) is not None:
                 raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
             past = self._past(sid, request.origin) if row.turns else []
@@ -382,6 +385,13 @@ class Workspace:
             at_limit=settings.at_limit,
             policy=settings.policy,
         )
+
+    def _close_left(self) -> None:
+        """Close the turns that dead processes left. A disk that refuses it for now keeps nobody from reading."""
+        try:
+            close_interrupted(self.journal, self.sessions, self.settings.home)
+        except StorageError as error:
+            log.warning("a turn whose process ended is not closed yet: %s", error)
 
     def _accept_lock(self, sid: str) -> threading.Lock:
         with self._lock:

@@ -1,6 +1,7 @@
 """Closes what a dead process left open, honestly: as `interrupted`, children before parents, every start with its end.
 
-Run at start-up, before anything is accepted. Only turns whose process no longer lives are touched.
+Run at start-up, and before a question in a session that has such a turn. Only turns whose process no longer lives are
+touched.
 """
 
 from __future__ import annotations
