@@ -35,7 +35,7 @@ def replay(
     FILE is what `fleet run --events FILE` wrote, TURN the id of a turn of this data folder.
 
     Exit status: 0 the same events (but for ids and times), 1 other ones, and the first difference is named,
-    2 bad usage or input, 130 cancelled.
+    2 bad usage or input, 130 stopped by Ctrl-C.
     """
     from fleet_rlm.runtime.config import expanded
 
@@ -91,13 +91,13 @@ def _verdict(workspace: Workspace, recorded: list[Event], seen: Seen) -> int:
     from fleet_rlm.runtime.execution.normalised import first_difference
 
     result = seen.result
+    if seen.stopped and result.status == "cancelled":
+        print("cancelled", file=sys.stderr)
+        return CANCELLED
     again = turn_events(workspace.journal, workspace.sessions.get_turn(result.turn))
     difference = first_difference(recorded, again)
     if difference is None:
         return 0
-    if result.status == "cancelled":  # by Ctrl-C: a replay that finds nothing recorded has failed
-        print("cancelled", file=sys.stderr)
-        return CANCELLED
     why = f"{result.error.message}; " if result.error is not None else ""
     print(f"error: the replay is not the recorded turn: {one_line(why + difference, 500)}", file=sys.stderr)
     return 1

@@ -45,11 +45,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A turn that has ended, what its tree warned of, and why `--events` is not whole (None: it is)."""
+    """A turn that has ended, what its tree warned of, and why `--events` is not whole (None: it is).
+
+    `stopped`: Ctrl-C (or a polite kill) came while it ran.
+    """
 
     result: TurnResult
     warnings: list[str]
     failure: OSError | None
+    stopped: bool = False
 
 
 @contextlib.contextmanager
@@ -82,9 +86,10 @@ def see(
         after = 0 if whole else submitted.seq - 1
         watching.follow(submitted.session, workspace.journal.read(submitted.session, after=after))
         prompt = _prompt(workspace, screen, output)
-        with _stop_on_signal(workspace, submitted.turn), answering(workspace, submitted, prompt, leave_s=_LEAVE_S):
+        stopping = _stop_on_signal(workspace, submitted.turn)
+        with stopping as stopped, answering(workspace, submitted, prompt, leave_s=_LEAVE_S):
             result = workspace.wait(submitted.turn)
-    return Seen(result, list(dict.fromkeys(tree.warnings)), watching.failure)
+    return Seen(result, list(dict.fromkeys(tree.warnings)), watching.failure, bool(stopped))
 
 
 def tell(seen: Seen, output: Output) -> None:
@@ -128,22 +133,26 @@ def _prompt(workspace: Workspace, screen: LiveTree | None, output: Output) -> Pr
 
 
 @contextlib.contextmanager
-def _stop_on_signal(workspace: Workspace, turn: str) -> Generator[None]:
+def _stop_on_signal(workspace: Workspace, turn: str) -> Generator[list[int]]:
     """Ctrl-C (or a polite kill) cancels the turn, which then ends with what it reached. A second Ctrl-C leaves at once.
+    Gives the signals that came.
 
     The handler only starts a thread: it may strike while the main thread holds a lock that `cancel` needs.
     """
 
+    came: list[int] = []  # no lock: a handler may strike within another
+
     def stop(signum: int, _frame: FrameType | None) -> None:
+        came.append(signum)
         signal.signal(signum, signal.default_int_handler)
         threading.Thread(target=workspace.cancel, args=(turn,), name="fleet-cancel", daemon=True).start()
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers; tests run commands in others
+        yield came  # only the main thread may set handlers; tests run commands in others
         return
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -98,6 +98,8 @@ class AgentRuntime:
         try:
             with entered(scope), tree.settings(0):
                 outcome = self._speak(question, refs, mode)
+            if scope.failed is not None:
+                outcome = Outcome("failed", error=scope.failed)
         except TreeStopped as stop:
             answer = self._stopped(stop)
             outcome = Outcome(answer.status, limit=answer.limit)

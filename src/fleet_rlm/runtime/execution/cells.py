@@ -22,7 +22,7 @@ class CellRecorder:
     """Implements the interpreter's `CellListener` for one run.
 
     `shown_chars` is how much of a cell's output the model will see in its next turn. `begins` and `ends` are told of
-    each cell.
+    each cell, `over` when its end is told.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class CellRecorder:
         coverage: Coverage | None = None,
         begins: Callable[[RunScope], object] | None = None,
         ends: Callable[[RunScope], object] | None = None,
+        over: Callable[[RunScope], object] | None = None,
     ) -> None:
         self._observer = observer
         self._scope = scope
@@ -41,6 +42,7 @@ class CellRecorder:
         self._coverage = coverage
         self._begins = begins
         self._ends = ends
+        self._over = over
         self._before = self._most = self._asking = 0
         self._running = False
         self._live: set[str] = set()
@@ -109,6 +111,8 @@ class CellRecorder:
             for sha256, spans in result.reads.items():
                 self._coverage.note(self._scope, sha256, spans)
         self._observer.emit(self._finished(cell, result), self._scope)
+        if self._over is not None:
+            self._over(self._scope)
 
     def tool_scope(self, cell: str, name: str, call_id: str) -> AbstractContextManager[None]:
         """`call_id` counts the calls that the sandbox's code has made so far; what stands is its place in the cell."""

@@ -22,6 +22,8 @@ _OF_THE_RUN = frozenset(("replayed", "cached", "shared", "origin", "before", "co
 _LEFT_OUT = ("budget.updated", "sandbox.", "message.", "reasoning.", "context.added")
 """Told by a clock, or by who was first; the text of messages stands in answers and responses."""
 _LOOSE = ("call.", "tool.", "budget.", "approval.", "warning", "context.read", "memory.", "artifact.")
+_ASKED = ("turn.", "run.", "call.", "tool.", "budget.", "approval.", "warning")
+_STOPPED = ("cancelled", "interrupted")
 _ID = re.compile(r"\b(?:run|cel|cal|tol|itr|msg|rsn|sbx|apr|art|trn|ses)_[0-9a-z]{6,}(?:\.\d+)?\b")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 
@@ -31,6 +33,10 @@ Line = tuple[str, str]
 
 def normalised(events: Iterable[ev.Event]) -> dict[str, list[Line]]:
     """By run path (the turn's own events under ""), the run's events in order; a cell's parallel ones sorted."""
+    return {path: _in_order(found) for path, found in _by_path(events).items()}
+
+
+def _by_path(events: Iterable[ev.Event]) -> dict[str, list[ev.EventData]]:
     paths: dict[str, str] = {}
     runs: defaultdict[str, list[ev.EventData]] = defaultdict(list)
     for event in events:
@@ -39,7 +45,7 @@ def normalised(events: Iterable[ev.Event]) -> dict[str, list[Line]]:
         if not event.type.startswith(_LEFT_OUT):
             path = paths.get(event.run, "?") if event.run is not None else ""
             runs[path].append(event.data)
-    return {path: _in_order(found) for path, found in runs.items()}
+    return runs
 
 
 def _in_order(run: list[ev.EventData]) -> list[Line]:
@@ -78,7 +84,12 @@ def first_difference(one: Iterable[ev.Event], other: Iterable[ev.Event]) -> str 
     """Where the second turn parts from the first, in one line; None when they are the same."""
     one, other = list(one), list(other)
     whole = _taken_whole(one) | _taken_whole(other)
-    mine, theirs = _shown(normalised(one), whole), _shown(normalised(other), whole)
+    first, second = _by_path(one), _by_path(other)
+    for path in first.keys() & second.keys():
+        if _stopped(first[path]) and _stopped(second[path]):
+            cells = min(_whole_cells(first[path]), _whole_cells(second[path]))
+            first[path], second[path] = _before_stop(first[path], cells), _before_stop(second[path], cells)
+    mine, theirs = (_shown({path: _in_order(run) for path, run in runs.items()}, whole) for runs in (first, second))
     for path in [*mine, *(path for path in theirs if path not in mine)]:
         if path not in theirs:
             return f"{path}: this run is missing"
@@ -90,6 +101,40 @@ def first_difference(one: Iterable[ev.Event], other: Iterable[ev.Event]) -> str 
         if len(mine[path]) != len(theirs[path]):
             return f"{path or 'the turn'}: {len(mine[path])} events, then {len(theirs[path])}"
     return None
+
+
+def _stopped(run: list[ev.EventData]) -> bool:
+    """Whether it (or the turn) was stopped from outside: by a person, or with its process."""
+    ends = (data.status for data in reversed(run) if isinstance(data, ev.RunFinished | ev.TurnFinished))
+    return next(ends, "") in _STOPPED
+
+
+def _whole_cells(run: list[ev.EventData]) -> int:
+    """How many of its cells came to their end; what ends in a stop is the last one."""
+    ends = [data.status for data in run if isinstance(data, ev.CellFinished)]
+    return len(ends) - (ends[-1:] == ["lost"] or ends[-1:] == ["interrupted"])
+
+
+def _before_stop(run: list[ev.EventData], cells: int) -> list[ev.EventData]:
+    """A run that was stopped, as far as its stop says nothing of it: what came up to the end of so many cells, and
+    after that only what was asked and answered. Where in a cell or tool a stop meets it is not the same twice."""
+    ended, found = 0, list[ev.EventData]()
+    cut = {d.id for d in run if isinstance(d, ev.ToolFinished | ev.ApprovalResolved) and d.status == "cancelled"}
+    for data in run:
+        if isinstance(data, ev.RunFinished):
+            own = data.error if data.status == "cancelled" else None
+            found.append(ev.RunFinished(status="cancelled", usage=data.usage, error=own))
+        elif isinstance(data, ev.TurnFinished):
+            depth = data.max_depth_reached
+            found.append(
+                ev.TurnFinished(
+                    status="cancelled", answer=None, usage=data.usage, runs=data.runs, max_depth_reached=depth
+                )
+            )
+        elif ended < cells or (data.type.startswith(_ASKED) and getattr(data, "id", "") not in cut):
+            found.append(data)
+        ended += isinstance(data, ev.CellFinished)
+    return found
 
 
 def _taken_whole(events: Iterable[ev.Event]) -> set[str]:

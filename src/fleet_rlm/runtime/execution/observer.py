@@ -47,7 +47,7 @@ class RunScope:
 
     `final`: calls use what was held back for the run's last word. `streams`: what the model writes is shown while it
     writes. `stop` ends this run and everything below it. `path`: see paths.py. `refused`: the limit that refused it a
-    call.
+    call. `failed`: what it ends with in a replay, where the recorded run failed.
     """
 
     id: str
@@ -60,6 +60,7 @@ class RunScope:
     streams: bool = False
     partial: str | None = None
     refused: str | None = None
+    failed: ev.ErrorInfo | None = None
     model_ms: float = 0.0
     sandbox_ms: float = 0.0
     contexts: frozenset[str] = field(default_factory=frozenset[str])

@@ -301,6 +301,21 @@ class Replay:
             stop()
         return stop is not None
 
+    def cell_over(self, scope: RunScope) -> None:
+        """A cell has ended, maybe before its stop came, where the recorded one was stopped: its run comes no further.
+
+        Errors: TreeStopped there.
+        """
+        self._wait_for_stop(scope, scope.places.stage - 1)
+
+    def _wait_for_stop(self, scope: RunScope, stage: int) -> None:
+        """Where the recorded run was stopped, this one is. Errors: TreeStopped there."""
+        stop = self._recorded_stop(scope, stage)
+        if stop is not None:
+            stop()
+            scope.stop.future.result()
+            scope.stop.check()
+
     def run_over(self, scope: RunScope) -> None:
         """A run has ended."""
         self._together.over(scope.path)
@@ -375,11 +390,7 @@ class Replay:
     def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
         self.tell_so_far(scope)
         run = self._record.runs.get(scope.path)
-        stop = self._recorded_stop(scope, stage)
-        if stop is not None:
-            stop()
-            scope.stop.future.result()
-            scope.stop.check()
+        self._wait_for_stop(scope, stage)
         if self.kind == "replay":
             self._end_replay(scope, run, what)
         if run is None or stage > run.done or self._quiet:
@@ -399,6 +410,9 @@ class Replay:
                 self._budget.note_exhausted(end.limit)
             scope.refused = end.limit
             raise TreeStopped("limit", end.limit)
+        if end is not None and end.status == "failed" and end.error is not None:
+            scope.failed = end.error  # of what fails otherwise now, or no more: its sandbox, its server
+            raise TreeStopped("limit")  # this run alone ends
         if end is None or end.status == "ok":
             with self._lock:
                 self.missing = self.missing or ev.ErrorInfo(

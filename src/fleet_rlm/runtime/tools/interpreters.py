@@ -78,6 +78,7 @@ class InterpreterFactory:
             shown_chars=output_chars(variables=False),
             begins=None if tree.replay is None else tree.replay.stop_soon,
             ends=None if tree.replay is None else tree.replay.tell_so_far,
+            over=None if tree.replay is None else tree.replay.cell_over,
         )
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.artifacts import VERSION_THEN
 from fleet_rlm.runtime.execution.ids import new_id
@@ -58,10 +59,9 @@ def observed(
     told = observer.text(json.dumps(arguments, ensure_ascii=False, default=str))
     started = ev.ToolStarted(id=new_id("tol"), name=name, arguments=told, cell=cell)
     observer.emit(started, scope)
-    known = tree.replay.tool(scope, name, told) if tree.replay is not None and name not in OPEN_RUNS else None
-    done = None if known is None else known.finished or _made(tree, known)
-    if known is not None and done is not None:
-        return _again(tree, scope, started, replace(known, finished=done), work, attach)
+    known = _known(tree, scope, started)
+    if known is not None:
+        return _again(tree, scope, started, known, work, attach)
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     value: Any = None
     raised: ev.ErrorInfo | None = None
@@ -97,6 +97,19 @@ def recorded(tree: TurnTree, function: Callable[..., Any]) -> Callable[..., Any]
         return observed(tree, function.__name__, arguments, work, cell=SCOPE.get().cell)[0]
 
     return wrapper
+
+
+def _known(tree: TurnTree, scope: RunScope, started: ev.ToolStarted) -> RecordedTool | None:
+    """What is recorded of this call, with its end; None when it is to be run. Errors: TreeStopped in a replay."""
+    if tree.replay is None or started.name in OPEN_RUNS:
+        return None
+    try:
+        known = tree.replay.tool(scope, started.name, started.arguments)
+    except TreeStopped:
+        tree.observer.emit(ev.ToolFinished(id=started.id, status="cancelled", ms=0.0, json=True), scope)
+        raise
+    done = None if known is None else known.finished or _made(tree, known)
+    return None if known is None or done is None else replace(known, finished=done)
 
 
 def _again(

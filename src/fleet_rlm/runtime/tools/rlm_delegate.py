@@ -200,6 +200,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         coverage=tree.coverage,
         begins=None if tree.replay is None else tree.replay.stop_soon,
         ends=None if tree.replay is None else tree.replay.tell_so_far,
+        over=None if tree.replay is None else tree.replay.cell_over,
     )
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
@@ -211,6 +212,8 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
     except TreeStopped as stop:
         if thread.left:
             rlm.leave()
+        if scope.failed is not None:
+            return Outcome("failed", error=scope.failed)
         if stop.reason != "limit" or scope.stop.done:
             raise
         return _answer_at_limit(tree, scope, rlm, task, stop)
