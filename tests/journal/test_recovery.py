@@ -188,21 +188,53 @@ WRITER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
+import test_recovery
 from opened import Store
-from test_recovery import story
 store = Store(Path(sys.argv[1]))
 sid = store.sessions.create("s").sid
-store.journal.append(sid, story()[:16], durable=True)
+store.journal.append(sid, getattr(test_recovery, sys.argv[3])(), durable=True)
 print(sid, flush=True)
 time.sleep(60)
 """
 
 
+def cut_story() -> list[Draft]:
+    return story()[:16]
+
+
+def resumed_and_cut() -> list[Draft]:
+    """A turn that spent five calls, and one that went on from it: one of its two calls is of those five."""
+    accepted = ev.TurnAccepted(question="q", mode="auto", model="m", sub_model="m", limits=ev.Limits())
+    usage = ev.Usage(calls=5, prompt_tokens=100, completion_tokens=20, cost_usd=2.0)
+    end = ev.TurnFinished(status="interrupted", answer=None, usage=usage, runs=1, max_depth_reached=0)
+    return [Draft(accepted, turn="trn_0"), Draft(end, turn="trn_0"), *resumed_story()[:16]]
+
+
+def writing(home: Path, story: str) -> subprocess.Popen[str]:
+    """A process that writes a story and lives on; its word is the session."""
+    words = [sys.executable, "-c", WRITER, str(home), str(Path(__file__).parent), story]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_crashed_turn_that_was_resumed_has_spent_what_was_spent_before_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with writing(home, "resumed_and_cut") as process:
+        assert process.stdout is not None
+        sid = process.stdout.readline().strip()
+        process.kill()
+    store = Store(home)
+    assert close_interrupted(store.journal, store.sessions, home) == ["trn_1"]
+    end = store.journal.read(sid)[-1].data
+    assert isinstance(end, ev.TurnFinished) and end.before is not None
+    assert (end.usage.calls, end.usage.prompt_tokens, end.usage.cost_usd) == (6, 110, 2.5)
+    assert (end.before.calls, end.before.prompt_tokens, end.before.cost_usd) == (5, 100, 2.0)
+    assert store.sessions.get(sid).cost_usd == 2.5
+    store.close()
+
+
 def test_start_up_closes_the_turns_of_a_killed_process_only(tmp_path: Path) -> None:
-    home, here = tmp_path / "home", str(Path(__file__).parent)
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(home), here], stdout=subprocess.PIPE, text=True
-    ) as process:
+    home = tmp_path / "home"
+    with writing(home, "cut_story") as process:
         assert process.stdout is not None
         sid = process.stdout.readline().strip()
         store = Store(home)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from fleet_rlm.errors import NotFound
 from fleet_rlm.integrations.database import Sessions, TurnRow
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.journal import Journal
@@ -47,6 +48,8 @@ class _Turn:
     usage: ev.Usage = field(default_factory=lambda: ev.Usage(cost_usd=0.0))
     before: ev.Usage | None = None
     """What of `usage` came from the journal of the turn that this one goes on from; None: from none."""
+    spent: ev.Usage | None = None
+    """All that was spent before a resumed turn: replayed calls are among it."""
     run_usage: dict[str, ev.Usage] = field(default_factory=dict[str, ev.Usage])
     parents: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     called_off: set[str] = field(default_factory=set[str])
@@ -65,14 +68,19 @@ def close_interrupted(journal: Journal, sessions: Sessions, home: Path) -> list[
     with _alone(home):
         left = sessions.unfinished_turns()
         for turn in left:
-            drafts = closing_drafts(_all_events(journal, turn))
+            drafts = closing_drafts(_all_events(journal, turn), _spent_before(journal, sessions, turn))
             journal.append(turn.sid, drafts, durable=True)
         return [turn.tid for turn in left]
 
 
-def closing_drafts(events: Iterable[ev.Event]) -> list[ev.Draft]:
-    """The ends that a turn's events lack, in the order in which they must be appended; empty for a finished turn."""
-    turn = _Turn()
+def closing_drafts(events: Iterable[ev.Event], spent: ev.Usage | None = None) -> list[ev.Draft]:
+    """The ends that a turn's events lack, in the order in which they must be appended; empty for a finished turn.
+
+    `spent`: what was spent before a turn that was resumed; None: what it took of that is all that is known.
+    """
+    turn = _Turn(spent=spent)
+    if spent is not None:
+        turn.usage = turn.before = msgspec.structs.replace(spent, wall_s=0.0)
     last: ev.Event | None = None
     for event in events:
         _take(turn, event)
@@ -103,7 +111,7 @@ def _take(turn: _Turn, event: ev.Event) -> None:
             turn.runs += 1
             turn.deepest = max(turn.deepest, event.depth)
             turn.parents[event.run or ""] = event.parent
-        case ev.TurnAccepted(origin=ev.Origin()):
+        case ev.TurnAccepted(origin=ev.Origin()) if turn.spent is None:
             turn.before = ev.Usage(cost_usd=0.0)
         case ev.CallFinished() as data:
             _count(turn, event.run, data)
@@ -128,8 +136,9 @@ def _append(turn: _Turn, key: tuple[str, str], text: str) -> None:
 
 def _count(turn: _Turn, run: str | None, data: ev.CallFinished) -> None:
     """Add a finished call to the turn, to its run and to every run above."""
-    turn.usage = _plus(turn.usage, data)
-    if turn.before is not None and data.replayed:
+    if turn.spent is None or not data.replayed:
+        turn.usage = _plus(turn.usage, data)
+    if turn.spent is None and turn.before is not None and data.replayed:
         turn.before = _plus(turn.before, data)
     seen: set[str] = set()
     while run is not None and run not in seen:
@@ -212,6 +221,20 @@ def _turn_end(turn: _Turn, last: ev.Event) -> ev.Draft:
         before=turn.before,
     )
     return ev.Draft(data, turn=last.turn)
+
+
+def _spent_before(journal: Journal, sessions: Sessions, turn: TurnRow) -> ev.Usage | None:
+    """What a resumed turn's predecessor says that was spent; None where there is none, or it is gone."""
+    accepted = next(iter(journal.read(turn.sid, turn.accepted_seq - 1, 1, turn.tid)), None)
+    origin = accepted.data.origin if accepted is not None and isinstance(accepted.data, ev.TurnAccepted) else None
+    if origin is None or origin.kind != "resume":
+        return None
+    try:
+        before = sessions.get_turn(origin.turn)
+    except NotFound:
+        return None
+    ends = journal.read(before.sid, (before.finished_seq or 1) - 1, 1, before.tid)
+    return next((event.data.usage for event in ends if isinstance(event.data, ev.TurnFinished)), None)
 
 
 def _all_events(journal: Journal, turn: TurnRow) -> Iterator[ev.Event]:
