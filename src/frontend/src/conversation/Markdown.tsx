@@ -59,6 +59,9 @@ const Block = memo(function Block(props: { text: string; components: Components 
   );
 });
 
+/** Characters; a book. Beyond it drawing takes longer than anybody waits. */
+const LONGEST = 1_000_000;
+
 const AsWritten = ({ text }: { text: string }) => (
   <p className="whitespace-pre-wrap" data-testid="plain">
     {text}
@@ -79,7 +82,7 @@ class Guarded extends Component<{ text: string; children: ReactNode }, { failed:
 }
 
 export default function Markdown(props: MarkdownProps) {
-  if (tooDeep(props.text)) return <AsWritten text={props.text} />;
+  if (props.text.length > LONGEST || tooDeep(props.text)) return <AsWritten text={props.text} />;
   return (
     <Guarded key={String(props.streaming)} text={props.text}>
       <Drawn {...props} />
