@@ -189,6 +189,29 @@ def test_bad_json_unknown_session_turn_and_key(api: httpx.Client, sid: str) -> N
     failure(api.put("/sessions"), 405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"question": "\xff"}', "not UTF-8"),
+        (b'{"question": ' + b"1" * 5_000 + b"}", "too many digits"),
+        (b'{"question": "q", "limits": {"calls": true}}', "limits.calls: "),
+        (b'{"question": "q", "limits": {"calls": "3"}}', "limits.calls: "),
+        (b'{"question": "q", "limits": {"wall_s": "3"}}', "limits.wall_s: "),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_told_why(api: httpx.Client, sid: str, body: bytes, said: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    refused = failure(api.post(f"/sessions/{sid}/turns", content=body, headers=headers), 400, "invalid_input")
+    assert said in refused["message"]
+
+
+@pytest.mark.parametrize("title", ["\0", "\u200b\u200b", " \x07 "])
+def test_a_title_of_which_nothing_is_seen(api: httpx.Client, sid: str, title: str) -> None:
+    failure(api.post("/sessions", json={"title": title}), 400, "invalid_input")
+    failure(api.patch(f"/sessions/{sid}", json={"title": title}), 400, "invalid_input")
+
+
 def test_a_body_beyond_the_bound(api: httpx.Client, sid: str) -> None:
     failure(api.post("/contexts", json={"name": "n", "text": "x" * 17_000_000}), 413, "too_large")
 

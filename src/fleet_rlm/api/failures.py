@@ -45,6 +45,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, FleetError):  # raised while FastAPI read the body
             return error_response(error.__cause__, request.scope)
+        if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
+            return error_response(InvalidInput(_unreadable(error.__cause__)), request.scope)
         return _plain(request, error.status_code, error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
@@ -65,6 +67,15 @@ def _one_line(error: RequestValidationError) -> str:
         return "the body is not valid JSON"
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _unreadable(error: Exception) -> str:
+    """Why FastAPI could not read a JSON body."""
+    if isinstance(error, RecursionError):
+        return "the body is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "the body is not UTF-8"
+    return "a number in the body has too many digits"
 
 
 def _plain(request: Request, status: int, headers: Mapping[str, str] | None) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fleet_rlm.api.schemas.values import (
     Body,
@@ -20,7 +20,14 @@ from fleet_rlm.api.schemas.values import (
     Usage,
 )
 
-Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+
+def _visible(title: str) -> str:
+    if not any(char.isprintable() and not char.isspace() for char in title):
+        raise ValueError("nothing of it can be seen")
+    return title
+
+
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S"), AfterValidator(_visible)]
 ModelName = Annotated[str, Field(min_length=3, max_length=300)]
 
 

@@ -19,9 +19,9 @@ class Shape(BaseModel):
 
 
 class Body(BaseModel):
-    """Base of request bodies: an unknown field is a mistake, and is said so."""
+    """Base of request bodies: an unknown field is a mistake, and is said so; a text or a truth value is no number."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ContextRef(Shape):
