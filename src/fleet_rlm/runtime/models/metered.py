@@ -38,7 +38,7 @@ from fleet_rlm.runtime.models.failures import as_overflow
 from fleet_rlm.runtime.models.prices import Price
 from fleet_rlm.runtime.models.recording import CUT, Answered, Asked, CallReplay, record_of, record_of_failure
 from fleet_rlm.runtime.models.sending import Request, Sender
-from fleet_rlm.runtime.models.sizes import sizes_of
+from fleet_rlm.runtime.models.sizes import check_bounds, sizes_of
 from fleet_rlm.runtime.models.tries import endpoint_of, may_be_billed, patience, retry_after, verdict_of
 from fleet_rlm.runtime.models.wording import output_text, prompt_text, request_hash, whole_characters
 
@@ -239,6 +239,7 @@ class MeteredLM(dspy.BaseLM):
         raise NotImplementedError("the engine is synchronous and runs in worker threads; call it there")
 
     def _reserve(self, scope: RunScope, text: str, kwargs: Mapping[str, Any]) -> list[Reservation]:
+        check_bounds({**self.kwargs, **kwargs}, self.name)
         n = int(kwargs.get("n") or self.kwargs.get("n") or 1)
         sizes = sizes_of(text, kwargs, self.kwargs, self._price)
         taken: list[Reservation] = []

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dspy.utils.exceptions import LMInvalidRequestError
+
 from fleet_rlm.runtime.execution.leases import Size
 from fleet_rlm.runtime.models.prices import Price
 
@@ -14,6 +16,17 @@ BYTES_PER_TOKEN = 3
 ANSWER_TOKENS = (16_384, 4_096, 1_024)
 """Reserved for an answer that its request does not bound: the first that leaves room for others."""
 ANSWER_BOUNDS = ("max_tokens", "max_completion_tokens")
+
+
+def check_bounds(options: Mapping[str, Any], model: str) -> None:
+    """Errors: LMInvalidRequestError for a number of answers, or a bound on them, that nothing can be promised for.
+
+    DSPy's own engines refuse them as well; an LM of the caller's own may take anything.
+    """
+    for name, least in (("n", 1), *((bound, 0) for bound in ANSWER_BOUNDS)):
+        value: object = options.get(name)
+        if value is not None and not (isinstance(value, int | float) and least <= value < math.inf):
+            raise LMInvalidRequestError(f"{name} must be a number from {least} on, not {value!r:.80}", model=model)
 
 
 def sizes_of(text: str, kwargs: Mapping[str, Any], defaults: Mapping[str, Any], price: Price | None) -> list[Size]:
