@@ -21,10 +21,10 @@ def published(serve: Serve):
     sid = api.post("/sessions", json={"title": "t"}).json()["id"]
     ids: dict[str, str] = {}
 
-    def publish(name: str, data: bytes, kind: str, version: int = 1) -> str:
+    def publish(name: str, data: bytes, kind: str, version: int = 1, id: str | None = None) -> str:
         running.workspace.blobs.put(data)
         made = ArtifactPublished(
-            id=new_id("art"), name=name, version=version, sha256=hashlib.sha256(data).hexdigest(),
+            id=id or new_id("art"), name=name, version=version, sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data), kind=kind, cell="c1",
         )  # fmt: skip
         running.workspace.journal.append(sid, [Draft(made, turn="trn_1", run="run_1")], durable=True)
@@ -39,6 +39,7 @@ def test_they_are_listed_and_downloaded(published) -> None:
     api, sid, publish = published
     publish("rows.csv", b"a,b\n", "text/csv")
     second = publish('Bericht ä".csv'.replace('"', ""), b"a,c\n", "text/csv", 2)
+    publish("Bericht ä.csv", b"a,c\n", "text/csv", 2, id=second)  # again, by a resumed turn
     listed = api.get(f"/sessions/{sid}/artifacts").json()["artifacts"]
     assert [(a["name"], a["version"], a["bytes"], a["turn"], a["run"], a["cell"]) for a in listed] == [
         ("rows.csv", 1, 4, "trn_1", "run_1", "c1"), ("Bericht ä.csv", 2, 4, "trn_1", "run_1", "c1"),

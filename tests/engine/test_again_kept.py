@@ -74,3 +74,25 @@ def test_a_fork_has_what_finished_runs_left(workspace: Workspace) -> None:
     assert left(forked) == (ALL, [600])
     told = [each.name for each in of_kind(of_turn(workspace, forked), ev.ArtifactPublished)]
     assert sorted(told) == ["branch.txt", "leaf.txt", "root.txt"], "each is in its session, once"
+
+
+def test_a_file_that_is_saved_again_in_a_resumed_turn_is_the_same_artifact(workspace: Workspace) -> None:
+    broken = [True]
+
+    def reply(prompt: str) -> str:
+        if FIRST in prompt:
+            return action("save_artifact('one', 'a.txt')\nsave_artifact('two', 'a.txt')\nprint('saved')")
+        if broken:
+            broken.clear()
+            raise ValueError("down")
+        return action("SUBMIT(answer='read')")
+
+    lm = scripted(reply)
+    first = finished(workspace, workspace.submit(TurnRequest(question="go", mode="rlm", model=lm)))
+    made = workspace.journal.artifacts(first.session)
+    assert (first.status, [each.version for each in made]) == ("failed", [1, 2])
+    resumed = finished(workspace, workspace.resume(first.turn, lm=lm))
+    assert left(resumed) == ({("a.txt", 1), ("a.txt", 2)}, [])
+    told = workspace.journal.artifacts(first.session)
+    assert [each.id for each in told] == [each.id for each in made] * 2, "for a list of the session it is one"
+    assert [each.id for each in resumed.artifacts] == [each.id for each in made]

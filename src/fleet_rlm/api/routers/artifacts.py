@@ -34,7 +34,8 @@ async def list_artifacts(sid: str, served: Served) -> dict[str, Any]:
     """What a session has published, in order, every version."""
     await served.workspace.sessions.aget(sid)
     events = await served.workspace.journal.aof_type(sid, ArtifactPublished.type)
-    found = [(event, event.data) for event in events if isinstance(event.data, ArtifactPublished)]
+    # What a resumed turn published again has the same id: the first stays.
+    found = {e.data.id: (e, e.data) for e in reversed(events) if isinstance(e.data, ArtifactPublished)}
     return {
         "artifacts": [
             {
@@ -49,7 +50,7 @@ async def list_artifacts(sid: str, served: Served) -> dict[str, Any]:
                 "cell": data.cell,
                 "ts": event.ts,
             }
-            for event, data in found
+            for event, data in sorted(found.values(), key=lambda each: each[0].seq)
         ]
     }
 

@@ -11,10 +11,11 @@ import binascii
 import hashlib
 import mimetypes
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Protocol
 
 from fleet_rlm.errors import InvalidInput, TooLarge
@@ -74,14 +75,21 @@ class ArtifactShelf:
     """The artifacts of one turn. Thread-safe.
 
     `earlier` gives the events of the session's artifacts so far; it is asked when the first one is published.
+    `resumed`: by name and SHA-256, what the turns published that this one goes on from. Published again, it is told
+    under the same id, so that a session has it once.
     """
 
     def __init__(
-        self, observer: TurnObserver, blobs: Blobs, earlier: Callable[[], Iterable[ev.ArtifactPublished]]
+        self,
+        observer: TurnObserver,
+        blobs: Blobs,
+        earlier: Callable[[], Iterable[ev.ArtifactPublished]],
+        resumed: Mapping[tuple[str, str], ev.ArtifactPublished] = MappingProxyType({}),
     ) -> None:
         self._observer = observer
         self._blobs = blobs
         self._earlier = earlier
+        self._resumed = resumed
         self._lock = threading.Lock()
         self._newest: dict[str, tuple[int, str]] | None = None  # by name: version and SHA-256
         self._published: dict[tuple[str, str], Artifact] = {}
@@ -99,7 +107,9 @@ class ArtifactShelf:
             if len(self._published) >= MAX_IN_TURN or self._bytes + len(data) > MAX_BYTES_IN_TURN:
                 raise TooLarge(f"this turn has published {len(self._published)} artifacts, {self._bytes:,} bytes")
             self._blobs.put(data)  # only now: what is refused must not fill the disk
-            made = Artifact(new_id("art"), name, self._version(name, sha256), sha256, len(data), kind_of(name, data))
+            version, before = self._version(name, sha256), self._resumed.get((name, sha256))
+            id = before.id if before is not None and before.version == version else new_id("art")
+            made = Artifact(id, name, version, sha256, len(data), kind_of(name, data))
             event = ev.ArtifactPublished(
                 id=made.id,
                 name=name,

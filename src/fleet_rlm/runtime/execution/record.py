@@ -124,6 +124,10 @@ class Record:
     """Children that a limit left nothing for, by their paths."""
     offered: dict[str, ev.ToolsOffered] = field(default_factory=dict[str, ev.ToolsOffered])
     """What runs were offered of MCP servers, by their paths."""
+    published: dict[tuple[str, str], ev.ArtifactPublished] = field(
+        default_factory=dict[tuple[str, str], ev.ArtifactPublished]
+    )
+    """Artifacts, by name and SHA-256."""
     ids: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     """Where a cell or a call stands, by its id: (run path, ordinal of the cell or stage of the call)."""
     keys: dict[str, Key] = field(default_factory=dict[str, Key])
@@ -151,6 +155,7 @@ class Record:
         self.tools = older.tools | self.tools
         self.offered = older.offered | self.offered
         self.refused = older.refused | self.refused
+        self.published = older.published | self.published
         self.approvals = older.approvals | self.approvals
         for path, run in older.runs.items():
             mine = self.runs.get(path)
@@ -250,8 +255,11 @@ class _Reader:
                 self._tool(run, data)
             case ev.ApprovalRequested() | ev.ApprovalResolved():
                 self._approval(run, data)
-            case ev.ContextRead() | ev.ArtifactPublished():
+            case ev.ContextRead():
                 run.kept.append(data)
+            case ev.ArtifactPublished():
+                run.kept.append(data)
+                self._record.published.setdefault((data.name, data.sha256), data)
             case ev.ContextAdded():
                 self._besides(run, data)
             case ev.MemoryChanged():

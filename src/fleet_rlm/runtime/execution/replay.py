@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -283,6 +283,10 @@ class Replay:
         read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
         made = [data for data in kept if isinstance(data, ev.ArtifactPublished)]
         return kept, [*read, *(made if self.kind != "resume" else ())]
+
+    def published(self) -> Mapping[tuple[str, str], ev.ArtifactPublished]:
+        """What the session of a resumed turn has of it already, by name and SHA-256."""
+        return self._record.published if self.kind == "resume" else {}
 
     def value(self, run: RecordedRun, *, is_text: bool) -> tuple[Any, Any]:
         """The value of a finished run, and what its parent's code got in its place (or None)."""

@@ -79,7 +79,8 @@ class TurnTree:
     _setting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published)
+        before = {} if self.replay is None else self.replay.published()
+        self.artifacts = ArtifactShelf(self.observer, self.blobs, self.published, before)
         self.coverage = Coverage(self.observer, self.refs)
         self.approvals = Approvals(self.budget, self.observer, self.replay, patience_s=self.policy.ask_seconds)
         resumed = self.replay if self.replay is not None and self.replay.kind == "resume" else None
