@@ -31,7 +31,7 @@ def own(tmp_path: Path) -> Iterator[Workspace]:
 @contextlib.contextmanager
 def held(workspace: Workspace) -> Iterator[None]:
     """Another program holds the database: every commit fails, as on a full disk."""
-    blocker = sqlite3.connect(workspace.settings.home / "fleet.db", timeout=0, check_same_thread=False)
+    blocker = sqlite3.connect(workspace.settings.home / "fleet.db", timeout=30, check_same_thread=False)
     blocker.execute("BEGIN IMMEDIATE")
     try:
         yield
