@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { limitValue, unsound } from "../src/budget/limits";
+import { limitValue } from "../src/budget/limits";
 import { level, tightest } from "../src/budget/meters";
+import { unsound } from "../src/budget/unsound";
 import { skipped } from "../src/composer/attach";
 import { chosenLimits, titleOf } from "../src/composer/send";
 import { changed } from "../src/settings/ModelForm";

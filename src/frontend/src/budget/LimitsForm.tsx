@@ -2,7 +2,8 @@ import { type FormEvent, useState } from "react";
 import type { Limits, Unit } from "@/generated/events";
 import { Button } from "@/ui/Button";
 import { LimitFields } from "./LimitFields";
-import { changedLimits, isRaised, LIMIT_FIELDS, raised, UNIT_FIELD, unsound } from "./limits";
+import { changedLimits, isRaised, LIMIT_FIELDS, raised, UNIT_FIELD } from "./limits";
+import { unsound } from "./unsound";
 
 const ALL: typeof LIMIT_FIELDS = [...LIMIT_FIELDS, ["children", "Sub-runs", "runs", 1]];
 

@@ -20,11 +20,6 @@ export function limitValue(name: keyof Limits, raw: string): number | undefined 
   return name === "cost_usd" || name === "wall_s" ? value : Math.max(1, Math.round(value));
 }
 
-/** Whether something was typed that cannot be a limit: then nothing is sent, as an empty field means "no limit". */
-export function unsound(limits: Limits): boolean {
-  return Object.values(limits).some(Number.isNaN);
-}
-
 export const UNIT_WORDS: Record<Unit, string> = {
   calls: "model calls",
   tokens: "tokens",

@@ -12,7 +12,7 @@ import {
 } from "react";
 import { told } from "@/api/client";
 import { useStatus } from "@/api/queries";
-import { unsound } from "@/budget/limits";
+import { unsound } from "@/budget/unsound";
 import { toast } from "@/shell/ui";
 import { activeTurn } from "@/workspace/select";
 import { useWorkspace } from "@/workspace/store";
