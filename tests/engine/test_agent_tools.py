@@ -27,8 +27,11 @@ Call = tuple[str, dict[str, Any]]
 
 
 def results(body: dict[str, Any]) -> list[str]:
-    """What the tools have said so far in this turn, oldest first."""
-    return [str(message["content"]) for message in body["messages"] if message["role"] == "tool"]
+    """What the tools have said so far in this turn, oldest first. An earlier turn is its `submit` alone."""
+    messages = body["messages"]
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    submits = {call["id"] for call in calls if call["function"]["name"] == "submit"}
+    return [str(m["content"]) for m in messages if m["role"] == "tool" and m["tool_call_id"] not in submits]
 
 
 def script(*steps: list[Call]) -> Any:

@@ -1,8 +1,13 @@
 """Threads that are used again, and crews of them."""
 
+import asyncio
 import threading
 import time
 
+import pytest
+
+from fleet_rlm.errors import SandboxUnavailable
+from fleet_rlm.integrations.daytona.client import LoopThread
 from fleet_rlm.integrations.daytona.threads import Crew, DaemonThreads
 
 THREADS = DaemonThreads("test-crew")
@@ -68,3 +73,12 @@ def test_no_job_is_forgotten_when_it_comes_as_the_last_thread_leaves() -> None:
     for _ in range(500):
         crew.run(done.release)
         assert done.acquire(timeout=10)
+
+
+def test_a_loop_that_another_thread_has_closed_is_no_loop_any_more() -> None:
+    thread = LoopThread()
+    assert thread.run(asyncio.sleep(0, "there"), 10) == "there"
+    thread.stop()
+    thread.soon(print, "nobody hears of it")
+    with pytest.raises(SandboxUnavailable, match="closed"):
+        thread.run(asyncio.sleep(0), 10)

@@ -10,11 +10,12 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 
+from fleet_rlm.errors import SandboxUnavailable
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 
 if TYPE_CHECKING:
@@ -47,13 +48,25 @@ class LoopThread:
         self.loop.run_until_complete(_cancel_all())  # what was begun meanwhile
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        """Run a coroutine there and wait for it on this thread. TimeoutError after `timeout` seconds."""
-        job = asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Run a coroutine there and wait for it on this thread.
+
+        Errors: TimeoutError after `timeout` seconds; SandboxUnavailable when the loop is closed.
+        """
+        try:
+            job = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:  # another thread may close it at any moment
+            work.close()
+            raise SandboxUnavailable("the sandbox runtime is closed") from None
         try:
             return job.result(timeout)
         except TimeoutError:
             job.cancel()
             raise
+
+    def soon(self, work: Callable[..., object], *args: Any) -> None:
+        """Have a function called there; nothing once the loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(work, *args)
 
     def stop(self) -> None:
         """End the loop; what still runs on it is cancelled."""

@@ -100,12 +100,12 @@ class SandboxRuntime:
         thread = self._running()  # first, so that the SDK loads while a server starts
         with self._lock:
             if self._chosen is None:
-                thread.loop.call_soon_threadsafe(_load_sdk)
+                thread.soon(_load_sdk)
                 self._chosen = self._given if isinstance(self._given, DaytonaSettings) else self._given()
                 self._client = DaytonaClient(self._chosen)
                 self._pool = Pool(self._chosen.pool, self._make_ready, self.runs, self.delete)
                 if self._chosen.provider == "daytona":
-                    thread.loop.call_soon_threadsafe(self._in_background, self._sweep_orphans)
+                    thread.soon(self._in_background, self._sweep_orphans)
             return self._chosen
 
     def begin(self) -> Future[None]:
@@ -144,7 +144,7 @@ class SandboxRuntime:
         """Let the pool begin before anybody asks: with sandboxes without mounts, and only on this machine. In the cloud
         what nobody may ever use costs money."""
         if self.provider == "local":
-            self.loop.call_soon_threadsafe(self._begin_pool)
+            self._running().soon(self._begin_pool)
 
     def create(self, spec: SandboxSpec) -> SandboxHandle:
         """A started sandbox. SandboxUnavailable when there is none to be had."""
@@ -153,8 +153,8 @@ class SandboxRuntime:
     def delete(self, handle: SandboxHandle) -> None:
         """Let a sandbox be deleted in the background; `close` waits for it."""
         thread = self._thread
-        if thread is not None and not thread.loop.is_closed():
-            thread.loop.call_soon_threadsafe(self._delete_soon, handle.id)
+        if thread is not None:
+            thread.soon(self._delete_soon, handle.id)
 
     def retire(self, handle: SandboxHandle) -> None:
         """Let a sandbox that has done its work be deleted in the background. Where that takes this machine's own time
@@ -162,8 +162,8 @@ class SandboxRuntime:
         thread, chosen = self._thread, self._chosen
         if chosen is None or not chosen.pool.retire_s:
             self.delete(handle)
-        elif thread is not None and not thread.loop.is_closed():
-            thread.loop.call_soon_threadsafe(self._retire, handle.id)
+        elif thread is not None:
+            thread.soon(self._retire, handle.id)
 
     def forget(self, handle: SandboxHandle) -> None:
         """Answer for a sandbox no more; it goes on by itself."""
@@ -190,8 +190,8 @@ class SandboxRuntime:
     def turn_over(self, turn: str) -> None:
         """Delete in the background what is left of a turn that has ended."""
         thread = self._thread
-        if thread is not None and self._client is not None and not thread.loop.is_closed():
-            thread.loop.call_soon_threadsafe(self._in_background, lambda: self._delete_labelled({TURN_LABEL: turn}))
+        if thread is not None and self._client is not None:
+            thread.soon(self._in_background, lambda: self._delete_labelled({TURN_LABEL: turn}))
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float = CALL_S) -> T:
         """Run a coroutine of this package on the loop and wait for it."""
