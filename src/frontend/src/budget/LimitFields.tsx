@@ -20,7 +20,7 @@ export function LimitFields({ limits, onChange, fields = LIMIT_FIELDS, defaults,
       <Field
         key={name}
         label={label}
-        note={wrong ? <span className="text-err">{name === "depth" ? "0 to 8" : "above 0"}</span> : unit}
+        note={wrong ? <span className="text-err">{name === "depth" ? "0 to 8" : "> 0"}</span> : unit}
         aria-invalid={wrong}
         type="number"
         min={0}
