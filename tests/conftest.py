@@ -1,8 +1,12 @@
-"""What all tests share: a data folder of their own, no keys, no proxy on loopback, and no skips in CI."""
+"""What all tests share: a data folder of their own, no keys, no proxy on loopback, and no skips in CI; and a sandbox
+server that lets nobody in."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,28 @@ def fleet_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("FLEET_HOME", str(home))
     return home
+
+
+class NoEntry(BaseHTTPRequestHandler):
+    """Answers everything with 401."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def closed() -> Iterator[str]:
+    """The address of a sandbox server that lets nobody in."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), NoEntry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,13 +1,9 @@
 """The agent's sandbox when it cannot be had, and when it is lost in the middle of a turn."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.engine.conftest import events_of
 from tests.engine.sse_model import sse_model
 from tests.engine.test_agent_tools import results, script
@@ -16,27 +12,6 @@ from tests.engine.test_turns import ask, check_journal
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.factory import Workspace, open_workspace
-
-
-class NoEntry(BaseHTTPRequestHandler):
-    """A sandbox server that lets nobody in."""
-
-    def do_GET(self) -> None:
-        self.send_error(401)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def closed() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), NoEntry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_sandbox_that_cannot_be_had_keeps_no_place(tmp_path: Path, closed: str) -> None:

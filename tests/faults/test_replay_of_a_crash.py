@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -73,27 +71,6 @@ def test_a_replay_of_an_interrupted_turn_is_the_turn(tmp_path: Path, moment: tup
             done = subprocess.run(words, capture_output=True, text=True, timeout=110, env=environment)
             assert (done.returncode, done.stderr) == (0, "")
         assert len(model.prompts) == made, "nothing is asked"
-
-
-class NoEntry(BaseHTTPRequestHandler):
-    """A sandbox server that lets nobody in."""
-
-    def do_GET(self) -> None:
-        self.send_error(401)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def closed() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), NoEntry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_replay_of_a_turn_that_had_no_sandbox_fails_as_it_did(tmp_path: Path, closed: str) -> None:

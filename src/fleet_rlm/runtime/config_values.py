@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
+from fleet_rlm.runtime.content.addresses import normal_host
 from fleet_rlm.runtime.execution.events import Mode
 from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.tool_groups import TOOL_GROUPS
@@ -121,8 +122,8 @@ def address(value: object) -> str:
     if not text.isascii():
         raise ValueError("expected an address in plain letters: a host as xn--…, a path with %-signs")
     try:
-        parts.hostname.encode("idna")
-    except UnicodeError:
+        normal_host(parts.hostname)
+    except ValueError:
         raise ValueError(f"{parts.hostname!r} is no host name") from None
     return text.rstrip("/")
 

@@ -46,8 +46,8 @@ class Policy:
     """What the settings say. Units: US dollars, seconds; depths as the tree shows them (0 is the root run).
 
     `ask_tools`, `ask_hosts`, `allowed_hosts` are patterns with `*`; hosts are compared in their normal form, in which
-    both lists are kept. `ask_seconds` 0: nobody is there, the rule decides
-    at once. `ask_user`: models may put questions to the person. `max_depth`: no turn may have a larger depth limit.
+    both lists are kept. `ask_seconds` 0: nobody is there, the rule decides at once. `ask_user`: models may put
+    questions to the person. `max_depth`: no turn may have a larger depth limit.
     """
 
     ask_tools: tuple[str, ...] = ()

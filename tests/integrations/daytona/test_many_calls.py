@@ -39,12 +39,9 @@ for n in range({LARGE_CALLS}):
 )
 
 
-@pytest.mark.parametrize("transport", ["direct", "terminal", "session"])
-def test_nothing_is_read_on_until_they_are_answered(
-    transport: str, request: pytest.FixtureRequest, make: Callable[..., DaytonaInterpreter]
-) -> None:
-    runtime = request.getfixturevalue("runtime" if transport == "direct" else f"{transport}_runtime")
-    it, begun, release = make(runtime=runtime), list[int](), threading.Event()
+def with_slow_tool(it: DaytonaInterpreter) -> tuple[list[int], threading.Event]:
+    """The calls of its tool `slow` that have begun, and what lets them go."""
+    begun, release = list[int](), threading.Event()
 
     def slow(n: int) -> int:
         begun.append(n)
@@ -53,13 +50,28 @@ def test_nothing_is_read_on_until_they_are_answered(
 
     it.tools["slow"] = slow
     it.tools["echo"] = lambda value: value
-    cell = threading.Thread(target=it.execute, args=(FORGED,), daemon=True)
-    cell.start()
+    return begun, release
+
+
+def all_begun(begun: list[int], most: int) -> int:
+    """How many have begun, once `most` have and there was time for more."""
     deadline = time.monotonic() + 60
-    while len(begun) < MOST_CALLS and time.monotonic() < deadline:
+    while len(begun) < most and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    assert len(begun) == MOST_CALLS and cell.is_alive()
+    return len(begun)
+
+
+@pytest.mark.parametrize("transport", ["direct", "terminal", "session"])
+def test_nothing_is_read_on_until_they_are_answered(
+    transport: str, request: pytest.FixtureRequest, make: Callable[..., DaytonaInterpreter]
+) -> None:
+    runtime = request.getfixturevalue("runtime" if transport == "direct" else f"{transport}_runtime")
+    it = make(runtime=runtime)
+    begun, release = with_slow_tool(it)
+    cell = threading.Thread(target=it.execute, args=(FORGED,), daemon=True)
+    cell.start()
+    assert all_begun(begun, MOST_CALLS) == MOST_CALLS and cell.is_alive()
     release.set()
     cell.join(60)
     assert not cell.is_alive() and sorted(begun) == list(range(CALLS))
@@ -71,26 +83,15 @@ def test_large_ones_wait_in_the_sandbox_and_what_is_no_part_of_a_call_is_not_kep
     transport: str, request: pytest.FixtureRequest, make: Callable[..., DaytonaInterpreter]
 ) -> None:
     runtime = request.getfixturevalue("runtime" if transport == "direct" else f"{transport}_runtime")
-    it, begun, release = make(runtime=runtime), list[int](), threading.Event()
-
-    def slow(n: int) -> int:
-        begun.append(n)
-        release.wait(60)
-        return n
-
-    it.tools["slow"] = slow
-    it.tools["echo"] = lambda value: value
+    it = make(runtime=runtime)
+    begun, release = with_slow_tool(it)
     it.execute("1")
     cell = threading.Thread(target=it.execute, args=(LARGE_FORGED,), daemon=True)
     most = -(-MOST_CALL_BYTES // LARGE)
     tracemalloc.start()
     try:
         cell.start()
-        deadline = time.monotonic() + 60
-        while len(begun) < most and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        assert len(begun) == most and cell.is_alive()
+        assert all_begun(begun, most) == most and cell.is_alive()
         assert tracemalloc.get_traced_memory()[0] < 2 * LARGE
     finally:
         tracemalloc.stop()

@@ -149,12 +149,17 @@ async def test_exits_of_processes_that_were_never_started_are_not_kept() -> None
     assert not jail._exits
 
 
-async def test_two_processes_cannot_be_one() -> None:
-    """Else who waits for the first would wait for ever."""
+def a_linked_jail() -> tuple[Jail, Link, socket.socket]:
+    """With its link, and the end of that at which its first process would be."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     jail = a_jail()
-    link = Link(own, jail.event, jail.link_ended)
-    jail._link = link
+    jail._link = link = Link(own, jail.event, jail.link_ended)
+    return jail, link, other
+
+
+async def test_two_processes_cannot_be_one() -> None:
+    """Else who waits for the first would wait for ever."""
+    jail, _, other = a_linked_jail()
     with other:
         starts = [asyncio.create_task(jail.run(["true"])) for _ in range(2)]
         await asyncio.sleep(0)
@@ -166,10 +171,7 @@ async def test_two_processes_cannot_be_one() -> None:
 
 
 async def test_an_exit_at_the_heels_of_its_start_is_heard() -> None:
-    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    jail = a_jail()
-    link = Link(own, jail.event, jail.link_ended)
-    jail._link = link
+    jail, link, other = a_linked_jail()
     with other:
         starting = asyncio.create_task(jail.run(["true"]))
         await asyncio.sleep(0)

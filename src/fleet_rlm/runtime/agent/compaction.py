@@ -55,12 +55,8 @@ class TurnFields:
 
     def asked(self, message: Event) -> str:
         """What the turn was asked, where this event has it; the names where there is more than one."""
-        given = {name: str(message[name]) for name in self.inputs if name in message}
-        return (
-            ", ".join(f"{name}: {value}" for name, value in given.items())
-            if len(given) > 1
-            else "".join(given.values())
-        )
+        given = [(name, str(message[name])) for name in self.inputs if name in message]
+        return given[0][1] if len(given) == 1 else ", ".join(f"{name}: {value}" for name, value in given)
 
     def answered(self, message: Event) -> str:
         """The answer that ended the turn."""

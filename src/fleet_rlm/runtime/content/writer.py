@@ -134,8 +134,8 @@ class ContextWriter:
             os.close(parent)
 
     def _make_way(self, folder: Path) -> None:
-        aside = self._folder.with_name(f"{self._folder.name}-damaged")
         """Take away what is damaged there."""
+        aside = self._folder.with_name(f"{self._folder.name}-damaged")
         with suppress(FileNotFoundError):  # another writer did
             folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)

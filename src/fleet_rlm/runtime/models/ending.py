@@ -29,16 +29,14 @@ def why_cut(entries: Sequence[Entry], model: str, *, bound: int | None) -> str |
     """Why the answer ends before its end, in one line; None where it is whole. `bound`: tokens that the budget left."""
     if not entries:
         return None
-    reason, tokens = (
-        getattr(entries[-1].get("response"), "finish_reason", None),
-        tokens_of(entries[-1].get("usage") or {})[1],
-    )
+    reason = getattr(entries[-1].get("response"), "finish_reason", None)
     if reason == FILTERED:
         return f"a content filter cut an answer of {model} short"
     if reason != "length":
         return None
     if bound is not None:
         return f"an answer of {model} was cut at {bound:,} tokens: the turn's limits leave no more for one answer"
+    tokens = tokens_of(entries[-1].get("usage") or {})[1]
     return f"an answer of {model} was cut at {tokens:,} tokens: by max_tokens, or because its window was full"
 
 

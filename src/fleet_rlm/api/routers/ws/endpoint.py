@@ -6,8 +6,8 @@
                         <- heartbeat, sessions.changed, error
 
 Close codes: 4401 not signed in, 4404 unknown session, 4408 too slow, 4429 too many sockets or frames, 1002 no hello,
-1003 binary, 1007 no JSON, 1009 frame too large, 1011 a defect of ours, 1012 the server goes
-down. A turn never depends on a socket.
+1003 binary, 1007 no JSON, 1009 frame too large, 1011 a defect of ours, 1012 the server goes down. A turn never
+depends on a socket.
 """
 
 from __future__ import annotations
