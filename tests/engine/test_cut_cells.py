@@ -58,3 +58,29 @@ def test_a_limit_before_a_cell_adds_no_step(workspace: Workspace) -> None:
     lm = scripted(lambda prompt: field("answer", "x") if "extract the final" in prompt else action("print('found 1')"))
     assert ask(workspace, mode="rlm", model=lm, limits=Limits(calls=3)).status == "limit"
     assert "cut short" not in last_prompt(lm.engine)
+
+
+GATHER = "found = []\nwhile True:\n    found.append('v' + llm_query(f'item {len(found)}'))"
+
+
+def gathering(prompt: str) -> str:
+    if "extract the final outputs" in prompt:
+        return field("answer", "all of " + " ".join(re.findall(r"'v(\d+)'", prompt.split("assigned by then")[-1])))
+    if item := re.fullmatch(r".*item (\d+)\s*", prompt, re.DOTALL):
+        return item[1]
+    return action(GATHER if task_of(prompt) == "gather" else "SUBMIT(answer=rlm_query('gather', budget={'calls': 6}))")
+
+
+@pytest.mark.parametrize(("question", "status"), [("gather", "limit"), ("ask a child", "ok")])
+def test_a_limit_inside_a_cell_leaves_what_it_had_assigned(workspace: Workspace, question: str, status: str) -> None:
+    """The code printed nothing, and what its calls brought was paid for."""
+    lm = scripted(gathering)
+    limits = Limits(calls=6 if status == "limit" else 50)
+    result = finished(workspace, workspace.submit(TurnRequest(question=question, mode="rlm", model=lm, limits=limits)))
+    assert result.status == status and result.answer is not None and "all of 0 1 2 3" in result.answer
+    assert "found (list of 4) = ['v0'" in last_prompt(lm.engine)
+    check_journal(events_of(workspace, result.session))
+    made = len(lm.engine.prompts)
+    again = finished(workspace, workspace.replay(result.turn))
+    assert (again.status, again.answer, len(lm.engine.prompts)) == (status, result.answer, made)
+    assert first_difference(of_turn(workspace, result), of_turn(workspace, again)) is None

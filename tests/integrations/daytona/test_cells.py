@@ -90,6 +90,57 @@ class TestOutput:
         assert error is not None and error.line == 3
         assert error.traceback is not None and "1/0" in error.traceback and "<worker>" not in error.traceback
 
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_a_cell_that_a_call_ends_tells_what_it_had_assigned(self, make: Make, interrupted: bool) -> None:
+        """Also where an interruption has ended the cell before the call was stopped."""
+        recorder = Recorder()
+        it = make(listener=recorder)
+
+        class Stop(BaseException):
+            pass
+
+        def stop() -> None:
+            if interrupted:
+                it.interrupt()
+                time.sleep(0.3)
+            raise Stop
+
+        it.tools["stop"] = stop
+        with pytest.raises(Stop):
+            it.execute("found = ['a', 'b']\nprint('so far')\ntry:\n    stop()\nexcept Exception:\n    found = []")
+        cell = it.last_cell
+        assert cell is not None and (cell.status, cell.stdout) == ("interrupted", "so far\n")
+        assert [(each.name, each.size) for each in cell.changed] == [("found", 2)]
+        assert recorder.told[-2:] == [("finished", "interrupted"), ("released",)]
+
+    def test_a_cell_that_is_deaf_to_its_end_tells_nothing(self, make: Make) -> None:
+        it = make()
+
+        class Stop(BaseException):
+            pass
+
+        def stop() -> None:
+            raise Stop
+
+        it.tools["stop"] = stop
+        began = time.monotonic()
+        with pytest.raises(Stop):
+            it.execute("while True:\n    try:\n        stop()\n    except BaseException:\n        pass")
+        assert it.last_cell is not None and (it.last_cell.status, it.last_cell.changed) == ("lost", ())
+        assert time.monotonic() - began < 10
+
+    def test_the_traceback_of_a_call_shows_the_code_and_not_the_worker(self, make: Make) -> None:
+        def refuse() -> None:
+            raise ValueError("no")
+
+        it = make()
+        it.tools["refuse"] = refuse
+        with pytest.raises(CodeExecutionError):
+            it.execute("def go():\n    refuse()\ngo()")
+        error = it.last_cell.error if it.last_cell else None
+        assert error is not None and error.traceback is not None
+        assert error.traceback.count("File ") == 2 and "    refuse()" in error.traceback, error.traceback
+
     def test_syntax_errors_tell_the_line(self, make: Make) -> None:
         with pytest.raises(SyntaxError, match=r"line 2: y = = 2"):
             make().execute("x = 1\ny = = 2")

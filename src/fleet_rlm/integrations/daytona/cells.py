@@ -7,7 +7,7 @@ import math
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -94,9 +94,13 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A host tool raised what is not an Exception: it ends the session and goes to the caller of execute."""
+    """A host tool raised what is not an Exception: it ends the session and goes to the caller of execute.
+
+    `outcome`: how the cell ended that was interrupted for it, where it did in time.
+    """
 
     error: BaseException
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,7 @@ class Poked:
     """Something that the waiting thread looks at changed: a tool ended, or somebody asked to interrupt."""
 
 
-class Heard:
-    """All that was printed before it was asked for has been told."""
-
-
-CellEvent = Output | Ended | Lost | Raised | Poked | Heard
+CellEvent = Output | Ended | Lost | Raised | Poked
 
 
 @dataclass(slots=True)
@@ -177,6 +177,14 @@ class Cell:
     def __init__(self, id: str) -> None:
         self.id = id
         self.events: queue.SimpleQueue[CellEvent] = queue.SimpleQueue()
+
+
+def cut_result(outcome: Outcome | None, log: OutputLog) -> CellResult:
+    """The result of a cell that was cut: by an interruption that it has answered (what it left is there still, but it
+    can submit nothing any more, and how much a loop had asked ahead is chance), or with its sandbox."""
+    if outcome is not None:
+        return replace(result_of(outcome, log), status="interrupted", value=None, handles=None, batched=0)
+    return CellResult("lost", stdout=log.text("stdout"), stderr=log.text("stderr"), truncated=log.truncated)
 
 
 def result_of(outcome: Outcome, log: OutputLog) -> CellResult:

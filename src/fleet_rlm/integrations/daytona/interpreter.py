@@ -15,7 +15,7 @@ from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreter
 from dspy.utils.callback import BaseCallback, with_callbacks
 
 from fleet_rlm.errors import SandboxLost
-from fleet_rlm.integrations.daytona.cells import Cell, Lost, Outcome, OutputLog, Raised, result_of
+from fleet_rlm.integrations.daytona.cells import Cell, Lost, Outcome, OutputLog, Raised, cut_result, result_of
 from fleet_rlm.integrations.daytona.defaults import default_source
 from fleet_rlm.integrations.daytona.listener import CellLimits, CellListener, CellResult, Restarted
 from fleet_rlm.integrations.daytona.offer import instructions
@@ -270,7 +270,7 @@ class DaytonaInterpreter:
     def _result(self, end: Outcome | Lost | Raised, log: OutputLog) -> CellResult:
         if isinstance(end, Outcome):
             return result_of(end, log)
-        return CellResult("lost", stdout=log.text("stdout"), stderr=log.text("stderr"), truncated=log.truncated)
+        return cut_result(end.outcome if isinstance(end, Raised) else None, log)
 
     def _answer(self, outcome: Outcome, result: CellResult, session: Session) -> str | FinalOutput | None:
         if result.status == "submitted":

@@ -14,7 +14,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,7 +25,6 @@ from fleet_rlm.integrations.daytona.cells import (
     STREAMS,
     Cell,
     Ended,
-    Heard,
     Lost,
     Outcome,
     Output,
@@ -44,13 +44,12 @@ from fleet_rlm.integrations.daytona.worker.frames import (
     CH_CALL,
     CH_CUT,
     CH_EXEC,
-    CH_HEARD,
     CH_INTERRUPT,
     CH_LOST,
 )
 from fleet_rlm.integrations.daytona.worker.values import from_json, to_json
 
-HEAR_OUT_S = 0.5  # a worker that is alive answers within a millisecond
+WIND_UP_S = 0.5  # a worker that is alive and whose code is not deaf answers within a millisecond
 PRESS_EVERY_S = 0.5  # an interrupt may reach the sandbox before the cell does
 OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not take connections yet
 MAX_ERROR_CHARS = 4000
@@ -206,9 +205,6 @@ class Session:
             cell = self._cell
             if cell is not None:
                 cell.events.put(Ended(payload))
-        elif channel == CH_HEARD:
-            if self._cell is not None:
-                self._cell.events.put(Heard())
         elif channel == CH_CUT:
             self._on_output(cut_notice(json.loads(payload)))
         elif channel == CH_LOST:
@@ -249,10 +245,10 @@ class Session:
         wall_at = None if self._limits.wall_s is None else started + self._limits.wall_s
         while True:
             if ended is not None and (self._tools_done() or (kill_at is not None and time.monotonic() >= kill_at)):
-                return ended
+                return _raised_meanwhile(cell, ended) or ended
             event = _next(cell, log.due(), press_at, kill_at, wall_at)
             if isinstance(event, Raised) and not _is_cancel(event.error):
-                self._hear_out(cell, log)
+                return replace(event, outcome=ended or self._wind_up(cell, log))
             if isinstance(event, Lost | Raised):
                 return event
             if isinstance(event, Output):
@@ -273,13 +269,17 @@ class Session:
             if kill_at is not None and now >= kill_at and ended is None:
                 self._lose(f"{self._interrupt}, and it did not stop within {self._grace_s:.2g} s of being told")
 
-    def _hear_out(self, cell: Cell, log: OutputLog) -> None:
-        """What the code printed before the call that ends it takes another way, and may be on it still."""
-        self._send(CH_HEARD, b"{}")
-        until = time.monotonic() + HEAR_OUT_S
-        while (event := _next(cell, None, until)) is not None and not isinstance(event, Heard | Lost):
+    def _wind_up(self, cell: Cell, log: OutputLog) -> Outcome | None:
+        """A call has ended the cell: what its code printed before may be on its way still, and what it assigned is
+        told by its own end, for which it is interrupted. None where it does not end in time."""
+        self._send(CH_INTERRUPT, b"", urgent=True)
+        until = time.monotonic() + WIND_UP_S
+        while (event := _next(cell, None, until)) is not None and not isinstance(event, Lost):
             if isinstance(event, Output):
                 log.add(event)
+            elif isinstance(event, Ended) and (outcome := self._outcome(cell, event.payload)) is not None:
+                return outcome
+        return None
 
     def _tools_done(self) -> bool:
         """Whether all calls have ended; if not, whoever ends the last one tells."""
@@ -396,6 +396,16 @@ def _read(payload: bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
         return decoder.decode(payload)
     except ValueError:  # or it has what only Python's own JSON knows: NaN, lone surrogates
         return msgspec.convert(from_json(payload), decoder.type)
+
+
+def _raised_meanwhile(cell: Cell, ended: Outcome) -> Raised | None:
+    """What a call raised whose end came behind that of its cell, as where both were stopped at once."""
+    with suppress(queue.Empty):
+        while True:
+            event = cell.events.get_nowait()
+            if isinstance(event, Raised):
+                return replace(event, outcome=ended)
+    return None
 
 
 def _is_cancel(error: BaseException) -> bool:

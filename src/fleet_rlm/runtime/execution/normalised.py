@@ -17,7 +17,9 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.paths import ROOT
 
 _TIMES = frozenset(("ms", "queued_ms", "model_ms", "sandbox_ms", "wall_s", "deadline", "ts"))
-_OF_THE_RUN = frozenset(("replayed", "cached", "shared", "origin", "before", "command", "provider", "objects"))
+_OF_THE_RUN = frozenset(
+    ("replayed", "cached", "shared", "origin", "before", "command", "provider", "objects", "isolation")
+)
 """How an answer came, not what it was."""
 _LEFT_OUT = ("budget.updated", "sandbox.", "message.", "reasoning.", "context.added")
 """Told by a clock, or by who was first; the text of messages stands in answers and responses."""
@@ -86,7 +88,7 @@ def first_difference(one: Iterable[ev.Event], other: Iterable[ev.Event]) -> str 
     whole = _taken_whole(one) | _taken_whole(other)
     first, second = _by_path(one), _by_path(other)
     for path in first.keys() & second.keys():
-        if _stopped(first[path]) and _stopped(second[path]):
+        if all(_stopped(run) or _out_of_time(run) for run in (first[path], second[path])):
             cells = min(_whole_cells(first[path]), _whole_cells(second[path]))
             first[path], second[path] = _before_stop(first[path], cells), _before_stop(second[path], cells)
     mine, theirs = (_shown({path: _in_order(run) for path, run in runs.items()}, whole) for runs in (first, second))
@@ -109,6 +111,11 @@ def _stopped(run: list[ev.EventData]) -> bool:
     return next(ends, "") in _STOPPED
 
 
+def _out_of_time(run: list[ev.EventData]) -> bool:
+    """Whether a deadline ended it: how far its last cell had come then is the clock's."""
+    return any(isinstance(data, ev.RunFinished | ev.TurnFinished) and data.limit == "wall" for data in run)
+
+
 def _whole_cells(run: list[ev.EventData]) -> int:
     """How many of its cells came to their end; what ends in a stop is the last one."""
     ends = [data.status for data in run if isinstance(data, ev.CellFinished)]
@@ -117,11 +124,14 @@ def _whole_cells(run: list[ev.EventData]) -> int:
 
 def _before_stop(run: list[ev.EventData], cells: int) -> list[ev.EventData]:
     """A run that was stopped, as far as its stop says nothing of it: what came up to the end of so many cells, and
-    after that only what was asked and answered. Where in a cell or tool a stop meets it is not the same twice."""
+    after that only what was asked and answered. Where in a cell or tool a stop meets it is not the same twice. What a
+    run said last that was out of time holds."""
     ended, found = 0, list[ev.EventData]()
     cut = {d.id for d in run if isinstance(d, ev.ToolFinished | ev.ApprovalResolved) and d.status == "cancelled"}
     for data in run:
-        if isinstance(data, ev.RunFinished):
+        if isinstance(data, ev.RunFinished | ev.TurnFinished) and data.status not in _STOPPED:
+            found.append(data)
+        elif isinstance(data, ev.RunFinished):
             own = data.error if data.status == "cancelled" else None
             found.append(ev.RunFinished(status="cancelled", usage=data.usage, error=own))
         elif isinstance(data, ev.TurnFinished):

@@ -115,7 +115,7 @@ class Replay:
         Errors: TreeStopped when none may be made.
         """
         key, stage = self._claimed(scope, request, place), scope.places.stage
-        found = self._record.calls.get(key)
+        found = self._record.calls.get(key) or self._last_word(scope)
         edit = next((e for e in self._edits if (e.path, e.request, e.again) == key), None)
         if edit is not None and not (found is not None and edit in found.edits):
             self._quiet = True  # from here on differences are meant
@@ -157,6 +157,21 @@ class Replay:
                 key = next((each for each in alike if each not in self._taken), key)
             self._taken.add(key)
         return key
+
+    def _last_word(self, scope: RunScope) -> RecordedCall | None:
+        """What a run said last that a deadline ended. It was shown the cell which that cut, as far as the clock let it
+        come, so its replay may ask in other words."""
+        run = self._record.runs.get(scope.path)
+        cut = run is not None and run.finished is not None and run.finished.limit == "wall"
+        if self.kind != "replay" or not scope.final or not cut:
+            return None
+        with self._lock:
+            own = (
+                key for key, call in self._record.calls.items() if call.path == scope.path and not call.started.place
+            )
+            left = [key for key in own if key not in self._taken]
+            self._taken.update(left[-1:])
+        return self._record.calls[left[-1]] if left else None
 
     def _holds(self, call: RecordedCall) -> bool:
         """Whether the recorded end still counts. A failure after which the run did not go on is tried again."""

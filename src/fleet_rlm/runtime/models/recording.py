@@ -152,7 +152,7 @@ class CallReplay:
             id=call,
             role=asked.role,
             model=asked.model,
-            request=asked.request,
+            request=found.started.request,
             prompt=self._replay.prompt(found, asked.text),
             shared=shared,
             place=found.started.place,

@@ -35,6 +35,8 @@ _KEPT_SIGNATURES = 64
 _signatures: dict[Any, tuple[tuple[Any, Any], dict[str, Any]]] = {}
 _signatures_lock = threading.Lock()
 _MAX_SUB_CALLS = re.compile(r"You have max \d+ sub-LLM calls\. ")
+LEFT_CHARS = 8_000
+"""How much of the variables of a cell that was cut is shown for the run's last word."""
 _CODE_BLOCK = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
 
 FORCED = "Extract forced final output"
@@ -221,13 +223,18 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
     def _with_cut_cell(self, history: REPLHistory, stop: TreeStopped) -> REPLHistory:
         """The steps with the cell in which a limit struck, as far as it came: it may hold all that the run found."""
         cell = _last_cell(self._repl)
-        if stop.reason != "limit" or self._running is None or cell is None or cell.status != "lost":
+        if (
+            stop.reason != "limit"
+            or self._running is None
+            or cell is None
+            or cell.status not in ("lost", "interrupted")
+        ):
             return history
         code, before = self._running
         if cell is before:  # this step's code did not come to run
             return history
         note = f"(cut short: the limit of {'time' if stop.limit == 'wall' else stop.limit} was reached)"
-        return history.append(code=code, output=_noted(visible_text(cell), note))
+        return history.append(code=code, output=_noted(visible_text(cell), note + _left_by(cell)))
 
     def _answer_of_repeats(self, variables: list[REPLVariable], history: REPLHistory) -> dspy.Prediction:
         """What the steps have shown, in one call: a whole answer, unless all that they showed was one error."""
@@ -286,6 +293,16 @@ class ExtractPredict(dspy.Predict):
 def _last_cell(repl: Any) -> CellResult | None:
     """How the newest cell ended, where the interpreter tells."""
     return repl.last_cell if isinstance(repl, DaytonaInterpreter) else None
+
+
+def _left_by(cell: CellResult) -> str:
+    """The variables of a cell that was cut, as far as it told them: nobody can print them any more."""
+    lines: list[str] = []
+    for change in cell.changed:
+        size = "" if change.size is None else f" of {change.size:,}"
+        lines.append(f"{change.name} ({change.type}{size}) = {change.text or change.preview}")
+    left = "\n".join(lines)[:LEFT_CHARS]
+    return f"\nWhat it had assigned by then:\n{left}" if left else ""
 
 
 def _noted(shown: Any, note: str) -> Any:

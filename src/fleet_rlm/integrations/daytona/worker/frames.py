@@ -35,7 +35,6 @@ CH_CUT = 5  # out: so many bytes of a stream were left out here
 CH_LOST = 6  # out: the process that ran the code is gone
 CH_SETUP = 7  # in: worker to child only, before the first cell
 CH_LATER = 8  # out: a cell's result that counts once the parent has told the end of its output; child to host only
-CH_HEARD = 9  # in: tell all that was printed so far; out: that was told
 
 _HEAD = struct.Struct(">2sBBIQQI")
 _CHECK_BYTES = 8

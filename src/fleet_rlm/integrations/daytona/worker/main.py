@@ -26,7 +26,6 @@ from .frames import (
     BYE,
     CH_CUT,
     CH_EXEC,
-    CH_HEARD,
     CH_INTERRUPT,
     CH_LOST,
     CH_SETUP,
@@ -206,11 +205,6 @@ class Worker:
         if frame.channel == CH_INTERRUPT:
             if self._in_cell and self._child_alive:
                 os.kill(self._child, signal.SIGINT)
-            return
-        if frame.channel == CH_HEARD:
-            for stream in self._streams:
-                self._drain(stream)
-            self._link.send(CH_HEARD, message)
             return
         if frame.channel == CH_EXEC:
             self._begin_cell()

@@ -37,6 +37,8 @@ TRACE_CHARS = 8_000
 KEPT_CELL_SOURCES = 200
 _traceback_of = BaseException.__dict__["__traceback__"].__get__  # past a class that has its own
 MAX_CHANGED = 40
+PREVIEW = 120
+CUT_PREVIEW = 1_000  # of a cell that was interrupted: what it left may be all that its run has
 ANSWER = "answer"  # the variable whose last value is a run's partial answer: its text travels in full
 ANSWER_CHARS = 20_000
 
@@ -178,7 +180,7 @@ class Repl:
             outcome = self._failed(error)
         self.running = False
         outcome["ms"] = (perf_counter() - started) * 1000
-        outcome["changed"] = self._changed()
+        outcome["changed"] = self._changed(CUT_PREVIEW if outcome["status"] == "interrupted" else PREVIEW)
         outcome["reads"] = self.contexts.reads.drain()
         outcome["batched"] = self._ahead.count
         self.outputs.flush()
@@ -240,7 +242,7 @@ class Repl:
         names, offered = list(self.namespace.items()), self._tools
         return {k: (id(v), _size(v)) for k, v in names if type(k) is str and k[:1] != "_" and k not in offered}
 
-    def _changed(self) -> list[dict[str, Any]]:
+    def _changed(self, preview: int) -> list[dict[str, Any]]:
         """The variables that this cell made, replaced or visibly grew. One that cannot be looked at is left out."""
         changed: list[dict[str, Any]] = []
         for name in (ANSWER, *self._touched()):
@@ -248,7 +250,7 @@ class Repl:
                 value = self.namespace.get(name)
                 if issubclass(type(value), types.ModuleType):
                     continue
-                told = self._changed_answer(value) if name == ANSWER else _change(name, value)
+                told = self._changed_answer(value) if name == ANSWER else _change(name, value, preview)
             except BaseException:  # noqa: BLE001, S112 - a guest's value may raise anything when it is looked at
                 continue
             if told is not None:
@@ -272,14 +274,14 @@ class Repl:
         if text == self._answer:
             return None
         self._answer = text
-        return {**_change(ANSWER, value), "text": text}
+        return {**_change(ANSWER, value, PREVIEW), "text": text}
 
 
 _SIZED = (str, bytes, list, tuple, dict, set)
 
 
-def _change(name: str, value: Any) -> dict[str, Any]:
-    return {"name": name, "type": type_name(value), "size": _size(value), "preview": bounded_repr(value, 120)}
+def _change(name: str, value: Any, preview: int) -> dict[str, Any]:
+    return {"name": name, "type": type_name(value), "size": _size(value), "preview": bounded_repr(value, preview)}
 
 
 def _size(value: Any) -> int | None:
@@ -311,13 +313,22 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         return found
     found["line"] = frame.tb_lineno
     try:
-        text = "".join(traceback.format_exception(type(error), error, frame))
+        text = "".join(_guest_lines(traceback.TracebackException(type(error), error, frame)).format())
     except BaseException:  # noqa: BLE001 - as above
         text = ""
     found["traceback"] = (
         text if len(text) <= TRACE_CHARS else f"{text[: TRACE_CHARS // 2]}\n...\n{text[-TRACE_CHARS // 2 :]}"
     )
     return found
+
+
+def _guest_lines(told: traceback.TracebackException) -> traceback.TracebackException:
+    """Without the lines of this program: where in it a call waits is no news, and not the same twice."""
+    each: traceback.TracebackException | None = told
+    while each is not None:
+        each.stack[:] = [line for line in each.stack if line.filename != child_main.__code__.co_filename]
+        each = each.__cause__ or each.__context__
+    return told
 
 
 def valid_name(name: str) -> bool:
