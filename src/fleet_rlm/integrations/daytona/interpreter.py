@@ -313,6 +313,15 @@ class DaytonaInterpreter:
             self._at_loss = at_loss
             session.interrupt("interrupted by the host", grace_s)
 
+    def doom(self, reason: str) -> Callable[[], None]:
+        """The sandbox will be lost for this reason where the cell that runs next would end, or when what is returned is
+        called (any thread): for who does again what happened before. Nothing to do without a sandbox."""
+        session = self._session
+        if session is None:
+            return lambda: None
+        session.doom(reason)
+        return lambda: session.lose(reason)
+
     def kill(self) -> None:
         """Any thread: delete the sandbox now; a running `execute` raises CodeInterpreterError."""
         self._end("killed by the host", at_leisure=False)

@@ -107,6 +107,7 @@ class Session:
         self._interrupt: str | None = None
         self._grace_s = limits.grace_s
         self._gone: str | None = None
+        self._doom: str | None = None
         self._closing: asyncio.Future[None] | None = None
 
     async def open(
@@ -115,7 +116,7 @@ class Session:
         """Start the worker on a terminal (on the loop); a terminal that fails at once is tried again."""
         options = ChannelOptions(contexts_root, marks, self._limits.output_bytes, self._limits.message_bytes)
         for delay in (*OPEN_RETRY_S, None):
-            channel = Channel(terminal(), options, on_message=self._on_message, on_lost=self._lose)
+            channel = Channel(terminal(), options, on_message=self._on_message, on_lost=self.lose)
             try:
                 await channel.open()
                 self._channel = channel
@@ -185,8 +186,12 @@ class Session:
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(lambda: carrier.send(channel, payload, urgent=urgent))
 
-    def _lose(self, reason: str) -> None:
-        """Gone by itself: told first, so that whoever waits for the cell knows when it wakes."""
+    def doom(self, reason: str) -> None:
+        """In place of its end, the next cell loses the sandbox."""
+        self._doom = reason
+
+    def lose(self, reason: str) -> None:
+        """Any thread: gone by itself. Told first, so that whoever waits for the cell knows when it wakes."""
         if self._gone is None:
             self._on_lost(reason)
             self.end(reason)
@@ -208,7 +213,7 @@ class Session:
         elif channel == CH_CUT:
             self._on_output(cut_notice(json.loads(payload)))
         elif channel == CH_LOST:
-            self._lose(str(json.loads(payload).get("reason", "the Python process ended")))
+            self.lose(str(json.loads(payload).get("reason", "the Python process ended")))
 
     def _on_call(self, payload: bytes) -> None:
         carrier = self._channel
@@ -267,7 +272,7 @@ class Session:
                 self._send(CH_INTERRUPT, b"", urgent=True)
                 press_at = now + PRESS_EVERY_S
             if kill_at is not None and now >= kill_at and ended is None:
-                self._lose(f"{self._interrupt}, and it did not stop within {self._grace_s:.2g} s of being told")
+                self.lose(f"{self._interrupt}, and it did not stop within {self._grace_s:.2g} s of being told")
 
     def _wind_up(self, cell: Cell, log: OutputLog) -> Outcome | None:
         """A call has ended the cell: what its code printed before may be on its way still, and what it assigned is
@@ -288,13 +293,18 @@ class Session:
             return not self._awaits_tools
 
     def _outcome(self, cell: Cell, payload: bytes) -> Outcome | None:
-        """The checked outcome; None when it belongs to another cell. Nonsense ends the session."""
+        """The checked outcome; None when it belongs to another cell. Nonsense ends the session, and so does `doom`."""
         try:
             outcome = _read(payload, _outcomes)
         except (ValueError, RecursionError) as error:
-            self._lose(f"the sandbox sent a result that cannot be read: {error}")
+            self.lose(f"the sandbox sent a result that cannot be read: {error}")
             return None
-        return outcome if outcome.cell == cell.id else None
+        if outcome.cell != cell.id:
+            return None
+        if self._doom is not None:
+            self.lose(self._doom)
+            return None
+        return outcome
 
     # -- on tool threads ---------------------------------------------------------------------------------------
 
@@ -307,7 +317,7 @@ class Session:
         try:
             call = _read(payload, _calls)
         except (ValueError, RecursionError) as error:
-            self._lose(f"the sandbox sent a tool call that cannot be read: {error}")
+            self.lose(f"the sandbox sent a tool call that cannot be read: {error}")
         size = len(payload)
         del payload
         with self._lock:

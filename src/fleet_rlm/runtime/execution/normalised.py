@@ -51,15 +51,24 @@ def _by_path(events: Iterable[ev.Event]) -> dict[str, list[ev.EventData]]:
 
 
 def _in_order(run: list[ev.EventData]) -> list[Line]:
-    """Calls and tools of one cell run side by side, and it may print meanwhile: their order says nothing."""
+    """Calls and tools of one cell run side by side, and it may print meanwhile: their order says nothing. What a cell
+    had printed that was lost with its sandbox is chance, and what it had asked for may end long after it."""
     ordered: list[Line] = []
     loose: list[Line] = []
     printed: dict[str, str] = {}
+    lost = {data.id for data in run if isinstance(data, ev.CellFinished) and data.status == "lost"}
+    late = False
     for data in run:
         if isinstance(data, ev.CellOutput):
-            printed[data.stream] = printed.get(data.stream, "") + data.text
+            printed[data.stream] = printed.get(data.stream, "") + data.text if data.id not in lost else ""
         elif data.type.startswith(_LOOSE):
             loose.append((data.type, _text(data)))
+        elif late or (isinstance(data, ev.CellFinished) and data.status == "lost"):
+            late = True
+            ordered += sorted(("cell.output", f"{k}: {v}") for k, v in printed.items() if v)
+            bare = ev.CellFinished(id="", status="lost", ms=0.0, output_chars=0, shown=0)
+            ordered.append((data.type, _text(bare if getattr(data, "id", "") in lost else data)))
+            printed = {}
         else:
             ordered += [*sorted(loose), *sorted(("cell.output", f"{k}: {v}") for k, v in printed.items())]
             ordered.append((data.type, _text(data)))

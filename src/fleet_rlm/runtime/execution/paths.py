@@ -78,6 +78,11 @@ class Places:
             self._seen[key] += 1
             return self._seen[key] - 1
 
+    def count(self, key: str) -> int:
+        """How often `key` was asked for so far, in this run."""
+        with self._lock:
+            return self._seen[key]
+
     def branch(self, function: str, asked: Any) -> str:
         """The place of what `function` is asked for now: what a child's path adds to its parent's."""
         name = f"{self.here}.{function}:{digest(asked)}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.losses import LossReader, RecordedLoss, begun, ended, newer
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.spending import Cost
 
@@ -97,6 +98,7 @@ class RecordedRun:
     limits: ev.Limits = field(default_factory=ev.Limits)
     questions: list[RecordedQuestion] = field(default_factory=list[RecordedQuestion])
     after: tuple[int, int] = (0, 0)
+    losses: list[RecordedLoss] = field(default_factory=list[RecordedLoss])
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Record:
         self.approvals = older.approvals | self.approvals
         for path, run in older.runs.items():
             mine = self.runs.get(path)
+            losses = run.losses if mine is None else _losses(mine, run)
             if mine is None or (mine.finished is None or mine.finished.status != "ok"):
                 done = max(run.done, -1 if mine is None else mine.done)
                 if mine is None or (run.finished is not None and run.finished.status == "ok"):
@@ -168,6 +171,7 @@ class Record:
                 mine.kept += [data for data in run.kept if data not in mine.kept]
             # Those of the oldest, where it began, as far as no newer turn decided them anew.
             self.runs[path].limits = mine.limits if mine is not None and self.anew else run.limits
+            self.runs[path].losses = losses
         self.anew = self.anew or older.anew
         self.paid += older.paid
         self.ids = older.ids | self.ids
@@ -198,6 +202,7 @@ class _Reader:
         self._edits: Sequence[ev.TurnEdit] = ()
         self._called_off: set[str] = set()
         self._limits = ev.Limits()
+        self._losses: dict[str, LossReader] = {}
 
     def read(self, events: Iterable[ev.Event]) -> Record:
         for event in events:
@@ -243,10 +248,10 @@ class _Reader:
                 pass
 
     def _of_one_run(self, run: RecordedRun, data: ev.EventData) -> None:
+        self._losses[run.id].take(data)
         match data:
             case ev.RunFinished():
-                run.finished = data
-                run.done = WHOLE if data.status == "ok" else run.done
+                self._run_finished(run, data)
             case ev.CallStarted() | ev.CallFinished():
                 self._call(run, data)
             case ev.CellStarted() | ev.CellFinished():
@@ -276,6 +281,16 @@ class _Reader:
         after = self._after(self._runs.get(event.parent or ""))
         run = RecordedRun(event.run, data.path or ROOT, event.parent, data, limits=self._limits, after=after)
         self._runs[event.run] = self._record.runs[run.path] = run
+        reader = self._losses[run.id] = LossReader()
+        run.losses = reader.losses
+        if run.parent in self._losses:
+            self._losses[run.parent].asks(begun(run.path))
+
+    def _run_finished(self, run: RecordedRun, data: ev.RunFinished) -> None:
+        run.finished = data
+        run.done = WHOLE if data.status == "ok" else run.done
+        if run.parent in self._losses:
+            self._losses[run.parent].asks(ended(run.path))
 
     def _call(self, run: RecordedRun, data: ev.CallStarted | ev.CallFinished) -> None:
         if isinstance(data, ev.CallStarted):
@@ -284,6 +299,7 @@ class _Reader:
             asked = call_key(data.request, data.place)
             key = (run.path, asked, self._occurrence(run.path, asked))
             self._record.calls[key] = call
+            self._losses[run.id].asks(key)
             self._record.keys[data.id], self._record.ids[data.id] = key, (run.path, run.stage)
             self._open[data.id] = self._of_run[run.id] = call
             return
@@ -318,7 +334,8 @@ class _Reader:
                 run.stage += 2
             asked = tool_key(data.name, data.arguments)
             self._tools[data.id] = RecordedTool(run.path, data.name, asked)
-            self._tool_keys[data.id] = (run.path, asked, self._occurrence(run.path, asked))
+            key = self._tool_keys[data.id] = (run.path, asked, self._occurrence(run.path, asked))
+            self._losses[run.id].asks(key)
             return
         tool = self._tools.pop(data.id, None)
         if tool is None:
@@ -376,6 +393,12 @@ class _Reader:
     def _occurrence(self, path: str, asked: str) -> int:
         self._seen[(path, asked)] += 1
         return self._seen[(path, asked)] - 1
+
+
+def _losses(mine: RecordedRun, older: RecordedRun) -> list[RecordedLoss]:
+    if mine.finished is not None and mine.finished.replayed:  # taken whole, it lost nothing
+        return older.losses
+    return newer(mine.losses, older.losses, whole=mine.finished is not None and mine.finished.status == "ok")
 
 
 def _append(shown: list[ev.EventData], data: ev.EventData) -> None:

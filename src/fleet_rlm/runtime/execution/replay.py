@@ -17,7 +17,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -26,6 +25,7 @@ from fleet_rlm.errors import NotFound, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
 from fleet_rlm.runtime.execution.leases import Lease
+from fleet_rlm.runtime.execution.losses import FAILED_THEN, Ask, Loss, LossesAgain, begun, ended, losing, refuse_more
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.record import (
     Key,
@@ -38,15 +38,12 @@ from fleet_rlm.runtime.execution.record import (
     tool_key,
 )
 from fleet_rlm.runtime.execution.spending import Cost, Share
-from fleet_rlm.runtime.execution.stop_again import StopTogether
-from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
+from fleet_rlm.runtime.execution.stop_again import StopsAgain
 from fleet_rlm.runtime.execution.told_again import ToldAgain
 
 Kind = Literal["resume", "replay", "fork"]
 DIVERGED = "replay.diverged"
 MISSING = "replay.missing"
-STOP_AGAIN_S = 0.1
-"""How long a cell or a call that was stopped is under way again before it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +92,20 @@ class Replay:
         self._replayed = ev.Usage(cost_usd=0.0)
         self._taken: set[Key] = set()
         self._answered: set[Key] = set()
+        self._parted: set[str] = set()
+        self._losses: dict[str, LossesAgain] = {}
         self._alike: dict[tuple[str, str], list[Key]] = {}
         for key, call in plan.record.calls.items():
             self._alike.setdefault((call.path, call.started.request), []).append(key)
         self._told_again = ToldAgain(plan.record, budget, observer) if plan.kind == "replay" else None
-        self._together = StopTogether(plan.record, self._stop_tree, lambda key: key in self._taken)
+        self.stops = StopsAgain(
+            plan.record,
+            budget,
+            lambda key: key in self._taken,
+            self._edited,
+            replays=plan.kind == "replay",
+            same_models=plan.same_models,
+        )
         if plan.kind == "resume":
             budget.carry(plan.record.paid)
         if plan.room is not None:
@@ -110,7 +116,7 @@ class Replay:
     def call(self, scope: RunScope, request: str, place: str = "", *, ahead: bool = False) -> RecordedCall | str | None:
         """The recorded call for this request; the text that is to be sent in its place; None when it is to be made.
 
-        One that was cancelled is given where its run is to be stopped again (`stop_soon`). `ahead`: the code has not
+        One that was cancelled is given where its run is to be stopped again (see `stops`). `ahead`: the code has not
         asked it yet, so it is refused where it is not known: near a limit it was refused then, too.
         Errors: TreeStopped when none may be made.
         """
@@ -125,7 +131,7 @@ class Replay:
         if found is not None and self._holds(found):
             self._tell_before(scope, found.after)
             return found
-        if found is not None and found.cut is not None and self.stopped_in(scope, stage):
+        if found is not None and found.cut is not None and (self.stops.stopped_in(scope, stage) or losing(scope)):
             self._tell_before(scope, found.after)
             return replace(found, finished=found.cut)
         if ahead and self.kind == "replay":
@@ -151,11 +157,16 @@ class Replay:
         """
         asked = call_key(request, place)
         key = (scope.path, asked, scope.places.occurrence(asked))
+        loss = losing(scope)
+        known = self._record.calls if loss is None else loss.asked
         with self._lock:
-            if key not in self._record.calls or key in self._taken:
+            if key not in known or key in self._taken:
                 alike = self._alike.get((scope.path, request), ())
-                key = next((each for each in alike if each not in self._taken), key)
-            self._taken.add(key)
+                key = next((each for each in alike if each in known and each not in self._taken), key)
+            if loss is None or key in known:
+                self._taken.add(key)
+                return key
+        refuse_more(scope)
         return key
 
     def _last_word(self, scope: RunScope) -> RecordedCall | None:
@@ -180,13 +191,23 @@ class Replay:
         run = self._record.runs.get(call.path)
         return call.finished.status == "ok" or self.kind == "replay" or (run is not None and call.stage <= run.done)
 
-    def tool(self, scope: RunScope, name: str, arguments: ev.Text) -> RecordedTool | None:
+    def tool_asked(self, scope: RunScope, name: str, arguments: ev.Text) -> Key:
+        """The key of a host tool that is called now. Errors: TreeStopped where the sandbox was lost before."""
+        asked = tool_key(name, arguments)
+        loss = losing(scope)
+        if loss is not None and (scope.path, asked, scope.places.count(asked)) not in loss.asked:
+            refuse_more(scope)
+        key = (scope.path, asked, scope.places.occurrence(asked))
+        with self._lock:
+            self._taken.add(key)
+        return key
+
+    def tool(self, scope: RunScope, name: str, key: Key) -> RecordedTool | None:
         """The recorded call of a host tool, or None when it is to be run. Errors: TreeStopped in a replay.
 
         One without its end is given where what it did to the session still stands.
         """
-        asked = tool_key(name, arguments)
-        found = self._record.tools.get((scope.path, asked, scope.places.occurrence(asked)))
+        found = self._record.tools.get(key)
         if found is None or (found.finished is None and self.kind != "resume"):
             self._not_found(scope, scope.places.stage, f"the tool {name}")
             return None
@@ -249,6 +270,9 @@ class Replay:
 
         Errors: LimitReached, TreeStopped.
         """
+        loss = losing(parent)
+        if loss is not None and begun(path) not in loss.asked:
+            refuse_more(parent)
         if path in self._record.runs:
             self._tell_before(parent, self._record.runs[path].after)
             return self._budget.open_lease(depth=parent.depth + 1, parent=parent.lease, share=share, again=True)
@@ -310,66 +334,46 @@ class Replay:
         value = text if is_text else _value(text, run.finished.json)
         return value, None if passed is None else json.loads(self.text(passed))
 
-    # -- what was stopped -----------------------------------------------------------------------------------------
+    # -- what was lost --------------------------------------------------------------------------------------------
 
-    def stop_soon(self, scope: RunScope) -> bool:
-        """Where the recorded cell or call was stopped, this one is, when what runs beside it has begun too; tells
-        whether it will be."""
-        stop = self._recorded_stop(scope, scope.places.stage)
-        if stop is not None:
-            stop()
-        return stop is not None
+    def loss(self, scope: RunScope, code: str) -> Loss | None:
+        """The loss of the run's sandbox that is to come in the cell that begins with this code, or before it."""
+        again = self._losses_of(scope)
+        return None if again is None else again.next(lambda: self._observer.text(code))
 
-    def cell_over(self, scope: RunScope) -> None:
-        """A cell has ended, maybe before its stop came, where the recorded one was stopped: its run comes no further.
+    def lost_between(self, scope: RunScope) -> str | None:
+        """Why the sandbox of the run's tools is to be lost now, where the tool call that is done again had met that."""
+        again = self._losses_of(scope) if FAILED_THEN.get() else None
+        return None if again is None else again.between()
 
-        Errors: TreeStopped there.
-        """
-        self._wait_for_stop(scope, scope.places.stage - 1)
+    def _losses_of(self, scope: RunScope) -> LossesAgain | None:
+        run = self._record.runs.get(scope.path)
+        if run is None or not run.losses or scope.path in self._parted:
+            return None
+        if scope.path not in self._losses:
+            again = [loss for loss in run.losses if loss.went_on or (loss.ended and self.kind == "replay")]
+            again = [replace(loss, asked=loss.asked | self._asked_below(loss.asked)) for loss in again]
+            self._losses[scope.path] = LossesAgain(again, scope.places, self._taken.__contains__)
+        return self._losses[scope.path]
 
-    def _wait_for_stop(self, scope: RunScope, stage: int) -> None:
-        """Where the recorded run was stopped, this one is. Errors: TreeStopped there."""
-        stop = self._recorded_stop(scope, stage)
-        if stop is not None:
-            stop()
-            scope.stop.future.result()
-            scope.stop.check()
+    def run_begun(self, scope: RunScope) -> None:
+        """A run has begun."""
+        with self._lock:
+            self._taken.add(begun(scope.path))
+        if scope.parent is not None and losing(scope.parent):
+            self.stops.unheard.add(scope.path)
 
     def run_over(self, scope: RunScope) -> None:
         """A run has ended."""
-        self._together.over(scope.path)
+        with self._lock:
+            self._taken.add(ended(scope.path))
+        self.stops.run_over(scope)
 
-    def stopped_in(self, scope: RunScope, stage: int) -> bool:
-        """Whether what was under way there was stopped, and will be again: also by a deadline, which comes alone."""
-        run = self._record.runs.get(scope.path)
-        cut = self.kind == "replay" and self._record.exhausted[:1] == ["wall"]
-        return self._recorded_stop(scope, stage) is not None or (cut and run is not None and stage > run.done)
-
-    def _recorded_stop(self, scope: RunScope, stage: int) -> Callable[[], None] | None:
-        """What stops again what was stopped when the run stood here: a run that a person stopped, with all below it; in
-        a replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
-        further, or is meant to become another."""
-        run = self._record.runs.get(scope.path)
-        if run is None or stage <= run.done or not self._same_models:
-            return None
-        line = [scope]
-        while line[-1].parent is not None:
-            line.append(line[-1].parent)
-        for each in reversed(line):
-            end = self._end_of(each.path)
-            alone = end is not None and end.error is not None and end.error.code == STOPPED_ALONE.code
-            if alone and not self._edited(each.path):
-                return partial(_soon, each.stop.set)
-        end = self._end_of(line[-1].path)
-        ended_early = end is not None and end.status in ("cancelled", "interrupted")
-        return partial(self._together.reached, scope.path) if self.kind == "replay" and ended_early else None
-
-    def _stop_tree(self) -> None:
-        _soon(self._budget.stop)
-
-    def _end_of(self, path: str) -> ev.RunFinished | None:
-        run = self._record.runs.get(path)
-        return None if run is None else run.finished
+    def _asked_below(self, asked: set[Ask]) -> set[Ask]:
+        """What the children had asked for that were stopped with the cell: they come as far before that."""
+        cut = {path for path in self._record.runs if begun(path) in asked and ended(path) not in asked}
+        paths = {run.path for path in cut for run in self._record.below(path)} | cut
+        return {key for key, call in self._record.calls.items() if call.path in paths} | {begun(path) for path in paths}
 
     # -- what it costs ------------------------------------------------------------------------------------------
 
@@ -407,11 +411,13 @@ class Replay:
     # -- what is not there --------------------------------------------------------------------------------------
 
     def _not_found(self, scope: RunScope, stage: int, what: str) -> None:
+        refuse_more(scope)
         self.tell_so_far(scope)
         run = self._record.runs.get(scope.path)
-        self._wait_for_stop(scope, stage)
+        self.stops.wait(scope, stage)
         if self.kind == "replay":
             self._end_replay(scope, run, what)
+        self._parted.add(scope.path)
         if run is None or stage > run.done or self._quiet:
             return
         with self._lock:
@@ -441,12 +447,6 @@ class Replay:
                 )
         self._budget.stop(TreeStopped("cancelled"))
         self._budget.check()
-
-
-def _soon(stop: Callable[[TreeStopped], object]) -> None:
-    timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
-    timer.daemon = True
-    timer.start()
 
 
 def _value(text: str, is_json: bool | None) -> Any:

@@ -12,7 +12,9 @@ from dspy.primitives.code_interpreter import CodeInterpreterError
 
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
+from fleet_rlm.integrations.daytona.request import is_internal
 from fleet_rlm.integrations.daytona.threads import DaemonThreads
+from fleet_rlm.runtime.execution.losses import CELL, CellWork, Loss
 from fleet_rlm.runtime.execution.stops import Stop
 
 GRACE_S = 0.3
@@ -28,12 +30,24 @@ _threads = DaemonThreads("fleet-repl")
 class RunInterpreter(DaytonaInterpreter):
     """An interpreter under a run's stop: interrupted, then killed, when the run or what is above it is stopped.
 
-    `ended` is called once, after the shutdown.
+    `ended` is called once, after the shutdown. `run` is the id of its run. `loss` tells of code that is about to run
+    whether the sandbox is to be lost with it, where a turn is run again.
     """
 
-    def __init__(self, stop: Stop, ended: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        stop: Stop,
+        ended: Callable[[], None],
+        *,
+        run: str,
+        loss: Callable[[str], Loss | None] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._stop = stop
+        self._run_id = run
+        self._loss = loss
+        self._work: CellWork | None = None
         self._when_ended: Callable[[], None] | None = ended
         self._begun: Future[None] | None = None
         self._over = threading.Event()
@@ -56,11 +70,17 @@ class RunInterpreter(DaytonaInterpreter):
             self._stop.race(self._begun)
         self._stop.check()
         self._begun.result()
+        self._work = work = CellWork(self._run_id, self._loses(code, variables or {}))
+        token = CELL.set(work)
         try:
             return super().execute(code, variables)
         except CodeInterpreterError:
             self._stop.check()  # killed with its run: that is no fault of the sandbox
             raise
+        finally:
+            CELL.reset(token)
+            if work.loss is not None:
+                work.loss.over.set()
 
     def invoke_tool(self, tool_name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """As DaytonaInterpreter does. Where only a sub-agent that the code built is stopped, the code gets an error."""
@@ -84,6 +104,24 @@ class RunInterpreter(DaytonaInterpreter):
             wait(told, TOLD_S)  # what they tell of the sandbox comes before the end of the run
             ended, self._when_ended = self._when_ended, None
             ended()
+
+    def _loses(self, code: str, given: dict[str, Any]) -> Loss | None:
+        """The loss that waits for a cell, begun. None: there is none, or it has come."""
+        loss = None if self._loss is None or is_internal(code, given) else self._loss(code)
+        if loss is None:
+            return None
+        loss.lose = self.doom(loss.reason)
+        if not loss.inside:
+            loss.lose()
+            return None
+        _threads.run(loss.watch)
+        return loss
+
+    def _on_lost(self, reason: str) -> None:
+        """Then nothing more is begun for the cell: the thread that runs it has been told."""
+        super()._on_lost(reason)
+        if self._work is not None:
+            self._work.lose()
 
     def _start_for(self, begun: Future[None]) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fleet_rlm.runtime.execution.batch import Batch, LetGo
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.flights import Flights
+from fleet_rlm.runtime.execution.losses import check_heard
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.sandbox_gate import SandboxGate
 from fleet_rlm.runtime.execution.throttle import PROVIDERS, Place, Providers, Throttle
@@ -64,6 +65,7 @@ class Scheduler:
             if granted is not None:
                 scope.stop.race(granted)
             scope.stop.check()
+            check_heard(scope)
         except BaseException:
             throttle.give_up(place)
             raise

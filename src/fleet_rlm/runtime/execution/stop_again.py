@@ -1,7 +1,8 @@
-"""The stop of a whole turn, once more in its replay: when every run has come as far as it had come then.
+"""What was stopped, once more where the turn is run again.
 
-What ran side by side is as far apart in a replay as the machine likes, so a stop at the first run that reaches its
-place would cut the others short of theirs.
+A run that a person stopped is stopped where it was then. A whole turn, in its replay, when every run has come as far as
+it had come: what ran side by side is as far apart in a replay as the machine likes, so a stop at the first run that
+reaches its place would cut the others short of theirs.
 """
 
 from __future__ import annotations
@@ -9,9 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
-from fleet_rlm.runtime.execution.record import Key, Record
+from fleet_rlm.errors import TreeStopped
+from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.budget import TreeBudget
+from fleet_rlm.runtime.execution.observer import RunScope
+from fleet_rlm.runtime.execution.record import WHOLE, Key, Record
+from fleet_rlm.runtime.execution.stops import STOPPED_ALONE, UNHEARD
 
+_BY_ITSELF = ("ok", "failed", "limit")
+STOP_AGAIN_S = 0.1
+"""How long a cell or a call that was stopped is under way again before it is."""
 LOOK_S = 0.02
 NO_PROGRESS_S = 10.0
 """A run that cannot come so far (its cell computes longer than then) does not hold up the stop for ever."""
@@ -54,3 +64,115 @@ class StopTogether:
             if left == 0 or time.monotonic() > since + NO_PROGRESS_S:
                 self._stop()
                 return
+
+
+class StopsAgain:
+    """The stops of one turn that is run again. `replays`: as a replay does, which shows all of them. `same_models`: its
+    runs are asked by the models that asked them then, else they are meant to become others. `edited` tells of a run's
+    path whether an edit lies in it."""
+
+    def __init__(
+        self,
+        record: Record,
+        budget: TreeBudget,
+        claimed: Callable[[Key], bool],
+        edited: Callable[[str], bool],
+        *,
+        replays: bool,
+        same_models: bool,
+    ) -> None:
+        self._record = record
+        self._budget = budget
+        self._edited = edited
+        self._claimed = claimed
+        self._replays = replays
+        self._same_models = same_models
+        self.unheard: set[str] = set()
+        """Runs that began for cells which are to be lost again."""
+        self._together = StopTogether(record, self._stop_tree, claimed)
+
+    def soon(self, scope: RunScope) -> bool:
+        """Where the recorded cell or call was stopped, this one is, when what runs beside it has begun too; tells
+        whether it will be."""
+        stop = self._recorded(scope, scope.places.stage)
+        if stop is not None:
+            stop()
+        return stop is not None
+
+    def cell_over(self, scope: RunScope) -> None:
+        """A cell has ended, maybe before its stop came, where the recorded one was stopped: its run comes no further.
+
+        Errors: TreeStopped there.
+        """
+        self.wait(scope, WHOLE if self._came_no_further(scope) else scope.places.stage - 1)
+
+    def wait(self, scope: RunScope, stage: int) -> None:
+        """Where the recorded run was stopped, this one is. Errors: TreeStopped there."""
+        stop = self._recorded(scope, stage)
+        if stop is not None:
+            stop()
+            scope.stop.future.result()
+            scope.stop.check()
+
+    def run_over(self, scope: RunScope) -> None:
+        """A run has ended."""
+        self._together.over(scope.path)
+
+    def stopped_in(self, scope: RunScope, stage: int) -> bool:
+        """Whether what was under way there was stopped, and will be again: also by a deadline, which comes alone."""
+        run = self._record.runs.get(scope.path)
+        cut = self._replays and self._record.exhausted[:1] == ["wall"]
+        return self._recorded(scope, stage) is not None or (cut and run is not None and stage > run.done)
+
+    def _came_no_further(self, scope: RunScope) -> bool:
+        """Whether the recorded run was stopped behind this cell: it had ended its cell, and did nothing more."""
+        run = self._record.runs.get(scope.path)
+        if run is None or run.finished is None or run.finished.status not in ("cancelled", "interrupted"):
+            return False
+        steps = [key for key, call in self._record.calls.items() if call.path == run.path and not call.started.place]
+        return run.cells <= scope.places.cells and all(self._claimed(key) for key in steps)
+
+    def _recorded(self, scope: RunScope, stage: int) -> Callable[[], None] | None:
+        """What stops again what was stopped when the run stood here: a run that a person stopped, with all below it; in
+        a replay also the turn that was cancelled, or ended with its process. None where the recorded run had come
+        further, or is meant to become another."""
+        run = self._record.runs.get(scope.path)
+        if run is None or stage <= run.done or not self._same_models:
+            return None
+        line = [scope]
+        while line[-1].parent is not None:
+            line.append(line[-1].parent)
+        for each in reversed(line):
+            end = self._end_of(each.path)
+            why = None if end is None or end.error is None or end.error.code != STOPPED_ALONE.code else end.error
+            if why is not None and self._stops(each.path, why):
+                return partial(_soon, partial(each.stop.set, why=why))
+            if self._left_over(each):
+                return lambda: None  # the end of its parent stops it again
+        end = self._end_of(line[-1].path)
+        ended_early = end is not None and end.status in ("cancelled", "interrupted")
+        return partial(self._together.reached, scope.path) if self._replays and ended_early else None
+
+    def _stops(self, path: str, why: ev.ErrorInfo) -> bool:
+        """Not where an edit lies in the run, nor for a cell that is not lost this time."""
+        return path in self.unheard if why == UNHEARD else not self._edited(path)
+
+    def _left_over(self, scope: RunScope) -> bool:
+        """Whether nobody waited for the run any more, and it was stopped with the end of the run above it."""
+        if scope.parent is None:
+            return False
+        end, above = self._end_of(scope.path), self._end_of(scope.parent.path)
+        return end is not None and above is not None and end.status == "cancelled" and above.status in _BY_ITSELF
+
+    def _stop_tree(self) -> None:
+        _soon(self._budget.stop)
+
+    def _end_of(self, path: str) -> ev.RunFinished | None:
+        run = self._record.runs.get(path)
+        return None if run is None else run.finished
+
+
+def _soon(stop: Callable[[TreeStopped], object]) -> None:
+    timer = threading.Timer(STOP_AGAIN_S, stop, (TreeStopped("cancelled"),))
+    timer.daemon = True
+    timer.start()

@@ -13,6 +13,8 @@ from fleet_rlm.runtime.execution.events import ErrorInfo
 
 STOPPED_ALONE = ErrorInfo(code="cancelled", message="this run was stopped by a person", hint="go on without it")
 """The error of a run that was stopped by itself, and not with what is above it."""
+UNHEARD = ErrorInfo(code="cancelled", message="the cell that asked for this run was lost with its sandbox")
+"""The same where nobody could hear its answer any more."""
 
 
 class Stop:
@@ -25,6 +27,7 @@ class Stop:
     def __init__(self, above: Stop | Future[TreeStopped]) -> None:
         self.future: Future[TreeStopped] = Future()
         self.own = False
+        self._why = STOPPED_ALONE
         self._reason: TreeStopped | None = None
         self._is_set = False  # that `future` has its result, or has it in a moment: to look there takes a lock
         self._above = above
@@ -37,9 +40,14 @@ class Stop:
         else:
             above.add_done_callback(lambda tree: self._set(tree.result(), own=False))
 
-    def set(self, reason: TreeStopped) -> bool:
-        """Stop here and below; False when it was stopped already (the first reason stays)."""
-        return self._set(reason, own=True)
+    def set(self, reason: TreeStopped, why: ErrorInfo = STOPPED_ALONE) -> bool:
+        """Stop here and below; False when it was stopped already (the first reason stays). `why`: as its run tells."""
+        return self._set(reason, own=True, why=why)
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Why it was stopped by itself; None when it was not."""
+        return self._why if self.own else None
 
     @property
     def done(self) -> bool:
@@ -97,11 +105,11 @@ class Stop:
             with self._above._lock:
                 self._above._below.discard(self)
 
-    def _set(self, reason: TreeStopped, *, own: bool) -> bool:
+    def _set(self, reason: TreeStopped, *, own: bool, why: ErrorInfo = STOPPED_ALONE) -> bool:
         with self._lock:
             if self._reason is not None:
                 return False
-            self._reason, self.own = reason, own
+            self._reason, self.own, self._why = reason, own, why
             below, told = list(self._below), list(self._told)
             self._told.clear()
         for each in below:  # children first

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import dspy
@@ -24,6 +25,7 @@ from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.coverage import Coverage
 from fleet_rlm.runtime.execution.last_moments import LastMoments
+from fleet_rlm.runtime.execution.losses import adopted
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, TurnObserver
 from fleet_rlm.runtime.execution.replay import Replay
 from fleet_rlm.runtime.execution.requests import AtLimit
@@ -108,6 +110,9 @@ class TurnTree:
         """A run begins; until `closed` it can be stopped by its id."""
         with self._lock:
             self._runs[scope.id] = scope
+        if self.replay is not None:
+            self.replay.run_begun(scope)
+        adopted(scope)
 
     def closed(self, scope: RunScope) -> None:
         """A run has ended. Idempotent."""
@@ -171,6 +176,8 @@ class TurnTree:
         made = RunInterpreter(
             scope.stop,
             lambda: self._ended(recorder, on_closed),
+            run=scope.id,
+            loss=None if self.replay is None else partial(self.replay.loss, scope),
             runtime=self.sandboxes,
             contexts=sorted(scope.contexts),
             labels={"fleet.session": self.sid, "fleet.turn": self.turn, "fleet.run": scope.id},

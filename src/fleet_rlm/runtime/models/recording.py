@@ -22,6 +22,7 @@ from fleet_rlm.errors import FleetError, TreeStopped
 from fleet_rlm.integrations.daytona.session import ASKED_AHEAD
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.losses import losing
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
 from fleet_rlm.runtime.execution.paths import CALL_PLACE
 from fleet_rlm.runtime.execution.replay import RecordedCall, Replay
@@ -119,6 +120,13 @@ class CallReplay:
         Errors: what the provider raised then; TreeStopped where the recorded run was stopped, and where nothing is
         recorded and no call may be made.
         """
+        scope.part_opened()  # nobody may wait for it any more: then its run waits for its end
+        try:
+            return self._answer(scope, asked)
+        finally:
+            scope.part_closed()
+
+    def _answer(self, scope: RunScope, asked: Asked) -> Answered | Asked:
         scope.stop.check()
         found = self._replay.call(scope, asked.request, _place_of(asked), ahead=ASKED_AHEAD.get())
         if isinstance(found, str):
@@ -128,46 +136,50 @@ class CallReplay:
             return asked
         if found.finished.status == "cancelled":
             self._cut(scope, asked, found, found.finished)
-        self._tell(scope, asked, found, found.finished)
+        self._begin(scope, asked, found, found.finished)
+        self._end(scope, found, found.finished)
         return Answered(self._outcome(found))
 
     def _cut(self, scope: RunScope, asked: Asked, found: RecordedCall, end: ev.CallFinished) -> NoReturn:
         """A call that was under way when its run was stopped. Errors: TreeStopped, always."""
-        scope.part_opened()
-        try:
-            if self._replay.stop_soon(scope) or self._replay.stopped_in(scope, scope.places.stage):
-                scope.stop.future.result()
-            self._tell(scope, asked, found, end)
-        finally:
-            scope.part_closed()
+        self._begin(scope, asked, found, end)
+        here = scope.places.stage
+        if self._replay.stops.soon(scope) or self._replay.stops.stopped_in(scope, here) or losing(scope):
+            scope.stop.future.result()
+        self._end(scope, found, end)
         scope.stop.check()
         raise TreeStopped("cancelled")
 
-    def _tell(self, scope: RunScope, asked: Asked, found: RecordedCall, done: ev.CallFinished) -> None:
+    def _begin(self, scope: RunScope, asked: Asked, found: RecordedCall, done: ev.CallFinished) -> None:
         micro = None if done.cost_usd is None else round(done.cost_usd * 1e6)
         cost = Cost(done.prompt_tokens, done.completion_tokens, done.cached_tokens, micro_usd=micro)
         self._replay.credit(scope, cost, calls=done.calls)
-        call, shared = self._named(done.id), None if done.shared is None else self._named(done.shared)
         started = ev.CallStarted(
-            id=call,
+            id=self._named(done.id),
             role=asked.role,
             model=asked.model,
             request=found.started.request,
             prompt=self._replay.prompt(found, asked.text),
-            shared=shared,
+            shared=self._shared(done),
             place=found.started.place,
         )
         self._observer.emit(started, scope)
+
+    def _end(self, scope: RunScope, found: RecordedCall, done: ev.CallFinished) -> None:
         if found.shown:
             self._observer.emit_all(_renamed(found.shown), scope if found.shown_in_run else None)
             texts = [data.text for data in found.shown if isinstance(data, ev.MessageDelta)]
             if texts:
                 self._observer.streamed = "".join(texts)
+        call, shared = self._named(done.id), self._shared(done)
         again = msgspec.structs.replace(done, id=call, ms=0.0, queued_ms=0.0, shared=shared, replayed=True)
         self._observer.emit(again, scope)
         cut = None if done.record is None else json.loads(self._replay.text(done.record)).get("cut")
         if cut is not None:
             self._observer.emit(ev.Warning(code=CUT, message=cut, where=scope.id), scope)
+
+    def _shared(self, done: ev.CallFinished) -> str | None:
+        return None if done.shared is None else self._named(done.shared)
 
     def _named(self, call: str) -> str:
         """The id of a recorded call in this turn, also for one that only another names."""

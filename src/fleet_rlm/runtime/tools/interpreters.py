@@ -7,7 +7,6 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.builders import output_chars
 
@@ -64,7 +63,7 @@ class InterpreterFactory:
             SCOPE.reset(token)
             gate.give_back(level)
             status, limit = _status_of(scope)
-            error = STOPPED_ALONE if scope.stop.own else None
+            error = scope.stop.error
             scope.unwind()
             scope.lease.close()
             tree.closed(scope)
@@ -76,9 +75,9 @@ class InterpreterFactory:
             tree.observer,
             scope,
             shown_chars=output_chars(variables=False),
-            begins=None if tree.replay is None else tree.replay.stop_soon,
+            begins=None if tree.replay is None else tree.replay.stops.soon,
             ends=None if tree.replay is None else tree.replay.tell_so_far,
-            over=None if tree.replay is None else tree.replay.cell_over,
+            over=None if tree.replay is None else tree.replay.stops.cell_over,
         )
         try:
             return tree.interpreter(scope, recorder, on_closed=closed)

@@ -26,8 +26,9 @@ from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.artifacts import VERSION_THEN
 from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.losses import FAILED_THEN, check_heard
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
-from fleet_rlm.runtime.execution.record import EDITS_MEMORY, RecordedTool
+from fleet_rlm.runtime.execution.record import EDITS_MEMORY, Key, RecordedTool
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.memory import made
 from fleet_rlm.runtime.tools.raised import as_info, from_info
@@ -55,11 +56,13 @@ def observed(
     `attach` brings a document that a recorded tool fetched. Errors: whatever `work` raises.
     """
     observer, scope = tree.observer, SCOPE.get()
+    check_heard(scope)
     began = time.perf_counter()
     told = observer.text(json.dumps(arguments, ensure_ascii=False, default=str))
+    key = None if tree.replay is None or name in OPEN_RUNS else tree.replay.tool_asked(scope, name, told)
     started = ev.ToolStarted(id=new_id("tol"), name=name, arguments=told, cell=cell)
     observer.emit(started, scope)
-    known = _known(tree, scope, started)
+    known = _known(tree, scope, started, key)
     if known is not None:
         return _again(tree, scope, started, known, work, attach)
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
@@ -99,12 +102,12 @@ def recorded(tree: TurnTree, function: Callable[..., Any]) -> Callable[..., Any]
     return wrapper
 
 
-def _known(tree: TurnTree, scope: RunScope, started: ev.ToolStarted) -> RecordedTool | None:
+def _known(tree: TurnTree, scope: RunScope, started: ev.ToolStarted, key: Key | None) -> RecordedTool | None:
     """What is recorded of this call, with its end; None when it is to be run. Errors: TreeStopped in a replay."""
-    if tree.replay is None or started.name in OPEN_RUNS:
+    if tree.replay is None or key is None:
         return None
     try:
-        known = tree.replay.tool(scope, started.name, started.arguments)
+        known = tree.replay.tool(scope, started.name, key)
     except TreeStopped:
         tree.observer.emit(ev.ToolFinished(id=started.id, status="cancelled", ms=0.0, json=True), scope)
         raise
@@ -126,8 +129,10 @@ def _again(
     edits = started.name in EDITS_MEMORY and tree.replay.kind != "resume" and known.finished.status == "ok"
     if started.name in OWN or edits:
         token = VERSION_THEN.set(_version_in(text) if started.name == "save_artifact" else None)
+        failed = FAILED_THEN.set(known.finished.status == "failed")
         with suppress(Exception):  # what it gave then holds, also where it fails now
             work()
+        FAILED_THEN.reset(failed)
         VERSION_THEN.reset(token)
     else:
         _bring(tree, scope, known, attach)

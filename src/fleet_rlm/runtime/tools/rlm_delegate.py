@@ -26,12 +26,12 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import Cost, Lease, LimitReached
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
+from fleet_rlm.runtime.execution.losses import check_heard
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope, entered
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.record import RecordedRun
 from fleet_rlm.runtime.execution.run_thread import RunThread
 from fleet_rlm.runtime.execution.spending import Share
-from fleet_rlm.runtime.execution.stops import STOPPED_ALONE
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.models.answer_types import Schema, answer_type, schema_key
 from fleet_rlm.runtime.models.builders import (
@@ -172,6 +172,7 @@ def _refused(tree: TurnTree, refused: LimitReached) -> Outcome:
 def _open_lease(tree: TurnTree, parent: RunScope | None, path: str, share: Share | None) -> Lease:
     if parent is None:
         raise ValueError("the root run needs a lease")
+    check_heard(parent)
     return parent.lease.child(share) if tree.replay is None else tree.replay.lease(parent, path, share)
 
 
@@ -198,9 +199,9 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         scope,
         shown_chars=output_chars(variables),
         coverage=tree.coverage,
-        begins=None if tree.replay is None else tree.replay.stop_soon,
+        begins=None if tree.replay is None else tree.replay.stops.soon,
         ends=None if tree.replay is None else tree.replay.tell_so_far,
-        over=None if tree.replay is None else tree.replay.cell_over,
+        over=None if tree.replay is None else tree.replay.stops.cell_over,
     )
     rlm = _build(tree, scope, task, value, recorder, variables=variables)
     inputs: dict[str, Any] = {"task": task.task} if value is None else {"task": task.task, "context": value}
@@ -290,7 +291,7 @@ def typed_partial(partial: str | None, schema: Schema) -> Any:
 
 def _stopped(scope: RunScope, stop: TreeStopped) -> Outcome:
     if stop.reason == "cancelled":
-        return Outcome("cancelled", value=scope.partial, error=STOPPED_ALONE if scope.stop.own else None)
+        return Outcome("cancelled", value=scope.partial, error=scope.stop.error)
     return Outcome("limit", value=scope.partial, limit=stop.limit)  # pyright: ignore[reportArgumentType]
 
 

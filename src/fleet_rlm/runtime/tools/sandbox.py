@@ -19,6 +19,7 @@ from fleet_rlm.integrations.daytona.filesystem import Entry
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
+from fleet_rlm.runtime.execution.losses import Loss
 from fleet_rlm.runtime.execution.observer import RunScope
 from fleet_rlm.runtime.execution.tree import TurnTree
 from fleet_rlm.runtime.tools.bounds import RESULT_CHARS, cut
@@ -120,7 +121,10 @@ class SandboxTools:
             clock = threading.Timer(seconds, python.interrupt)
             clock.daemon = True
             clock.start()
+            loss = None if self._tree.replay is None else self._tree.replay.loss(self._scope, code)
             try:
+                if loss is not None:
+                    self._lose_in(python, loss)
                 result = python.execute(code)
             except CodeExecutionError as error:
                 self._scope.stop.check()
@@ -133,6 +137,9 @@ class SandboxTools:
                 raise _lost(error) from None
             finally:
                 clock.cancel()
+                if loss is not None:
+                    loss.over.set()
+                    self._delete()
         return cut(str(result), RESULT_CHARS) if result is not None else "(no output)"
 
     @contextmanager
@@ -141,10 +148,26 @@ class SandboxTools:
         with self._lock:
             self._scope.stop.check()
             try:
+                self._lose_before()
                 yield self._sandbox()
             except (SandboxError, CodeInterpreterError):
                 self._drop()
                 raise
+
+    def _lose_in(self, python: DaytonaInterpreter, loss: Loss) -> None:
+        """The code that begins is lost with its sandbox, as it was then."""
+        loss.lose = python.doom(loss.reason)
+        threading.Thread(target=loss.watch, name="fleet-lose-again", daemon=True).start()
+
+    def _lose_before(self) -> None:
+        """The sandbox was gone when this was asked of it, and is again. Errors: SandboxLost."""
+        reason = None if self._tree.replay is None else self._tree.replay.lost_between(self._scope)
+        if reason is not None:
+            self._delete()
+            raise SandboxLost(reason)
+
+    def _delete(self) -> None:
+        SessionSandboxes(self._tree.sandboxes).release(self._tree.sid)
 
     def _drop(self) -> None:
         """Give up the sandbox and its place; Python's variables go with it, since its last checkpoint."""
