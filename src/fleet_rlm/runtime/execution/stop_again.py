@@ -1,22 +1,22 @@
 """What was stopped, once more where the turn is run again.
 
-A run that a person stopped is stopped where it was then. A whole turn, in its replay, when every run has come as far as
-it had come: what ran side by side is as far apart in a replay as the machine likes, so a stop at the first run that
-reaches its place would cut the others short of theirs.
+A run that a person stopped, and in a replay a whole turn, when every run in it has come as far as it had come: what
+ran side by side is as far apart as the machine likes, so a stop at the first run that reaches its place would cut the
+others short of theirs. What was stopped with a lost cell goes with the cell.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.observer import RunScope
-from fleet_rlm.runtime.execution.record import WHOLE, Key, Record
+from fleet_rlm.runtime.execution.record import WHOLE, Key, Record, RecordedRun
 from fleet_rlm.runtime.execution.stops import STOPPED_ALONE, UNHEARD
 
 _BY_ITSELF = ("ok", "failed", "limit")
@@ -28,13 +28,21 @@ NO_PROGRESS_S = 10.0
 
 
 class StopTogether:
-    """Of one replay. `stop` ends the tree; `claimed` tells whether a recorded call was asked for again. Thread-safe."""
+    """Of these runs. `stop` ends them; `claimed` tells whether a recorded call was asked for again; `over` are those
+    that have ended already. Thread-safe."""
 
-    def __init__(self, record: Record, stop: Callable[[], object], claimed: Callable[[Key], bool]) -> None:
+    def __init__(
+        self,
+        record: Record,
+        runs: Collection[RecordedRun],
+        stop: Callable[[], object],
+        claimed: Callable[[Key], bool],
+        over: Collection[str] = (),
+    ) -> None:
         self._stop = stop
         self._claimed = claimed
-        ends = {path: run.finished.status if run.finished else "interrupted" for path, run in record.runs.items()}
-        self._missing = set(ends)
+        ends = {run.path: run.finished.status if run.finished else "interrupted" for run in runs}
+        self._missing = set(ends).difference(over)
         """Runs that have not come as far yet."""
         self._calls = [key for key, call in record.calls.items() if ends.get(call.path) in ("cancelled", "interrupted")]
         self._lock = threading.Lock()
@@ -82,14 +90,16 @@ class StopsAgain:
         same_models: bool,
     ) -> None:
         self._record = record
-        self._budget = budget
         self._edited = edited
         self._claimed = claimed
         self._replays = replays
         self._same_models = same_models
         self.unheard: set[str] = set()
         """Runs that began for cells which are to be lost again."""
-        self._together = StopTogether(record, self._stop_tree, claimed)
+        self._together = StopTogether(record, record.runs.values(), partial(_soon, budget.stop), claimed)
+        self._alone: dict[str, StopTogether] = {}
+        self._over: set[str] = set()
+        self._lock = threading.Lock()
 
     def soon(self, scope: RunScope) -> bool:
         """Where the recorded cell or call was stopped, this one is, when what runs beside it has begun too; tells
@@ -116,7 +126,11 @@ class StopsAgain:
 
     def run_over(self, scope: RunScope) -> None:
         """A run has ended."""
-        self._together.over(scope.path)
+        with self._lock:
+            self._over.add(scope.path)
+            stops = [self._together, *self._alone.values()]
+        for each in stops:
+            each.over(scope.path)
 
     def stopped_in(self, scope: RunScope, stage: int) -> bool:
         """Whether what was under way there was stopped, and will be again: also by a deadline, which comes alone."""
@@ -129,8 +143,10 @@ class StopsAgain:
         run = self._record.runs.get(scope.path)
         if run is None or run.finished is None or run.finished.status not in ("cancelled", "interrupted"):
             return False
+        if run.cells > scope.places.cells or any(asked.stage >= scope.places.stage for asked in run.questions):
+            return False
         steps = [key for key, call in self._record.calls.items() if call.path == run.path and not call.started.place]
-        return run.cells <= scope.places.cells and all(self._claimed(key) for key in steps)
+        return all(self._claimed(key) for key in steps)
 
     def _recorded(self, scope: RunScope, stage: int) -> Callable[[], None] | None:
         """What stops again what was stopped when the run stood here: a run that a person stopped, with all below it; in
@@ -144,28 +160,32 @@ class StopsAgain:
             line.append(line[-1].parent)
         for each in reversed(line):
             end = self._end_of(each.path)
-            why = None if end is None or end.error is None or end.error.code != STOPPED_ALONE.code else end.error
-            if why is not None and self._stops(each.path, why):
-                return partial(_soon, partial(each.stop.set, why=why))
-            if self._left_over(each):
-                return lambda: None  # the end of its parent stops it again
+            why = None if end is None else end.error
+            if (why == UNHEARD and each.path in self.unheard) or self._left_over(each):
+                return lambda: None  # the loss of the cell stops it again, or the end of its parent
+            if why == STOPPED_ALONE and not self._edited(each.path):
+                return partial(self._alone_of(each).reached, scope.path)
         end = self._end_of(line[-1].path)
         ended_early = end is not None and end.status in ("cancelled", "interrupted")
         return partial(self._together.reached, scope.path) if self._replays and ended_early else None
 
-    def _stops(self, path: str, why: ev.ErrorInfo) -> bool:
-        """Not where an edit lies in the run, nor for a cell that is not lost this time."""
-        return path in self.unheard if why == UNHEARD else not self._edited(path)
+    def _alone_of(self, scope: RunScope) -> StopTogether:
+        """The stop of one run with all below it."""
+        with self._lock:
+            if scope.path not in self._alone:
+                runs = [self._record.runs[scope.path], *self._record.below(scope.path)]
+                stop = partial(_soon, scope.stop.set)
+                self._alone[scope.path] = StopTogether(self._record, runs, stop, self._claimed, self._over)
+            return self._alone[scope.path]
 
     def _left_over(self, scope: RunScope) -> bool:
         """Whether nobody waited for the run any more, and it was stopped with the end of the run above it."""
         if scope.parent is None:
             return False
         end, above = self._end_of(scope.path), self._end_of(scope.parent.path)
-        return end is not None and above is not None and end.status == "cancelled" and above.status in _BY_ITSELF
-
-    def _stop_tree(self) -> None:
-        _soon(self._budget.stop)
+        if end is None or above is None or end.error is not None:
+            return False
+        return end.status == "cancelled" and above.status in _BY_ITSELF
 
     def _end_of(self, path: str) -> ev.RunFinished | None:
         run = self._record.runs.get(path)
