@@ -100,10 +100,11 @@ class LossReader:
 @dataclass(slots=True, eq=False)
 class Loss:
     """A loss that is to come: before the cell that begins, or `inside` it, when it has asked for all of `asked` and
-    `has_begun`. `lose` is set by who can."""
+    `has_begun`. `final`: the run had no other sandbox after it. `lose` is set by who can."""
 
     reason: str
     inside: bool
+    final: bool
     asked: frozenset[Ask]
     has_come: Callable[[Ask], bool]
     has_begun: Callable[[], bool]
@@ -206,7 +207,8 @@ class LossesAgain:
                 if inside and loss.code != code():
                     return None
                 has_begun = lambda: self._places.cells > cells  # noqa: E731
-                return Loss(loss.reason, inside, frozenset(loss.asked), self._has_come, has_begun)
+                final = loss.ended and not loss.went_on
+                return Loss(loss.reason, inside, final, frozenset(loss.asked), self._has_come, has_begun)
         return None
 
 

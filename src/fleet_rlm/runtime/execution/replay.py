@@ -339,7 +339,11 @@ class Replay:
     def loss(self, scope: RunScope, code: str) -> Loss | None:
         """The loss of the run's sandbox that is to come in the cell that begins with this code, or before it."""
         again = self._losses_of(scope)
-        return None if again is None else again.next(lambda: self._observer.text(code))
+        loss = None if again is None else again.next(lambda: self._observer.text(code))
+        if loss is not None and loss.final:
+            end = self._record.runs[scope.path].finished
+            scope.failed = None if end is None else end.error
+        return loss
 
     def lost_between(self, scope: RunScope) -> str | None:
         """Why the sandbox of the run's tools is to be lost now, where the tool call that is done again had met that."""

@@ -110,6 +110,8 @@ class RunInterpreter(DaytonaInterpreter):
         loss = None if self._loss is None or is_internal(code, given) else self._loss(code)
         if loss is None:
             return None
+        if loss.final:
+            self._restarts = 0
         loss.lose = self.doom(loss.reason)
         if not loss.inside:
             loss.lose()

@@ -222,7 +222,7 @@ def _work(tree: TurnTree, scope: RunScope, task: Task, value: Any) -> Outcome:
         return Outcome("failed", error=_info(tree, lm.failure(error)))
     except CodeInterpreterError as error:
         scope.stop.check()  # a cell that dies because the run was stopped is not a lost sandbox
-        return Outcome("failed", error=_info(tree, _sandbox_error(error)))
+        return Outcome("failed", error=scope.failed or _info(tree, _sandbox_error(error)))
     except FleetError as error:
         scope.stop.check()  # nor is a sandbox that was taken away while it started
         return Outcome("failed", error=_info(tree, error))
