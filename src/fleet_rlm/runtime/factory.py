@@ -41,6 +41,7 @@ from fleet_rlm.runtime.execution.journal import Journal
 from fleet_rlm.runtime.execution.recovery import close_interrupted
 from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest, TurnResult
+from fleet_rlm.runtime.execution.turnstiles import Turnstiles
 from fleet_rlm.runtime.kept_clients import KeptClients
 from fleet_rlm.runtime.redaction import redactor
 from fleet_rlm.runtime.setup import attending, under
@@ -108,7 +109,7 @@ class Workspace:
         self._sandboxes: SandboxRuntime | None = None
         self._server: LocalServer | None = None
         self._sandbox_fault: SandboxError | None = None
-        self._accepting: dict[str, threading.Lock] = {}
+        self._turnstiles = Turnstiles(settings.home)
         self._mcp = KeptClients(mcp_connect_s)
         self._close_left()
 
@@ -208,7 +209,7 @@ class Workspace:
             made = self.sessions.create(request.title or title_of(promise.question))
             sid = made.sid
             self.journal.begin(sid, Head(made.epoch, made.head))
-        with self._accept_lock(sid):
+        with self._turnstiles.alone(sid):
             again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
             if again is not None:
                 return Submitted(sid, again.tid, again.accepted_seq)
@@ -393,13 +394,10 @@ class Workspace:
         except StorageError as error:
             log.warning("a turn whose process ended is not closed yet: %s", error)
 
-    def _accept_lock(self, sid: str) -> threading.Lock:
-        with self._lock:
-            return self._accepting.setdefault(sid, threading.Lock())
-
     def _once(self, kind: str, turn: str, command: str | None) -> AbstractContextManager[object]:
-        """The same command twice at once is done one after the other, so that the second finds what the first made."""
-        return contextlib.nullcontext() if command is None else self._accept_lock(f"{kind} {turn} {command}")
+        """The same command twice at once, also in two processes, is done one after the other, so that the second finds
+        what the first made."""
+        return contextlib.nullcontext() if command is None else self._turnstiles.alone(f"{kind} {turn} {command}")
 
     def _accept(self, sid: str, turn: str, promise: ev.TurnAccepted, *, titled: bool) -> int:
         """`titled`: the session was made empty and gets its title from this question."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -43,7 +42,6 @@ class TurnAgain:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._lock = threading.Lock()  # a command that comes twice at once must find what its twin made
 
     async def resume(
         self, turn: str, limits: Mapping[str, Any], *, command: str | None, session: str | None = None
@@ -101,8 +99,7 @@ class TurnAgain:
         if session is not None and row.sid != session:
             raise InvalidInput(f"turn {turn[:80]!r} is not of this session")
         close_leftovers(self._workspace, row.sid)
-        with self._lock:
-            submitted = begin(self._workspace.sessions.get_turn(turn))
+        submitted = begin(self._workspace.sessions.get_turn(turn))
         origin = self._accepted(submitted.session, submitted.seq).origin
         if origin is None or (origin.kind, origin.turn) != (kind, turn):
             raise Conflict("this command id was used for something else", hint="use a new id for a new command")
