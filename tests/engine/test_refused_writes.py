@@ -56,6 +56,31 @@ def test_a_question_that_was_refused_is_put_once_when_it_is_put_again(own: Works
     assert len(lm.engine.prompts) == 2
 
 
+def test_a_first_question_that_was_refused_leaves_no_session(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the turn names cannot be brought to the disk, so its `turn.accepted` is refused. A process that is killed
+    there leaves as little: session and turn are one commit."""
+
+    def refuse() -> None:
+        raise StorageError("the disk is full")
+
+    heard: list[str] = []
+    own.journal.listen(None, lambda events: heard.extend(event.type for event in events))
+    question = TurnRequest(question="one", mode="direct", model=scripted(lambda _: "hello"), title="Mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(own.journal, "_settle", refuse)
+        with pytest.raises(StorageError, match="full"):
+            own.submit(question)
+        own.journal.flush()
+    assert own.sessions.list() == [] and heard == []
+    turn = own.submit(question)
+    assert own.wait(turn.turn, 60).status == "ok"
+    (row,) = own.sessions.list()
+    assert (row.sid, row.title, row.turns, turn.seq) == (turn.session, "Mine", 1, 2)
+    assert heard[:2] == ["session.created", "turn.accepted"] == [e.type for e in events_of(own, row.sid)[:2]]
+    assert events_of(own, row.sid)[0].epoch == row.epoch and row.head == len(events_of(own, row.sid))
+    assert row.created_ms == events_of(own, row.sid)[0].ts
+
+
 def test_the_end_of_a_turn_that_was_refused_is_written_when_there_is_room(own: Workspace) -> None:
     hold = contextlib.ExitStack()
 

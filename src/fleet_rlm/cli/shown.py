@@ -82,7 +82,7 @@ def see(
     workspace.prepare()
     with watch(workspace.journal, tree, sink) as watching, _screen(tree, output) as screen:
         submitted = begin()
-        # A new session's first event was there before anyone could listen.
+        # A new session's first event came before it was known that the session is the one to follow.
         after = 0 if whole else submitted.seq - 1
         watching.follow(submitted.session, workspace.journal.read(submitted.session, after=after))
         prompt = _prompt(workspace, screen, output)

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from fleet_rlm.errors import Conflict, FleetError, SandboxError, StorageError
-from fleet_rlm.integrations.database import Database, Head, JournalStore, SessionRow, Sessions
+from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
@@ -204,33 +205,34 @@ class Workspace:
         models = runner.bind(request, registry, settings.sub_model)
         clean = redactor(self.settings).also(models.secrets())
         promise = accepted(request, models, settings, clean)
-        made: SessionRow | None = None
+        turn, servers = new_id("trn"), self.settings.mcp
+
+        def start(sid: str, seq: int, past: list[Any]) -> Submitted:
+            def work(cancel: CancelFlag) -> TurnResult:
+                with self._mcp.using(servers) as mcp:
+                    return runner.run(sid, turn, request, models, past, cancel, plan, mcp)
+
+            self._executor.submit(turn, sid, work)
+            return Submitted(sid, turn, seq)
+
         if not (sid := request.session or ""):
-            made = self.sessions.create(request.title or title_of(promise.question))
-            sid = made.sid
-            self.journal.begin(sid, Head(made.epoch, made.head))
+            sid = f"ses_{secrets.token_hex(10)}"
+            created = ev.SessionCreated(title=request.title or title_of(promise.question))
+            first = self.journal.begin(sid, [ev.Draft(created), ev.Draft(promise, turn=turn)])
+            return start(sid, first[-1].seq, [])
         with self._turnstiles.alone(sid):
             again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
             if again is not None:
                 return Submitted(sid, again.tid, again.accepted_seq)
-            row = made or self.sessions.get(sid)
+            row = self.sessions.get(sid)
             if row.active_turn is not None and self._executor.active(sid) is None:
                 self._close_left()  # whoever ran it may have ended since this process began
                 row = self.sessions.get(sid)
             if row.active_turn is not None or self._executor.active(sid) is not None:
                 raise Conflict("a turn of this session is still running", hint="wait for it or stop it")
             past = self._past(sid, request.origin) if row.turns else []
-            turn = new_id("trn")
-            first = row.turns == 0 and request.session is not None and request.origin is None
-            seq = self._accept(sid, turn, promise, titled=first)
-            servers = self.settings.mcp
-
-            def work(cancel: CancelFlag) -> TurnResult:
-                with self._mcp.using(servers) as mcp:
-                    return runner.run(sid, turn, request, models, past, cancel, plan, mcp)
-
-            self._executor.submit(turn, sid, work)
-        return Submitted(sid, turn, seq)
+            seq = self._accept(sid, turn, promise, titled=row.turns == 0 and request.origin is None)
+            return start(sid, seq, past)
 
     def resume(
         self,

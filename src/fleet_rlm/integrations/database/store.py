@@ -25,6 +25,7 @@ from fleet_rlm.runtime.execution.events import (
     ContextRef,
     Event,
     EventData,
+    SessionCreated,
     SessionRenamed,
     TurnAccepted,
     TurnFinished,
@@ -111,9 +112,10 @@ class JournalStore:
 
     def _write(self, connection: Connection, batch: Batch) -> Outcome:
         row = _HEAD.run(connection, {"session": batch.sid}).fetchone()
-        if row is None:
+        head = row[0] if row is not None else self._begun(connection, batch)
+        if head is None:
             return Outcome.GONE
-        if row[0] != batch.base:
+        if head != batch.base:
             return Outcome.STALE
         if not batch.owns_turn and self._busy(connection, batch.sid):
             return Outcome.BUSY
@@ -125,6 +127,15 @@ class JournalStore:
         last = batch.events[-1]
         _MOVE.run(connection, {"session": batch.sid, "to": last.seq, "at": last.ts})
         return Outcome.OK
+
+    def _begun(self, connection: Connection, batch: Batch) -> int | None:
+        """The head of a session that begins with this batch; None where the batch is no beginning."""
+        first = batch.events[0]
+        if batch.base != 0 or not isinstance(first.data, SessionCreated):
+            return None
+        row = {"sid": batch.sid, "epoch": first.epoch, "title": first.data.title, "head": batch.base}
+        connection.execute(insert(sessions).values(**row, created_ms=first.ts, updated_ms=first.ts))
+        return batch.base
 
     def _busy(self, connection: Connection, sid: str) -> bool:
         query = select(turns.c.owner).where(turns.c.sid == sid, turns.c.status == RUNNING)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import threading
 import time
 from collections import deque
@@ -117,11 +118,19 @@ class Journal:
                 raise self._late() from error
             entry.done.result()  # a commit of it is under way, and nobody but the disk knows what becomes of it
 
-    def begin(self, sid: str, head: Head) -> None:
-        """A session that was made at this moment stands here: its head need not be read."""
+    def begin(self, sid: str, drafts: Sequence[Draft]) -> list[Event]:
+        """A new session whose first events these are, `session.created` before all; durable, whole or not at all.
+
+        Errors: StorageError.
+        """
         log_ = self._log(sid)
         with log_.lock:
-            log_.position = log_.position or Position(head.epoch, head.seq)
+            log_.position = Position(secrets.token_hex(6), 0)
+        try:
+            return self.append(sid, drafts, durable=True)
+        except FleetError:
+            self.forget(sid)
+            raise
 
     def _enqueue(self, log_: Log, drafts: Sequence[Draft], durable: bool) -> Entry:
         done: Future[None] | None = Future() if durable else None
