@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,10 @@ def test_a_turn_that_met_its_limit_is_resumed(real: Running, whole: dict[str, An
         assert "goes on from this one" in said(api.post(f"/turns/{turn}/resume", json={"limits": {"calls": 9}}), 409)
         assert "came to its end" in said(api.post(f"/turns/{more['turn']}/resume"), 409)
         assert "something else" in said(api.post(f"/turns/{more['turn']}/resume", headers=key), 409)
+        other = {"limits": {"calls": 501}}
+        assert "something else" in said(api.post(f"/turns/{turn}/resume", json=other, headers=key), 409)
+        path = f"/sessions/{cut['session']}/turns"
+        assert "another question" in said(api.post(path, json={"question": QUESTION, "mode": "rlm"}, headers=key), 409)
         assert said(api.post("/turns/trn_none/resume"), 404)
         assert said(api.post(f"/turns/{turn}/resume", headers={"Idempotency-Key": "x" * 201}), 400)
 
@@ -152,6 +159,52 @@ def test_a_fork_with_another_question(real: Running, whole: dict[str, Any]) -> N
         body = {"turn": whole["turn"], "edit": edit}
         same = api.post(f"/sessions/{whole['session']}/fork", json=body, headers={"Idempotency-Key": "f1"})
         assert same.json()["turn"] == ack["turn"], "also when more was asked in the fork"
+
+
+def test_a_key_that_comes_again_with_another_edit(real: Running, whole: dict[str, Any]) -> None:
+    path, turn = f"/sessions/{whole['session']}/fork", whole["turn"]
+    with real.bearer() as api, real.tab() as tab:
+        events = events_of(api, whole["session"], turn)
+        cells = [event.data.id for event in events if event.type == "cell.started"]
+        calls = [event.data.id for event in events if event.type == "call.started"]
+        cell = {"cell": {"id": cells[0], "code": "SUBMIT(answer='a')"}}
+        edits: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            ({"edit": {"question": "Which ERROR?"}}, {"edit": {"question": "Which WARNING?"}}),
+            ({"edit": {"question": "Which ERROR?"}}, {"edit": {"question": "Which ERROR?", "limits": {"calls": 9}}}),
+            ({"edit": {"question": "Which ERROR?"}}, {"edit": {"question": "Which ERROR?"}, "at": whole["seq"]}),
+            ({"edit": {"limits": {"calls": 80}}}, {"edit": {"limits": {"calls": 81}}}),
+            ({"edit": {"limits": {"calls": 80}}}, {"edit": {"question": QUESTION}}),
+            ({"edit": cell}, {"edit": {"cell": {"id": cells[0], "code": "SUBMIT(answer='b')"}}}),
+            ({"edit": cell}, {"edit": {"cell": {"id": cells[-1], "code": "SUBMIT(answer='a')"}}}),
+            ({"edit": cell}, {"edit": {"prompt": {"call": calls[0], "text": "Say a."}}}),
+            ({"at": whole["seq"]}, {"at": whole["seq"] + 1}),
+            ({"edit": {"model": "demo/search"}}, {"edit": {"sub_model": "demo/search"}}),
+        ]
+        for n, (first, other) in enumerate(edits):
+            key = {"Idempotency-Key": f"edit {n}"}
+            made = api.post(path, json={"turn": turn, **first}, headers=key)
+            assert made.status_code == 202, made.text
+            before = api.get("/sessions").json()["sessions"]
+            assert "something else" in said(api.post(path, json={"turn": turn, **other}, headers=key), 409)
+            ack = ask(tab, f"edit {n}", whole["session"], "fork", turn=turn, **other)
+            assert not ack["ok"] and ack["error"]["code"] == "conflict"
+            assert api.post(path, json={"turn": turn, **first}, headers=key).json() == made.json()
+            assert len(api.get("/sessions").json()["sessions"]) == len(before)
+            ended(api, made.json()["turn"])
+
+
+def test_a_key_of_a_fork_of_a_running_turn_holds_when_the_turn_has_ended(asking: Running) -> None:
+    with asking.bearer() as api, asking.tab() as tab:
+        turn = begin(api, limits={"calls": 2})
+        tab.say("subscribe", sid=turn["session"])
+        tab.events_until("approval.requested", timeout=40)
+        key, path = {"Idempotency-Key": "early"}, f"/sessions/{turn['session']}/fork"
+        body = {"turn": turn["turn"], "edit": {"question": "Which ERROR?", "limits": {"calls": 500}}}
+        made = api.post(path, json=body, headers=key).json()
+        ended(api, made["turn"])
+        api.post(f"/turns/{turn['turn']}/cancel")
+        ended(api, turn["turn"])
+        assert api.post(path, json=body, headers=key).json() == made
 
 
 def test_a_fork_with_an_edited_cell_an_edited_prompt_and_from_an_event_on(real: Running, whole: dict[str, Any]) -> None:
@@ -219,3 +272,23 @@ def test_a_running_turn_is_neither_resumed_nor_replayed(asking: Running) -> None
         assert ended(api, resumed["turn"])["status"] == "ok"
         limits = events_of(api, resumed["session"], resumed["turn"])[0].data.limits
         assert (limits.calls, limits.tokens) == (500, 123_456_789), "what was changed while it ran holds"
+
+
+def test_one_key_for_two_questions_at_once_in_two_servers(tmp_path: Path) -> None:
+    """The one that came first is answered, the other is refused, never answered with the first one's turn."""
+    with contextlib.ExitStack() as stack:
+        two = [stack.enter_context(contextlib.contextmanager(served)(tmp_path / "home")) for _ in range(2)]
+        apis = [stack.enter_context(running.bearer()) for running in two]
+        for n in range(6):
+            path, together = f"/sessions/{apis[0].post('/sessions').json()['id']}/turns", threading.Barrier(2)
+
+            def put(n: int, path: str = path, together: threading.Barrier = together) -> Any:
+                together.wait(30)
+                body = {"question": f"Question {n}?", "mode": "direct"}
+                return apis[n].post(path, json=body, headers={"Idempotency-Key": "k"})
+
+            with ThreadPoolExecutor(2) as pool:
+                answers = sorted(pool.map(put, range(2)), key=lambda answer: answer.status_code)
+            assert [answer.status_code for answer in answers] == [202, 409], [answer.text for answer in answers]
+            assert "another question" in said(answers[1], 409)
+            ended(apis[n % 2], answers[0].json()["turn"])

@@ -26,7 +26,7 @@ from fleet_rlm.integrations.database import Database, JournalStore, Sessions
 from fleet_rlm.integrations.daytona.local_server import LocalServer, local_server
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.mcp.client import CONNECT_S as MCP_CONNECT_S
-from fleet_rlm.runtime import again
+from fleet_rlm.runtime import again, repetition
 from fleet_rlm.runtime.acceptance import accepted, checked
 from fleet_rlm.runtime.agent.memory import Change, SessionMemory
 from fleet_rlm.runtime.compare import compare
@@ -223,7 +223,7 @@ class Workspace:
         with self._turnstiles.alone(sid):
             again = self.sessions.find_turn_by_command(sid, request.command) if request.command else None
             if again is not None:
-                return Submitted(sid, again.tid, again.accepted_seq)
+                return Submitted(sid, again.tid, again.accepted_seq, made_before=True)
             row = self.sessions.get(sid)
             if row.active_turn is not None and self._executor.active(sid) is None:
                 self._close_left()  # whoever ran it may have ended since this process began
@@ -243,9 +243,15 @@ class Workspace:
         sub_lm: str | dspy.BaseLM | None = None,
         command: str | None = None,
     ) -> Submitted:
-        """Go on with a turn that did not come to its end; see `again.resume` for errors."""
+        """Go on with a turn that did not come to its end; see `again.resume` for errors.
+
+        Conflict also for a command that was used for something else, as in `fork`.
+        """
         with self._once("resume", turn, command):
-            return again.resume(self, turn, limits=limits, given=_given(lm, sub_lm), command=command)
+            made = again.resume(self, turn, limits=limits, given=_given(lm, sub_lm), command=command)
+            if command is not None:
+                repetition.check_resume(self.journal, made, turn, limits)
+            return made
 
     def replay(self, turn: str, *, command: str | None = None) -> Submitted:
         """A finished turn once more from its journal alone, in a session of its own; see `again.replay`."""
@@ -266,9 +272,10 @@ class Workspace:
         sub_lm: str | dspy.BaseLM | None = None,
         command: str | None = None,
     ) -> Submitted:
-        """A new session that shares the turn's past and differs by `edit`; see `again.fork`."""
+        """A new session that shares the turn's past and differs by `edit`; see `repetition.fork`."""
+        given = _given(lm, sub_lm)
         with self._once("fork", turn, command):
-            return again.fork(self, turn, edit, at=at, given=_given(lm, sub_lm), command=command)
+            return repetition.fork(self, self._database, turn, edit, at=at, given=given, command=command)
 
     def diff(self, turn: str, other: str) -> TurnDiff:
         """What differs between two turns, of any sessions; see `turn_diff`. Errors: NotFound."""

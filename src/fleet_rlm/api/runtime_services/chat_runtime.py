@@ -18,13 +18,12 @@ from fleet_rlm.runtime.execution.events import (
     Citation,
     ErrorInfo,
     Mode,
-    TurnAccepted,
     TurnFinished,
     Unit,
     Usage,
 )
 from fleet_rlm.runtime.execution.requests import Submitted, TurnRequest
-from fleet_rlm.runtime.redaction import HIDDEN
+from fleet_rlm.runtime.repetition import accepted_of, same_text
 
 MAX_COMMAND = 200
 
@@ -85,21 +84,18 @@ class ChatRuntime:
             limits=msgspec.structs.replace(workspace.settings.limits, **asked.limits) if asked.limits else None,
             command=asked.command,
         )
-        self._check_repetition(request, asked)
-        return workspace.submit(request)
+        row = workspace.sessions.find_turn_by_command(asked.session, asked.command) if asked.command else None
+        if row is not None:  # said first, whatever the settings of now refuse
+            self._check_repetition(request, asked, Submitted(row.sid, row.tid, row.accepted_seq))
+        submitted = workspace.submit(request)
+        if submitted.made_before:  # also by one who used the command in this moment
+            self._check_repetition(request, asked, submitted)
+        return submitted
 
-    def _check_repetition(self, request: TurnRequest, asked: Asked) -> None:
+    def _check_repetition(self, request: TurnRequest, asked: Asked, made: Submitted) -> None:
         """The same command must ask the same. Errors: Conflict."""
-        assert request.session is not None
-        if request.command is None:
-            return
-        row = self._workspace.sessions.find_turn_by_command(request.session, request.command)
-        if row is None:
-            return
-        first = self._workspace.journal.read(request.session, row.accepted_seq - 1, 1)[0].data
-        assert isinstance(first, TurnAccepted)
-        # A question with a secret in it is kept without the secret and cannot be compared.
-        other = first.question != request.question and HIDDEN not in first.question
+        first = accepted_of(self._workspace.journal, made)
+        other = first.origin is not None or not same_text(first.question, request.question)
         other = other or first.mode != request.mode or distinct(first.contexts) != distinct(request.contexts)
         # What a request leaves to the settings is not compared: they may say something else by now.
         models = ((asked.model, first.model), (asked.sub_model, first.sub_model))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from fleet_rlm.api.runtime_services.chat_runtime import MAX_COMMAND
 from fleet_rlm.api.runtime_services.leftovers import close_leftovers
 from fleet_rlm.api.runtime_services.ports import Workspace
-from fleet_rlm.errors import Conflict, InvalidInput
+from fleet_rlm.errors import InvalidInput
 from fleet_rlm.integrations.database import TurnRow
 from fleet_rlm.runtime.execution.events import BudgetUpdated, Limits, TurnAccepted
 from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted
-
-Kind = Literal["resume", "replay", "fork"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +54,7 @@ class TurnAgain:
             changed = self._limits(row, limits, base)
             return self._workspace.resume(turn, changed, command=command)
 
-        return await asyncio.to_thread(self._again, "resume", turn, session, command, begin)
+        return await asyncio.to_thread(self._again, turn, session, command, begin)
 
     async def replay(self, turn: str, *, command: str | None, session: str | None = None) -> Submitted:
         """A finished turn once more from its journal alone, in a session of its own."""
@@ -64,7 +62,7 @@ class TurnAgain:
         def begin(_row: TurnRow) -> Submitted:
             return self._workspace.replay(turn, command=command)
 
-        return await asyncio.to_thread(self._again, "replay", turn, session, command, begin)
+        return await asyncio.to_thread(self._again, turn, session, command, begin)
 
     async def fork(
         self, turn: str, edited: Edited, *, at: int | None, command: str | None, session: str | None = None
@@ -88,10 +86,10 @@ class TurnAgain:
                 )
             return self._workspace.fork(turn, edit, at=at, command=command)
 
-        return await asyncio.to_thread(self._again, "fork", turn, session, command, begin)
+        return await asyncio.to_thread(self._again, turn, session, command, begin)
 
     def _again(
-        self, kind: Kind, turn: str, session: str | None, command: str | None, begin: Callable[[TurnRow], Submitted]
+        self, turn: str, session: str | None, command: str | None, begin: Callable[[TurnRow], Submitted]
     ) -> Submitted:
         if command is not None and not (0 < len(command) <= MAX_COMMAND and command.isprintable()):
             raise InvalidInput(f"a command id has 1 to {MAX_COMMAND} printable characters")
@@ -99,11 +97,7 @@ class TurnAgain:
         if session is not None and row.sid != session:
             raise InvalidInput(f"turn {turn[:80]!r} is not of this session")
         close_leftovers(self._workspace, row.sid)
-        submitted = begin(self._workspace.sessions.get_turn(turn))
-        origin = self._accepted(submitted.session, submitted.seq).origin
-        if origin is None or (origin.kind, origin.turn) != (kind, turn):
-            raise Conflict("this command id was used for something else", hint="use a new id for a new command")
-        return submitted
+        return begin(self._workspace.sessions.get_turn(turn))
 
     def _limits(self, row: TurnRow, changes: Mapping[str, Any], base: Limits | None = None) -> Limits | None:
         """These limits (None: those the turn was accepted with) with these changes; None without any."""

@@ -88,11 +88,15 @@ class ForkEdit:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The promise that a turn will be worked on: its `turn.accepted` has sequence number `seq`."""
+    """The promise that a turn will be worked on: its `turn.accepted` has sequence number `seq`.
+
+    `made_before`: it was given already, to who asked first under the same command id.
+    """
 
     session: str
     turn: str
     seq: int
+    made_before: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
