@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
-from served import Running, Serve
+from served import Running, Serve, Tab
 
 
 @pytest.fixture
@@ -67,3 +69,42 @@ def test_a_session_that_the_other_server_deletes_ends_its_readers(two: tuple[Run
         assert there.delete(f"/sessions/{sid}").status_code == 204
         error, _ = tab.until("error")
         assert error["sid"] == sid and error["code"] == "not_found"
+
+
+def notices(tab: Tab, seconds: float) -> int:
+    """How many changes of the list the tab is told of within so many seconds."""
+    told, end = 0, time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(TimeoutError):
+            frame = tab.hear(left)
+            told += isinstance(frame, dict) and frame["type"] == "sessions.changed"
+    return told
+
+
+def test_a_tab_is_told_what_the_other_server_does_to_the_list(two: tuple[Running, Running]) -> None:
+    with two[0].tab() as tab, two[1].bearer() as there:
+        time.sleep(0.3)  # its first look
+        sid = there.post("/sessions").json()["id"]
+        tab.until("sessions.changed", timeout=5)
+        assert there.patch(f"/sessions/{sid}", json={"title": "T"}).status_code == 200
+        tab.until("sessions.changed", timeout=5)
+        turn = there.post(f"/sessions/{sid}/turns", json={"question": "wait"}).json()["turn"]
+        tab.until("sessions.changed", timeout=5)
+        there.post(f"/turns/{turn}/cancel")
+        tab.until("sessions.changed", timeout=5)
+        notices(tab, 1.5)
+        assert there.put(f"/sessions/{sid}/memory/notes", json={"text": "x"}).status_code == 200
+        assert notices(tab, 1.5) == 0, "it moves the session, and the list does not show it"
+        assert there.delete(f"/sessions/{sid}").status_code == 204
+        tab.until("sessions.changed", timeout=5)
+
+
+def test_what_a_server_does_itself_is_told_once(two: tuple[Running, Running]) -> None:
+    with two[0].tab() as tab, two[0].bearer() as here:
+        time.sleep(0.3)
+        sid = here.post("/sessions").json()["id"]
+        assert notices(tab, 1.5) == 1
+        finished_turn(here, sid, "deltas 5")
+        assert notices(tab, 1.5) <= 2, "its beginning and its end"
+        assert here.delete(f"/sessions/{sid}").status_code == 204
+        assert notices(tab, 1.5) == 1

@@ -38,7 +38,7 @@ async def list_sessions(served: Served) -> dict[str, Any]:
 async def create_session(served: Served, body: NewSession | None = None) -> dict[str, Any]:
     """A new, empty session."""
     row = await served.persistence.create(body.title if body else None)
-    served.feed.announce()
+    served.feed.created(row.sid, row.head)
     return _answer(row)
 
 

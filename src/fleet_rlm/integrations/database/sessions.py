@@ -88,8 +88,8 @@ class Sessions:
         """See list."""
         return await self._database.arun(self._list(limit))
 
-    async def aheads(self, sids: Collection[str]) -> dict[str, int]:
-        """The newest committed seq of each of these sessions that is there, whoever wrote it."""
+    async def aheads(self, sids: Collection[str] | None = None) -> dict[str, int]:
+        """The newest committed seq of each of these sessions (None: of all) that is there, whoever wrote it."""
         return await self._database.arun(self._heads(sids))
 
     def get_turn(self, tid: str) -> TurnRow:
@@ -136,8 +136,10 @@ class Sessions:
         async with self._database.read() as connection:
             return [SessionRow(*row) for row in await connection.execute(query)]
 
-    async def _heads(self, sids: Collection[str]) -> dict[str, int]:
-        query = select(sessions.c.sid, sessions.c.head).where(sessions.c.sid.in_(sids))
+    async def _heads(self, sids: Collection[str] | None) -> dict[str, int]:
+        query = select(sessions.c.sid, sessions.c.head)
+        if sids is not None:
+            query = query.where(sessions.c.sid.in_(sids))
         async with self._database.read() as connection:
             return {sid: head for sid, head in await connection.execute(query)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -231,6 +231,12 @@ class JournalStore:
         query = _of_type(type_).where(events.c.sid == sid).order_by(events.c.seq)
         async with self.database.read() as connection:
             return list((await connection.execute(query)).scalars())
+
+    async def has(self, sid: str, after: int, types: Collection[str]) -> bool:
+        """Whether the session has an event of one of these types with seq > `after`."""
+        query = select(events.c.seq).where(events.c.sid == sid, events.c.seq > after, events.c.type.in_(types)).limit(1)
+        async with self.database.read() as connection:
+            return (await connection.execute(query)).first() is not None
 
     async def artifact(self, id: str) -> str | None:
         """The JSON of the event that published an artifact; a fork's copy is as good as the first."""

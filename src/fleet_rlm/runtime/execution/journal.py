@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import cast
 
@@ -389,6 +389,10 @@ class Journal:
     async def aof_type(self, sid: str, type_: str) -> list[Event]:
         """The committed events of one type of a session, in order."""
         return [decode_event(raw) for raw in await self._database.arun(self._store.of_type(sid, type_))]
+
+    async def ahas(self, sid: str, after: int, types: Collection[str]) -> bool:
+        """Whether a session has a committed event of one of these types with seq > `after`, whoever wrote it."""
+        return await self._database.arun(self._store.has(sid, after, types))
 
     def head(self, sid: str) -> Head:
         """Epoch and newest committed seq. Errors: NotFound."""

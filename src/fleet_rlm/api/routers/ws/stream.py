@@ -5,7 +5,7 @@ one session: it takes what is new from the session's shared tail, or from the da
 nothing piles up for a slow reader: it only falls behind, and the journal never waits for anyone.
 
 What other processes write is not heard on our journal's thread. While somebody reads, the feed looks once a second at
-the heads in the database, and the readers take what is new there.
+the heads in the database, and the readers take what is new there (list_watch.py does it for the list of sessions).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from fleet_rlm.api.routers.ws.list_watch import LISTED, LOOK_SECONDS, ListWatch
 from fleet_rlm.errors import StorageError
 from fleet_rlm.integrations.database import Head, Sessions, Stored
 from fleet_rlm.runtime.execution.events import Event, encode_event
@@ -28,10 +29,6 @@ PAGE = 500
 PIECE_CHARS = 32 * 1024
 TAIL_EVENTS = 4_000
 TAIL_CHARS = 4 * 1024 * 1024
-LOOK_SECONDS = 1.0
-"""Between two looks at what other processes wrote."""
-LISTED = frozenset({"session.created", "session.renamed", "turn.accepted", "turn.finished"})
-"""Events that change what a list of sessions shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +145,13 @@ class Feed:
         self._notices: set[Callable[[], None]] = set()
         self._closed = False
         self._looking: asyncio.Task[None] | None = None
+        self._list = ListWatch(journal, sessions, self.announce)
         self._leave = journal.listen(None, self._hear)
 
     def _hear(self, events: Sequence[Event]) -> None:
         """On the journal's thread, after a commit."""
         sid = events[0].sid
+        self._list.heard(sid, events[-1].seq)
         listed = bool(self._notices) and any(event.type in LISTED for event in events)
         stored: list[Stored] = []
         if sid in self._tails:
@@ -215,14 +214,28 @@ class Feed:
 
     def remove(self, sid: str) -> None:
         """A session was deleted: its readers end."""
+        self._list.removed(sid)
         tail = self._tails.pop(sid, None)
         for follower in tuple(tail.followers) if tail else ():
             follower.end(gone=True)
 
     def on_notice(self, notice: Callable[[], None]) -> Callable[[], None]:
-        """Be called when the list of sessions changed. Returns the way out."""
+        """Be called when the list of sessions changed, by whatever process. Returns the way out."""
         self._notices.add(notice)
-        return lambda: self._notices.discard(notice)
+        if not self._closed:
+            self._list.start()
+
+        def leave() -> None:
+            self._notices.discard(notice)
+            if not self._notices:
+                self._list.stop()
+
+        return leave
+
+    def created(self, sid: str, head: int) -> None:
+        """A session was made here."""
+        self._list.heard(sid, head)
+        self.announce()
 
     def announce(self) -> None:
         """The list of sessions changed."""
@@ -233,6 +246,7 @@ class Feed:
         """End every reader; the app is going down."""
         self._closed = True
         self._leave()
+        self._list.stop()
         if self._looking is not None:
             self._looking.cancel()
         for tail in self._tails.values():
