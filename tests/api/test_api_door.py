@@ -154,6 +154,45 @@ def test_the_page_and_its_files(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "status", "body"),
+    [
+        ("bytes=1-2", 206, "sv"),
+        ("Bytes = 1-2", 206, "sv"),
+        ("bytes=3-", 206, "g/>"),
+        ("bytes=-2", 206, "/>"),
+        ("bytes=2-900", 206, "vg/>"),
+        ("bytes=-900", 206, "<svg/>"),
+        ("bytes=0-1,900-", 206, "<s"),
+        ("bytes=5-1", 200, "<svg/>"),
+        ("bytes=0-1,5-1", 200, "<svg/>"),
+        ("bytes=", 200, "<svg/>"),
+        ("bytes=-", 200, "<svg/>"),
+        ("bytes=a-b", 200, "<svg/>"),
+        ("bytes=1-2-3", 200, "<svg/>"),
+        ("bytes=+1-2", 200, "<svg/>"),
+        ("bytes=" + "9" * 5000 + "-", 200, "<svg/>"),
+        ("bytes=" + "0-1," * 101, 200, "<svg/>"),
+        ("lines=0-1", 200, "<svg/>"),
+        ("bytes", 200, "<svg/>"),
+        ("bytes=6-", 416, None),
+        ("bytes=900-901,-0", 416, None),
+    ],
+)
+def test_parts_of_a_file(serve: Serve, tmp_path: Path, asked: str, status: int, body: str | None) -> None:
+    """A Range that is none is ignored; one beyond the end is refused in the form of all refusals."""
+    url = f"{serve(page=page(tmp_path / 'dist')).base}/favicon.svg"
+    answer = httpx.get(url, headers={"Range": asked, "Accept-Encoding": "identity"})
+    assert answer.status_code == status
+    if body is None:
+        assert answer.json()["error"]["code"] == "range_not_satisfiable"
+        assert answer.headers["content-range"] == "bytes */6"
+        old = httpx.get(url, headers={"Range": asked, "If-Range": '"other"'})
+        assert old.status_code == 200 and old.text == "<svg/>"
+    else:
+        assert answer.text == body
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/../secret.txt",

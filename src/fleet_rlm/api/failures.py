@@ -79,7 +79,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _plain(request: Request, status: int, headers: Mapping[str, str] | None) -> Response:
-    phrase = HTTPStatus(status).phrase.lower()
+    phrase = HTTPStatus(status).phrase.lower().removeprefix("requested ")  # of 416, which Python 3.13 calls otherwise
     code = phrase.replace(" ", "_")
     message = f"{phrase}: {request.method} {request.url.path[:200]}"
     body = {"code": code, "message": message, "hint": None, "request_id": request.scope["state"].get("request_id")}

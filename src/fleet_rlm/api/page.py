@@ -11,7 +11,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from fleet_rlm.api.auth.guard import has_cookie
 from fleet_rlm.api.auth.local import COOKIE_SECONDS, LocalAccess
@@ -19,12 +21,48 @@ from fleet_rlm.api.envelope import content_policy
 
 DIST = Path(__file__).parent.parent / "web" / "dist"
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_RANGE = re.compile(r"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})?|-(?P<suffix>[0-9]{1,18})")
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
 
 _NOTE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>fleet-rlm</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem}}</style>
 <h1>{title}</h1><p>{text}</p></html>"""
+
+
+class _PageFile(FileResponse):
+    """A file, or the parts of it that are asked for. Starlette answers a wrong Range as plain text, so only one that
+    can be answered is left to it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Errors: HTTPException 416."""
+        asked = Headers(scope=scope).get("range")
+        if asked is not None:
+            size = (await run_in_threadpool(Path(self.path).stat)).st_size
+            ranges = satisfiable(asked, size)
+            headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+            if ranges:
+                headers.append((b"range", f"bytes={','.join(ranges)}".encode()))
+            elif ranges is not None and "if-range" not in Headers(scope=scope):
+                raise HTTPException(416, headers={"Content-Range": f"bytes */{size}"})
+            scope = {**scope, "headers": headers}
+        await super().__call__(scope, receive, send)
+
+
+def satisfiable(asked: str, size: int) -> list[str] | None:
+    """The ranges of a Range header that touch a file of this size; None for a header to ignore: another unit, or not
+    as RFC 9110 (14.1) has it."""
+    unit, _, rest = asked.partition("=")
+    parts = [_RANGE.fullmatch(part.strip(" \t")) for part in rest.split(",") if part.strip(" \t")]
+    if unit.strip().lower() != "bytes" or not parts:
+        return None
+    ranges: list[str] = []
+    for part in parts:
+        if part is None or (part["first"] and part["last"] and int(part["first"]) > int(part["last"])):
+            return None
+        if (int(part["first"]) < size) if part["first"] else (size > 0 and int(part["suffix"]) > 0):
+            ranges.append(part[0])
+    return ranges
 
 
 class Page:
@@ -61,8 +99,8 @@ class Page:
         kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
         small = found.with_name(f"{found.name}.gz")
         if packed and small.is_file():
-            return FileResponse(small, media_type=kind, headers={**headers, "Content-Encoding": "gzip"})
-        return FileResponse(found, media_type=kind, headers=headers)
+            return _PageFile(small, media_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+        return _PageFile(found, media_type=kind, headers=headers)
 
     def index(self, packed: bool) -> Response:
         """The page itself, or how to build it."""
