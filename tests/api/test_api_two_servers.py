@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -108,3 +112,53 @@ def test_what_a_server_does_itself_is_told_once(two: tuple[Running, Running]) ->
         assert notices(tab, 1.5) <= 2, "its beginning and its end"
         assert here.delete(f"/sessions/{sid}").status_code == 204
         assert notices(tab, 1.5) == 1
+
+
+DYING = """
+import sys, time
+from pathlib import Path
+from scripted_workspace import ScriptedWorkspace
+from fleet_rlm.runtime.execution.requests import TurnRequest
+workspace = ScriptedWorkspace(Path(sys.argv[1]))
+print(workspace.submit(TurnRequest(question="wait", session=sys.argv[2])).turn, flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def dying(home: Path, sid: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process with a turn that waits; killed at the end if not before."""
+    command = [sys.executable, "-c", DYING, str(home), sid]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_who_watches_a_turn_sees_the_end_that_its_process_did_not_write(
+    two: tuple[Running, Running], sid: str, fleet_home: Path
+) -> None:
+    with two[0].tab() as tab, two[1].bearer() as there, dying(fleet_home, sid) as (process, turn):
+        tab.say("subscribe", sid=sid)
+        tab.until("caught_up")
+        answer = there.post(f"/turns/{turn}/cancel")
+        assert answer.status_code == 409 and "another fleet process" in answer.json()["error"]["message"]
+        process.kill()
+        end = tab.events_until("turn.finished", timeout=10)[-1]
+        assert end["turn"] == turn and end["data"]["status"] == "interrupted"
+        assert there.get(f"/turns/{turn}").json()["status"] == "interrupted"
+        assert there.delete(f"/sessions/{sid}").status_code == 204
+
+
+def test_a_turn_of_a_dead_process_is_not_said_to_run_elsewhere(
+    two: tuple[Running, Running], sid: str, fleet_home: Path
+) -> None:
+    with two[0].bearer() as here, dying(fleet_home, sid) as (process, turn):
+        process.kill()
+        process.wait(10)
+        answer = here.post(f"/turns/{turn}/cancel")
+        assert answer.status_code == 202 and answer.json()["cancelling"] is False, answer.text
+        assert here.get(f"/turns/{turn}").json()["status"] == "interrupted"

@@ -30,6 +30,7 @@ from fleet_rlm.api.routers import (
 )
 from fleet_rlm.api.routers.ws import endpoint
 from fleet_rlm.api.routers.ws.stream import Feed
+from fleet_rlm.api.runtime_services.leftovers import keep_closing
 from fleet_rlm.api.runtime_services.ports import ModelsFor, Workspace
 from fleet_rlm.api.schemas.values import ErrorAnswer
 from fleet_rlm.api.server import Application
@@ -106,10 +107,12 @@ def _lifespan(open_workspace: OpenWorkspace, models_for: ModelsFor):
         feed = Feed(workspace.journal, workspace.sessions)
         api.state.services = make_services(workspace, feed, models_for)
         warming = asyncio.create_task(_prepare(workspace))
+        closing = asyncio.create_task(keep_closing(workspace))
         try:
             yield
         finally:
             feed.close()
+            closing.cancel()
             api.state.services.diagnostics.close()
             await warming
             await asyncio.to_thread(workspace.close)

@@ -114,6 +114,7 @@ class ChatRuntime:
             raise InvalidInput(f"turn {turn[:80]!r} is not of this session")
         if await asyncio.to_thread(self._workspace.cancel, turn):
             return True
+        await asyncio.to_thread(close_leftovers, self._workspace, row.sid)
         if (await self._workspace.sessions.aget_turn(turn)).finished_seq is None:
             raise Conflict("another fleet process runs this turn", hint="stop it there")
         return False
