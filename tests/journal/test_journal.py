@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -417,6 +418,20 @@ def test_a_head_that_moved_between_turns_is_read_anew(tmp_path: Path) -> None:
     assert one.sessions.get(sid).title == "t5"
     one.close()
     two.close()
+
+
+def test_two_processes_that_write_to_a_session_at_once_take_turns(tmp_path: Path) -> None:
+    stores = [Store(tmp_path / "home") for _ in range(2)]
+    sid = stores[0].sessions.create("s").sid
+
+    def rename(n: int) -> int:
+        (event,) = stores[n % 2].journal.append(sid, [Draft(ev.SessionRenamed(title=f"t{n}"))], durable=True)
+        return event.seq
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(rename, range(120))) == list(range(2, 122))
+    for store in stores:
+        store.close()
 
 
 def test_processes_may_open_a_new_folder_at_the_same_time(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ MAX_GROUP = 1_000
 MAX_WAITING = 200_000
 DURABLE_SECONDS = 30.0
 GIVE_UP_SECONDS = 1.0
+MOST_MOVES = 30
+"""So often the head may move under who waits for durability; two processes that write at once take turns."""
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 PROMISES = frozenset(
@@ -94,19 +96,16 @@ class Journal:
         if durable:
             self._database.check_thread()
         log_ = self._log(sid)
-        entry = self._enqueue(log_, drafts, durable)
-        if not durable:
-            return entry.events
-        try:
-            self._await(entry)
-        except _Moved:
-            # Another process wrote between two turns; the head was read anew, so once more settles it.
+        for _ in range(MOST_MOVES):
             entry = self._enqueue(log_, drafts, durable)
+            if not durable:
+                return entry.events
             try:
                 self._await(entry)
-            except _Moved as error:
-                raise Conflict(f"another process keeps writing to session {log_.sid}") from error
-        return entry.events
+            except _Moved:
+                continue  # another process wrote between two turns: the head is read anew
+            return entry.events
+        raise Conflict(f"another process keeps writing to session {log_.sid}", hint="try again")
 
     def _await(self, entry: Entry) -> None:
         """Wait until it is durable. Errors: why it is not, and never will be."""
