@@ -13,6 +13,7 @@ from fleet_rlm.errors import SandboxUnavailable
 from fleet_rlm.integrations.daytona.client import DaytonaClient
 from fleet_rlm.integrations.daytona.owner import own_labels
 from fleet_rlm.integrations.daytona.retry import retried
+from fleet_rlm.integrations.daytona.said import first_line
 from fleet_rlm.integrations.daytona.source import ContextMount, SandboxSpec, VolumeMountSpec
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def state_of(thing: AsyncSandbox | Volume) -> str:
 
 def unavailable(error: Exception) -> SandboxUnavailable:
     """What the SDK raised, as one line for a person."""
-    text = str(error).partition("\n")[0][:500] or type(error).__name__
+    text = first_line(error, 500) or type(error).__name__
     status = getattr(error, "status_code", None)
     hint = "check DAYTONA_API_KEY and its permissions" if status in (401, 403) else None
     if isinstance(error, ValidationError):

@@ -14,6 +14,7 @@ from fleet_rlm.errors import FleetError, SandboxError, SandboxUnavailable
 from fleet_rlm.integrations.daytona.filesystem import Files, file_errors
 from fleet_rlm.integrations.daytona.interpreter import DaytonaInterpreter
 from fleet_rlm.integrations.daytona.runtime import SandboxRuntime
+from fleet_rlm.integrations.daytona.said import cut_between_words
 from fleet_rlm.integrations.daytona.settings import DaytonaSettings
 from fleet_rlm.integrations.daytona.source import SandboxHandle, SandboxSpec, VolumeMountSpec
 
@@ -189,7 +190,12 @@ def _tried(name: str, act: Callable[[], str], settings: DaytonaSettings) -> Step
     except FleetError as error:
         return step(False, error.message, *_cause(error, settings))
     except RuntimeError as error:  # what an interpreter raises
-        return step(False, str(error)[:300], "the Python in the sandbox does not answer", "see the server's log")
+        return step(
+            False,
+            cut_between_words(str(error), 300),
+            "the Python in the sandbox does not answer",
+            "see the server's log",
+        )
 
 
 def _cause(error: FleetError, settings: DaytonaSettings) -> tuple[str, str]:

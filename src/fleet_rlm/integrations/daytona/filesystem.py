@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from fleet_rlm.errors import Conflict, FleetError, InvalidInput, NotFound, SandboxError, SandboxUnavailable, TooLarge
 from fleet_rlm.integrations.daytona.remote_paths import below, confined
 from fleet_rlm.integrations.daytona.retry import retried
+from fleet_rlm.integrations.daytona.said import first_line
 from fleet_rlm.integrations.daytona.source import SandboxHandle
 
 if TYPE_CHECKING:
@@ -223,12 +224,8 @@ def file_errors(path: str) -> Generator[None]:
     except DaytonaNotFoundError as error:
         raise NotFound(f"there is no {path}") from error
     except DaytonaConflictError as error:
-        raise Conflict(f"{path}: {_first_line(error)}") from error
+        raise Conflict(f"{path}: {first_line(error)}") from error
     except (DaytonaBadRequestError, DaytonaForbiddenError) as error:
-        raise InvalidInput(f"{path}: {_first_line(error)}") from error
+        raise InvalidInput(f"{path}: {first_line(error)}") from error
     except (DaytonaError, OSError) as error:
-        raise SandboxUnavailable(f"{path}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
+        raise SandboxUnavailable(f"{path}: {first_line(error)}") from error

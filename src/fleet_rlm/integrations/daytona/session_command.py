@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet_rlm.integrations.daytona.retry import retried
+from fleet_rlm.integrations.daytona.said import first_line
 from fleet_rlm.integrations.daytona.transport import TransportError, TransportGone
 from fleet_rlm.integrations.daytona.worker.keeper import ATTACHED, GONE
 
@@ -194,9 +195,9 @@ class SessionTransport:
             async with asyncio.timeout(REQUEST_S):
                 return await (retried(request, give_up_s=10) if tries > 1 else request())
         except DaytonaNotFoundError as error:
-            raise TransportGone(str(error).partition("\n")[0][:300]) from error
+            raise TransportGone(first_line(error)) from error
         except (DaytonaError, OSError) as error:  # TimeoutError is an OSError
-            raise TransportError(str(error).partition("\n")[0][:300] or type(error).__name__) from error
+            raise TransportError(first_line(error) or type(error).__name__) from error
 
     def _lost(self, reason: str) -> None:
         if not self._live:
