@@ -42,11 +42,34 @@ def own(workspace: Path, uid: int) -> None:
     """Give a workspace and everything in it to a uid, unless it has it. No symlink is followed."""
     if workspace.stat().st_uid == uid:
         return
-    for _, folders, files, at in os.fwalk(workspace, follow_symlinks=False):
-        for name in (*folders, *files):
-            os.chown(name, uid, uid, dir_fd=at, follow_symlinks=False)
+    # Code can nest folders deeper than Python recurses, paths reach and files may be open: one is open at a time.
+    here = kernel.open_folder(str(workspace), os.O_RDONLY)
+    try:
+        levels = [_own_entries(here, uid)]  # folders that wait, from the workspace's down to those of `here`
+        while levels[-1] or len(levels) > 1:
+            down = levels[-1].pop() if levels[-1] else None
+            there = os.open(down or "..", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = there
+            if down is None:
+                levels.pop()
+            else:
+                levels.append(_own_entries(here, uid))
+    finally:
+        os.close(here)
     os.chown(workspace, uid, uid)  # last: a broken walk starts again next time
     workspace.chmod(0o700)
+
+
+def _own_entries(folder: int, uid: int) -> list[str]:
+    """Give what is in an open folder to a uid; the names of the folders in it."""
+    folders: list[str] = []
+    with os.scandir(folder) as found:
+        for entry in found:
+            os.chown(entry.name, uid, uid, dir_fd=folder, follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+    return folders
 
 
 def closed_above(path: Path) -> Path | None:
