@@ -84,7 +84,7 @@ def docx(*body: str) -> bytes:
 
 
 def xlsx(sheets: dict[str, dict[str, str | float]]) -> bytes:
-    """Sheets of cells by address ("B2")."""
+    """Sheets of cells by address ("B2"); what begins with "#" is an error."""
     names = list(sheets)
     kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
     files = _package("xl/workbook.xml", kind)
@@ -97,11 +97,12 @@ def xlsx(sheets: dict[str, dict[str, str | float]]) -> bytes:
         rows: dict[int, str] = {}
         for address, value in sheets[name].items():
             row = int(address.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-            cell = (
-                f'<c r="{address}" t="inlineStr"><is><t xml:space="preserve">{escape(value)}</t></is></c>'
-                if isinstance(value, str)
-                else f'<c r="{address}"><v>{value}</v></c>'
-            )
+            if isinstance(value, str) and value.startswith("#"):
+                cell = f'<c r="{address}" s="1" t="e"><f>1/0</f><v>{value}</v></c>'
+            elif isinstance(value, str):
+                cell = f'<c r="{address}" t="inlineStr"><is><t xml:space="preserve">{escape(value)}</t></is></c>'
+            else:
+                cell = f'<c r="{address}"><v>{value}</v></c>'
             rows[row] = rows.get(row, "") + cell
         body = "".join(f'<row r="{row}">{cells}</row>' for row, cells in sorted(rows.items()))
         files[f"xl/worksheets/sheet{number}.xml"] = (

@@ -67,6 +67,17 @@ def test_spreadsheets_keep_rows_on_lines(store):
     assert [c.place for c in found] == ["sheet Prices, row 4", "sheet Q & A, row 2", "sheet Q & A"]
 
 
+def test_errors_of_cells_are_told(store):
+    rows = 40_000  # more than is read at once
+    cells = {f"A{row}": f"row {row}" for row in range(1, rows)}
+    errors = {f"B{row}": "#DIV/0!" for row in range(1, rows, 777)} | {"B2": "#N/A", f"B{rows - 1}": "#NAME?"}
+    text = text_of(store, store.add_stream("bad.xlsx", [xlsx({"Good": {"A1": 't="e"'}, "S": cells | errors})]))
+    good, _, lines = text.partition("=== sheet S ===\n")
+    assert good == '=== sheet Good ===\n"t=""e"""\n'
+    told = {f"B{number}": line.partition(",")[2] for number, line in enumerate(lines.splitlines(), 1) if "," in line}
+    assert told == errors
+
+
 def test_open_document_spreadsheet(store):
     ref = store.add_stream("t.ods", [ods({"One": [["a", "b"], ["c", "d"]]})])
     assert text_of(store, ref) == "=== sheet One ===\na,b\nc,d\n"

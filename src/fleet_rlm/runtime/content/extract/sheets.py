@@ -10,6 +10,7 @@ from typing import Any
 from python_calamine import CalamineError, CalamineSheet, PasswordError, load_workbook
 
 from fleet_rlm.runtime.content.extract.protocol import Fault
+from fleet_rlm.runtime.content.extract.sheet_errors import errors_as_texts
 from fleet_rlm.runtime.content.extract.sink import Sink
 
 
@@ -17,7 +18,7 @@ def read_sheets(path: str, sink: Sink) -> None:
     """Row n of a sheet stands on the n-th line below its heading. Errors: Fault (damaged, encrypted, empty)."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a path of the task
-            book = load_workbook(file)
+            book = load_workbook(errors_as_texts(file))
             filled = 0
             for name in book.sheet_names:
                 sink.section(f"sheet {name}", name)
