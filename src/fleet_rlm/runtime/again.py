@@ -7,7 +7,7 @@ that begins with a copy of what came before the turn, so that neither changes th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,14 +25,24 @@ from fleet_rlm.runtime.execution.lineage import first_events
 from fleet_rlm.runtime.execution.record import Past, Record
 from fleet_rlm.runtime.execution.replay import Plan
 from fleet_rlm.runtime.execution.requests import ForkEdit, Submitted, TurnRequest
+from fleet_rlm.runtime.past import (
+    Chain,
+    accepted_of,
+    began,
+    chain_of,
+    check_whole,
+    end_of,
+    keep,
+    session_before,
+    session_events,
+    turn_events,
+)
 
 if TYPE_CHECKING:
     import dspy
 
     from fleet_rlm.runtime.models.registry import ModelRegistry
 
-PAGE = 1_000
-MAX_CHAIN = 100
 MAX_EDIT_CHARS = 400_000
 RESUMABLE = ("interrupted", "limit", "failed", "cancelled")
 
@@ -76,7 +86,7 @@ def resume(
     if command is not None and (again := shop.sessions.find_turn_by_command(row.sid, command)) is not None:
         return Submitted(row.sid, again.tid, again.accepted_seq)
     events = turn_events(shop.journal, row)
-    accepted, end = _accepted(events), _end(events)
+    accepted, end = accepted_of(events), end_of(events)
     if end is None:
         raise Conflict("this turn is still running", hint="wait for it or stop it")
     if end.status not in RESUMABLE:
@@ -90,11 +100,11 @@ def resume(
         )
     origin = ev.Origin(kind="resume", session=row.sid, turn=turn, edits=_edits(accepted))
     request = replace(_request(accepted, given), session=row.sid, limits=limits or last, command=command)
-    chain = _chain(shop, accepted, counts=True)
-    record = Record.read([Past(events), *chain])
+    chain = chain_of(shop, accepted, counts=True)
+    record = Record.read([Past(events), *chain.turns])
     # What a limit refused then is given now, so cells see something else: that is meant.
     quiet, told = end.status == "limit", _first_limits(accepted, chain)
-    plan = Plan("resume", record, _edits(accepted), quiet=quiet, limits=told, memory_seq=_first_seq(row, chain))
+    plan = Plan("resume", record, _edits(accepted), quiet=quiet, limits=told, memory_seq=began(events, chain))
     return shop.begin(replace(request, origin=origin), plan)
 
 
@@ -102,10 +112,9 @@ def replay(shop: Workshop, turn: str, *, given: Given | None = None, command: st
     """A finished turn once more from its journal alone, in a session of its own. Errors: NotFound, Conflict."""
     row = shop.sessions.get_turn(turn)
     events = turn_events(shop.journal, row)
-    if _end(events) is None:
+    if end_of(events) is None:
         raise Conflict("this turn is still running", hint="wait for it or stop it")
-    past = _before(shop.journal, row)
-    return _replayed(shop, events, _chain(shop, _accepted(events), counts=False), past, given, command)
+    return _replayed(shop, events, session_events(shop.journal, row), given, command)
 
 
 def replay_events(shop: Workshop, events: Iterable[ev.Event], *, given: Given | None = None) -> Submitted:
@@ -118,15 +127,14 @@ def replay_events(shop: Workshop, events: Iterable[ev.Event], *, given: Given | 
     if last is None:
         raise InvalidInput("these events have no turn in them", hint="use what `fleet run --events FILE` wrote")
     mine = [event for event in everything if event.turn == last.turn]
-    if _end(mine) is None:
+    if end_of(mine) is None:
         raise InvalidInput("the turn in these events has no end", hint="the file was cut; resume the turn by its id")
     _check_texts(shop.blobs, mine)
-    past = [event for event in everything if event.seq < last.seq and event.sid == last.sid]
+    past: Iterable[ev.Event] = [event for event in everything if event.seq < last.seq and event.sid == last.sid]
     if not past and last.seq > 1:  # the file begins with the turn; what came before it may be here
         with suppress(NotFound):
-            past = _before(shop.journal, shop.sessions.get_turn(last.turn or ""))
-    chain = _chain(shop, _accepted(mine), counts=False)
-    return _replayed(shop, mine, chain, past, given, None)
+            past = session_events(shop.journal, shop.sessions.get_turn(last.turn or ""))
+    return _replayed(shop, mine, past, given, None)
 
 
 def fork(
@@ -144,17 +152,12 @@ def fork(
     """
     row = shop.sessions.get_turn(turn)
     events = turn_events(shop.journal, row)
-    accepted = _accepted(events)
-    if at is not None and not row.accepted_seq <= at <= (row.finished_seq or events[-1].seq):
-        raise InvalidInput(
-            f"event {at} is not of this turn", hint=f"it has {row.accepted_seq} to {row.finished_seq or events[-1].seq}"
-        )
-    chain = _chain(shop, accepted, counts=False)
-    record = Record.read([Past(events, counts=False), *chain])
+    accepted, shared = accepted_of(events), _up_to(at, events, row)
+    chain = chain_of(shop, accepted, counts=False)
+    record = Record.read([Past(events, counts=False), *chain.turns])
     edits = [*_edits(accepted), *_new_edits(record, edit)]
     if at is not None:
-        cut = [event for event in events if event.seq <= at]
-        record = Record.read([Past(cut, counts=False), *chain])
+        record = Record.read([Past(shared, counts=False), *chain.turns])
     sid = _new_sid("fork", turn, command)
     if sid is not None and (found := _made_before(shop, sid, "fork", turn)) is not None:
         return found
@@ -164,10 +167,20 @@ def fork(
     last = _last_limits(events, accepted)
     limits = edit.limits or last
     anew = edit.question is not None or not _as_deep(limits, last)
-    origin = ev.Origin(kind="fork", session=row.sid, turn=turn, seq=at or events[-1].seq, edits=edits, anew=anew)
     title = f"Fork: {shop.sessions.get(row.sid).title}"[:200]
-    shared = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
-    session = _found(shop, sid, title, shared, _before(shop.journal, row))
+    forked = ev.SessionForked(session=row.sid, seq=row.accepted_seq - 1, turn=turn, edit=edit.words() or None)
+    past = session_before(session_events(shop.journal, row), events, chain)
+    session, knew = _found(shop, sid, title, forked, past)
+    origin = ev.Origin(
+        kind="fork",
+        session=row.sid,
+        turn=turn,
+        seq=at or events[-1].seq,
+        edits=edits,
+        anew=anew,
+        kept=keep(shop.blobs, shared, chain),
+        knew=knew if edit.question is None else None,  # a new question is asked with what is known now
+    )
     attended = None if other or anew else base.attended
     request = replace(base, session=session, limits=limits, origin=origin, attended=attended)
     plan = Plan(
@@ -177,6 +190,7 @@ def fork(
         same_models=not other,
         quiet=other or anew,
         limits=_first_limits(accepted, chain),
+        memory_seq=origin.knew,
         anew=anew,
     )
     return _begun(shop, request, plan)
@@ -188,7 +202,7 @@ def changed_limits(shop: Workshop, turn: str, changes: Mapping[str, Any]) -> ev.
     if not changes:
         return None
     events = turn_events(shop.journal, row)
-    return msgspec.structs.replace(_last_limits(events, _accepted(events)), **changes)
+    return msgspec.structs.replace(_last_limits(events, accepted_of(events)), **changes)
 
 
 def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Origin | None) -> list[TurnRow]:
@@ -198,11 +212,11 @@ def turns_before(journal: Journal, sessions: Sessions, sid: str, origin: ev.Orig
     """
     rows = sessions.turns_of(sid)
     origins = {row.tid: _origin(journal, row) for row in rows}
-    first: str | None = origin.turn if origin is not None and origin.kind == "resume" else None
-    while first is not None and (earlier := origins.get(first)) is not None and earlier.kind == "resume":
-        first = earlier.turn
-    if first is not None:
-        begin = sessions.get_turn(first).accepted_seq
+    begin: int | None = None
+    while origin is not None and origin.kind == "resume":
+        begin, origin = sessions.get_turn(origin.turn).accepted_seq, origins.get(origin.turn)
+    begin = origin.knew if origin is not None and origin.knew is not None else begin
+    if begin is not None:
         rows = [row for row in rows if row.accepted_seq < begin]
     resumed = {found.turn for row in rows if (found := origins[row.tid]) is not None and found.kind == "resume"}
     return [row for row in rows if row.tid not in resumed]
@@ -219,31 +233,38 @@ def _origin(journal: Journal, row: TurnRow) -> ev.Origin | None:
 def _replayed(
     shop: Workshop,
     events: list[ev.Event],
-    chain: list[Past],
-    past: list[ev.Event],
+    before: Iterable[ev.Event],
     given: Given | None,
     command: str | None,
 ) -> Submitted:
-    accepted, first = _accepted(events), events[0]
+    accepted, first = accepted_of(events), events[0]
+    chain = chain_of(shop, accepted, counts=False)
     sid = _new_sid("replay", first.turn or "", command)
     if sid is not None and (found := _made_before(shop, sid, "replay", first.turn or "")) is not None:
         return found
+    check_whole(events, chain)
     for context in accepted.contexts:
         _check_context(shop.contexts, context)
     silent = Given(_silent(shop, accepted, accepted.model), _silent(shop, accepted, accepted.sub_model))
-    # What the turn went on from is done once more with it, so it is no part of what came before.
-    earlier = {event.turn for each in chain for event in each.events if event.type == ev.TurnAccepted.type}
-    past = [event for event in past if event.turn is None or event.turn not in earlier]
-    origin = ev.Origin(kind="replay", session=first.sid, turn=first.turn or "", edits=_edits(accepted))
-    shared = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
-    session = _found(shop, sid, f"Replay: {accepted.question}"[:80], shared, past)
+    forked = ev.SessionForked(session=first.sid, seq=first.seq - 1, turn=first.turn, edit="replay")
+    title = f"Replay: {accepted.question}"[:80]
+    session, knew = _found(shop, sid, title, forked, session_before(before, events, chain))
+    origin = ev.Origin(
+        kind="replay",
+        session=first.sid,
+        turn=first.turn or "",
+        edits=_edits(accepted),
+        kept=keep(shop.blobs, events, chain),
+        knew=knew,
+    )
     same = _request(accepted, given or silent)
     request = replace(same, session=session, limits=accepted.limits, origin=origin, setup=accepted.setup)
     plan = Plan(
         "replay",
-        Record.read([Past(events, counts=False), *chain]),
+        Record.read([Past(events, counts=False), *chain.turns]),
         edits=_edits(accepted),
         limits=_first_limits(accepted, chain),
+        memory_seq=knew,
         room=_room(events, accepted),
     )
     return _begun(shop, request, plan)
@@ -300,6 +321,14 @@ def _new_edits(record: Record, edit: ForkEdit) -> Iterator[ev.TurnEdit]:
             yield msgspec.structs.replace(ev.TurnEdit(path=path, request=request, again=again), **{field: change.text})
 
 
+def _up_to(at: int | None, events: list[ev.Event], row: TurnRow) -> list[ev.Event]:
+    """The turn's events as far as a fork shares them. Errors: InvalidInput where there is no such event."""
+    last = row.finished_seq or events[-1].seq
+    if at is not None and not row.accepted_seq <= at <= last:
+        raise InvalidInput(f"event {at} is not of this turn", hint=f"it has {row.accepted_seq} to {last}")
+    return events if at is None else [event for event in events if event.seq <= at]
+
+
 def _known(found: Any, what: str, id: str) -> Any:
     if found is None:
         raise NotFound(f"this turn has no {what} {id[:80]!r}")
@@ -308,24 +337,6 @@ def _known(found: Any, what: str, id: str) -> Any:
 
 def _edits(accepted: ev.TurnAccepted) -> list[ev.TurnEdit]:
     return list(accepted.origin.edits) if accepted.origin is not None else []
-
-
-def _chain(shop: Workshop, accepted: ev.TurnAccepted, *, counts: bool) -> list[Past]:
-    """The turns that this one went on from, newest first, as far as they are still there."""
-    chain: list[Past] = []
-    origin = accepted.origin
-    while origin is not None and len(chain) < MAX_CHAIN:
-        try:
-            row = shop.sessions.get_turn(origin.turn)
-        except NotFound:
-            break
-        events = turn_events(shop.journal, row)
-        if origin.kind == "fork" and origin.seq is not None:
-            events = [event for event in events if event.seq <= origin.seq]
-        counts = counts and origin.kind == "resume"
-        chain.append(Past(events, counts))
-        origin = _accepted(events).origin
-    return chain
 
 
 def _last_limits(events: list[ev.Event], accepted: ev.TurnAccepted) -> ev.Limits:
@@ -348,49 +359,9 @@ def _as_deep(limits: ev.Limits, others: ev.Limits) -> bool:
     return (limits.depth, limits.sandboxes) == (others.depth, others.sandboxes)
 
 
-def _first_limits(accepted: ev.TurnAccepted, chain: list[Past]) -> ev.Limits:
+def _first_limits(accepted: ev.TurnAccepted, chain: Chain) -> ev.Limits:
     """The limits of the oldest turn of the chain."""
-    return _accepted(list(chain[-1].events)).limits if chain else accepted.limits
-
-
-def _first_seq(row: TurnRow, chain: list[Past]) -> int:
-    """Where the oldest turn of this session's chain begins."""
-    seqs = [event.seq for past in chain if past.counts for event in past.events if event.type == "turn.accepted"]
-    return min([row.accepted_seq, *seqs])
-
-
-def turn_events(journal: Journal, row: TurnRow) -> list[ev.Event]:
-    """All events of a turn, in order."""
-    journal.flush()
-    return list(_pages(lambda after: journal.read(row.sid, after, PAGE, row.tid), row.accepted_seq - 1))
-
-
-def _before(journal: Journal, row: TurnRow) -> list[ev.Event]:
-    """What the session was before the turn."""
-    events = _pages(lambda after: journal.read(row.sid, after, PAGE), 0)
-    past: list[ev.Event] = []
-    for event in events:
-        if event.seq >= row.accepted_seq:
-            break
-        past.append(event)
-    return past
-
-
-def _pages(read: Callable[[int], list[ev.Event]], after: int) -> Iterator[ev.Event]:
-    while page := read(after):
-        yield from page
-        after = page[-1].seq
-
-
-def _accepted(events: list[ev.Event]) -> ev.TurnAccepted:
-    for event in events:
-        if isinstance(event.data, ev.TurnAccepted):
-            return event.data
-    raise InvalidInput("these events are not a turn from its beginning")
-
-
-def _end(events: list[ev.Event]) -> ev.TurnFinished | None:
-    return next((event.data for event in reversed(events) if isinstance(event.data, ev.TurnFinished)), None)
+    return accepted_of(chain.turns[-1].events).limits if chain.turns else accepted.limits
 
 
 def _raised(unit: str | None, new: ev.Limits, old: ev.Limits) -> bool:
@@ -444,10 +415,18 @@ def _begun(shop: Workshop, request: TurnRequest, plan: Plan) -> Submitted:
         raise
 
 
-def _found(shop: Workshop, sid: str | None, title: str, shared: ev.SessionForked, past: list[ev.Event]) -> str:
-    events = first_events(sid, title, shared, past)
+def _found(
+    shop: Workshop,
+    sid: str | None,
+    title: str,
+    forked: ev.SessionForked,
+    before: tuple[list[ev.Event], list[ev.Event]],
+) -> tuple[str, int | None]:
+    """A new session with what came before; its id, and where in it stands what came since, if anything did."""
+    past, since = before
+    events = first_events(sid, title, forked, [*past, *since])
     shop.sessions.found(title, events)
-    return events[0].sid
+    return events[0].sid, len(events) - len(since) + 1 if since else None
 
 
 def _check_context(contexts: ContextStore, ref: ev.ContextRef) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from fleet_rlm.integrations.database import Sessions
-from fleet_rlm.runtime.again import turn_events
 from fleet_rlm.runtime.content.blobs import BlobStore
 from fleet_rlm.runtime.execution.diff import TurnDiff, turn_diff
 from fleet_rlm.runtime.execution.journal import Journal
+from fleet_rlm.runtime.past import turn_events
 
 
 class Kept(Protocol):

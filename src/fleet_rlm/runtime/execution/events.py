@@ -159,7 +159,9 @@ class Origin(Record):
 
     "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone;
     "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes
-    on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has.
+    on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has. `kept`: by
+    blob, the events of the origin and of what that went on from, newest first, for a session that outlives theirs.
+    `knew`: the turn's agent knew its session as it was before that event.
     """
 
     kind: Literal["resume", "replay", "fork"]
@@ -168,6 +170,8 @@ class Origin(Record):
     seq: int | None = None
     edits: list[TurnEdit] = []
     anew: bool = False
+    kept: list[str] = []
+    knew: int | None = None
 
 
 class ReadSpan(Record):

@@ -60,6 +60,7 @@ class RecordedTool:
     """A call of a host tool. `besides`: what it brought into the turn (documents, answers of a person).
 
     `edited`: what it wrote to the session's memory, which stands also where a crash kept the tool from its end.
+    `elsewhere`: that was another session than the one of the turn that is resumed.
     """
 
     path: str
@@ -68,6 +69,7 @@ class RecordedTool:
     finished: ev.ToolFinished | None = None
     besides: list[ev.EventData] = field(default_factory=list[ev.EventData])
     edited: ev.MemoryChanged | None = None
+    elsewhere: bool = False
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class RecordedQuestion:
 class RecordedRun:
     """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
     stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do.
-    `after`: how many of the turn's moments, and of its parent's questions, came before it."""
+    `after`: how many of the turn's moments, and of its parent's questions, came before it. `elsewhere`: as a tool's."""
 
     id: str
     path: str
@@ -99,6 +101,7 @@ class RecordedRun:
     questions: list[RecordedQuestion] = field(default_factory=list[RecordedQuestion])
     after: tuple[int, int] = (0, 0)
     losses: list[RecordedLoss] = field(default_factory=list[RecordedLoss])
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,9 @@ class Record:
         for number, past in enumerate(turns):
             one = _Reader(cls(), newest=number == 0).read(past.events)
             if not past.counts:
-                one.paid = []
+                one.paid, one.published = [], {}
+                for each in (*one.tools.values(), *one.runs.values()):
+                    each.elsewhere = True
             whole.add(one, first=number == 0)
         return whole
 

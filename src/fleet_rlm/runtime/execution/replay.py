@@ -320,8 +320,8 @@ class Replay:
             self._answered |= {key for key in self._record.approvals if f"{key[0]}/".startswith(f"{run.path}/")}
         kept = [data for each in (run, *below) for data in each.kept]
         read = [data for data in run.kept if isinstance(data, ev.ContextRead)]
-        made = [data for data in kept if isinstance(data, ev.ArtifactPublished)]
-        return kept, [*read, *(made if self.kind != "resume" else ())]
+        new = (each for each in (run, *below) if self.kind != "resume" or each.elsewhere)
+        return kept, [*read, *(data for each in new for data in each.kept if isinstance(data, ev.ArtifactPublished))]
 
     def published(self) -> Mapping[tuple[str, str], ev.ArtifactPublished]:
         """What the session of a resumed turn has of it already, by name and SHA-256."""

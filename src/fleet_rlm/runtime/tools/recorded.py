@@ -6,7 +6,8 @@ holds in each case; what differs is whether the tool works besides:
 - tools that open runs are always entered, because the runs themselves come from the journal;
 - tools that only touch what is this turn's own (its sandbox, its documents) work again, so that their state is there;
 - memory belongs to the session: a resumed turn's session has those edits already, also one whose tool a crash kept
-  from its end; a replay's and a fork's has not, and one that was refused is not made there either;
+  from its end, but not those of the origin of a fork that is resumed; a replay's and a fork's has none of them; one
+  that was refused is not made there either;
 - everything else (the web, servers of others) is done once: of it comes what it brought, and nothing is sent.
 """
 
@@ -126,7 +127,8 @@ def _again(
     """What came of it then: its result, or what it raised."""
     assert tree.replay is not None and known.finished is not None
     text = tree.replay.text(known.finished.result) if known.finished.result is not None else ""
-    edits = started.name in EDITS_MEMORY and tree.replay.kind != "resume" and known.finished.status == "ok"
+    stands = tree.replay.kind == "resume" and not known.elsewhere
+    edits = started.name in EDITS_MEMORY and not stands and known.finished.status == "ok"
     if started.name in OWN or edits:
         token = VERSION_THEN.set(_version_in(text) if started.name == "save_artifact" else None)
         failed = FAILED_THEN.set(known.finished.status == "failed")

@@ -93,7 +93,7 @@ export interface TurnEdit {
   prompt?: string | null;
   answer?: string | null;
 }
-/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has. */
+/** The turn that this one goes on from, and how. "resume": the rest of a turn that a dead process left; "replay": the same once more, from its journal alone; "fork": the past up to `seq` (of the session `session`), then something else. `edits` stay with every turn that goes on from a fork. `anew`: a fork whose own limits say what its runs may do, also those that the origin has. `kept`: by blob, the events of the origin and of what that went on from, newest first, for a session that outlives theirs. `knew`: the turn's agent knew its session as it was before that event. */
 export interface Origin {
   kind: "resume" | "replay" | "fork";
   session: string;
@@ -101,6 +101,8 @@ export interface Origin {
   seq?: number | null;
   edits?: TurnEdit[];
   anew?: boolean;
+  kept?: string[];
+  knew?: number | null;
 }
 /** Characters [start, end) of a context's text. */
 export interface ReadSpan {
