@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,6 +25,7 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import TreeBudget
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import RunScope, TurnObserver
+from fleet_rlm.runtime.execution.record import AT_CALLS
 from fleet_rlm.runtime.execution.replay import Replay
 
 MAX_QUESTION_CHARS = 4_000
@@ -33,6 +35,9 @@ MAX_ANSWER_CHARS = 20_000
 MAX_QUESTIONS = 200
 """Per turn, of models and of the policy each: model-written code may ask, and a loop must not fill a person's screen,
 nor take from the policy what it would ask."""
+
+ASKING_TOOL: ContextVar[str | None] = ContextVar("fleet_asking_tool", default=None)
+"""The call of a host tool that this thread works for."""
 
 
 @dataclass(slots=True)
@@ -96,7 +101,9 @@ class Approvals:
         entry, request = self._open(scope, kind, question, tuple(choices), detail, seconds, otherwise, unit)
         known = None if self._replay is None else self._replay.approval(scope, kind, request.question)
         if known is not None:  # answered before, in the turn that this one goes on from
-            again = msgspec.structs.replace(known, id=request.id, replayed=True)
+            if known.tool is None:  # of a journal that does not tell
+                request = msgspec.structs.replace(request, tool=None)
+            again = msgspec.structs.replace(known, id=request.id, tool=request.tool, replayed=True)
             self._observer.emit_all([request, again], scope)
             return again.answer
         with self._budget.paused():
@@ -130,7 +137,8 @@ class Approvals:
             self._end(entry, _by_rule(entry.request, stopped=entry.scope.stop.done))
             return
         text = self._observer.clean(checked_answer(text, entry.request.choices))
-        end = self._end(entry, ev.ApprovalResolved(id=approval, status="answered", answer=text))
+        tool = entry.request.tool
+        end = self._end(entry, ev.ApprovalResolved(id=approval, status="answered", answer=text, tool=tool))
         check_same(end, text)
 
     def _open(
@@ -159,6 +167,7 @@ class Approvals:
             seconds=seconds,
             otherwise=otherwise,
             unit=unit,
+            tool=None if kind in AT_CALLS else ASKING_TOOL.get(),
         )
         with self._lock:
             own = kind == "question"
@@ -187,8 +196,8 @@ class Approvals:
 
 def _by_rule(request: ev.ApprovalRequested, *, stopped: bool) -> ev.ApprovalResolved:
     if stopped:
-        return ev.ApprovalResolved(id=request.id, status="cancelled", who="rule")
-    return ev.ApprovalResolved(id=request.id, status="expired", answer=request.otherwise, who="rule")
+        return ev.ApprovalResolved(id=request.id, status="cancelled", who="rule", tool=request.tool)
+    return ev.ApprovalResolved(id=request.id, status="expired", answer=request.otherwise, who="rule", tool=request.tool)
 
 
 def checked_answer(text: str, choices: Sequence[str]) -> str:

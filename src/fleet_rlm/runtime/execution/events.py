@@ -573,7 +573,7 @@ class ApprovalRequested(Data):
     """The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer.
 
     A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the
-    limit that a "limit" is about.
+    limit that a "limit" is about, `tool` the call of a host tool that asks, here and in the answer.
     """
 
     type = "approval.requested"
@@ -586,6 +586,7 @@ class ApprovalRequested(Data):
     seconds: float | None = None
     otherwise: str | None = None
     unit: Unit | None = None
+    tool: str | None = None
 
 
 class ApprovalResolved(Data):
@@ -595,6 +596,7 @@ class ApprovalResolved(Data):
     answer: str | None = None
     who: Literal["person", "rule"] = "person"
     replayed: bool = False
+    tool: str | None = None
 
 
 class SandboxRequested(Data):

@@ -351,8 +351,10 @@ class _Reader:
             self._record.tools[self._tool_keys[data.id]] = tool
 
     def _besides(self, run: RecordedRun, data: ev.EventData) -> None:
-        """What happens while a tool of the run works belongs to it: to the newest, where there are several."""
-        tool = next((tool for tool in reversed(self._tools.values()) if tool.path == run.path), None)
+        """What happens while a tool of the run works belongs to it: to the newest, where none of several is named."""
+        named = self._tools.get(getattr(data, "tool", None) or "")
+        mine = (tool for tool in (named, *reversed(self._tools.values())) if tool is not None)
+        tool = next((tool for tool in mine if tool.path == run.path), None)
         if tool is not None:
             tool.besides.append(data)
 

@@ -25,6 +25,7 @@ import msgspec
 
 from fleet_rlm.errors import TreeStopped
 from fleet_rlm.runtime.execution import events as ev
+from fleet_rlm.runtime.execution.approvals import ASKING_TOOL
 from fleet_rlm.runtime.execution.artifacts import VERSION_THEN
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.losses import FAILED_THEN, check_heard
@@ -63,6 +64,7 @@ def observed(
     key = None if tree.replay is None or name in OPEN_RUNS else tree.replay.tool_asked(scope, name, told)
     started = ev.ToolStarted(id=new_id("tol"), name=name, arguments=told, cell=cell)
     observer.emit(started, scope)
+    work = functools.partial(_in_its_name, started.id, work)
     known = _known(tree, scope, started, key)
     if known is not None:
         return _again(tree, scope, started, known, work, attach)
@@ -103,6 +105,15 @@ def recorded(tree: TurnTree, function: Callable[..., Any]) -> Callable[..., Any]
     return wrapper
 
 
+def _in_its_name(tool: str, work: Callable[[], tuple[Any, bool]]) -> tuple[Any, bool]:
+    """What the work asks a person is asked for this call of a tool."""
+    token = ASKING_TOOL.set(tool)
+    try:
+        return work()
+    finally:
+        ASKING_TOOL.reset(token)
+
+
 def _known(tree: TurnTree, scope: RunScope, started: ev.ToolStarted, key: Key | None) -> RecordedTool | None:
     """What is recorded of this call, with its end; None when it is to be run. Errors: TreeStopped in a replay."""
     if tree.replay is None or key is None:
@@ -137,7 +148,7 @@ def _again(
         FAILED_THEN.reset(failed)
         VERSION_THEN.reset(token)
     else:
-        _bring(tree, scope, known, attach)
+        _bring(tree, scope, started.id, known, attach)
     ended = msgspec.structs.replace(known.finished, id=started.id, ms=0.0, replayed=True)
     tree.observer.emit(ended, scope)
     if known.finished.status == "failed" and known.finished.result is None:
@@ -160,17 +171,25 @@ def _version_in(result: str) -> int | None:
     return None
 
 
-def _bring(tree: TurnTree, scope: RunScope, known: RecordedTool, attach: Callable[[ev.ContextRef], str] | None) -> None:
+def _bring(
+    tree: TurnTree,
+    scope: RunScope,
+    tool: str,
+    known: RecordedTool,
+    attach: Callable[[ev.ContextRef], str] | None,
+) -> None:
     """What the tool brought into the turn: its documents, and the answers that it got from a person."""
-    names: dict[str, str] = {}
+    assert tree.replay is not None
+    ends = {data.id: data for data in known.besides if isinstance(data, ev.ApprovalResolved)}
     for data in known.besides:
         if isinstance(data, ev.ContextAdded) and attach is not None:
             attach(data.context)
-        elif isinstance(data, ev.ApprovalRequested | ev.ApprovalResolved):
-            id = names.setdefault(data.id, new_id("apr"))
-            again = msgspec.structs.replace(data, id=id)
-            if isinstance(again, ev.ApprovalRequested) and tree.replay is not None:
-                tree.replay.used_answer(scope, again.kind, again.question)
-            if isinstance(again, ev.ApprovalResolved):
-                again = msgspec.structs.replace(again, replayed=True)
-            tree.observer.emit(again, scope)
+        elif isinstance(data, ev.ApprovalRequested):
+            named = None if data.tool is None else tool
+            asked = msgspec.structs.replace(data, id=new_id("apr"), tool=named)
+            used = tree.replay.used_answer(scope, asked.kind, asked.question)
+            end = ends.get(data.id, used)  # older journals give it to another tool that worked beside this one
+            told: list[ev.EventData] = [asked]
+            if end is not None:
+                told.append(msgspec.structs.replace(end, id=asked.id, tool=named, replayed=True))
+            tree.observer.emit_all(told, scope)

@@ -355,7 +355,7 @@ export interface EventDataByType {
     tools: Text;
     warnings?: string[];
   };
-  /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the limit that a "limit" is about. */
+  /** The run waits for a person. `deadline` in milliseconds since 1970 UTC; then `otherwise` is taken as the answer. A "question" without choices takes free text. `seconds` is how long it may wait, for a resumed run. `unit` names the limit that a "limit" is about, `tool` the call of a host tool that asks, here and in the answer. */
   "approval.requested": {
     id: string;
     kind: ApprovalKind;
@@ -366,6 +366,7 @@ export interface EventDataByType {
     seconds?: number | null;
     otherwise?: string | null;
     unit?: Unit | null;
+    tool?: string | null;
   };
   "approval.resolved": {
     id: string;
@@ -373,6 +374,7 @@ export interface EventDataByType {
     answer?: string | null;
     who?: "person" | "rule";
     replayed?: boolean;
+    tool?: string | null;
   };
   "sandbox.requested": {
     id: string;
