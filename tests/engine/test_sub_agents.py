@@ -9,6 +9,7 @@ from pathlib import Path
 import dspy
 import pytest
 from tests.engine.conftest import events_of
+from tests.engine.test_again import of_turn
 from tests.engine.test_cancel_run import DONE_S, stop
 from tests.engine.test_turns import ask, check_journal
 from tests.scripted import action, scripted
@@ -16,8 +17,10 @@ from tests.scripted import action, scripted
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest
 from fleet_rlm.runtime.factory import Workspace, open_workspace
+from fleet_rlm.runtime.models.asked import NotesAsked
 from fleet_rlm.runtime.policy import Policy
 
 
@@ -94,3 +97,44 @@ def test_one_is_stopped_with_those_below_it(workspace: Workspace) -> None:
     check_journal(events)
     assert [e.data.status for e in events if e.type == "run.finished"] == ["cancelled", "cancelled", "ok"]
     assert [e.data.reserved_calls for e in events if e.type == "budget.updated"][-1] == 0, "nothing stays reserved"
+
+
+IN_THREADS = """
+import random, time
+from concurrent.futures import ThreadPoolExecutor
+chance = random.SystemRandom()
+def part(i):
+    time.sleep(chance.random() * 0.3)
+    return dspy.RLM('q -> answer', max_iters=3)(q=f'part {i}').answer
+with ThreadPoolExecutor(4) as pool:
+    got = list(pool.map(part, range(4)))
+SUBMIT(answer=' '.join(got))
+"""
+
+
+def in_threads(prompt: str) -> str:
+    if "Your task:" in prompt:
+        return action(IN_THREADS)
+    return action(f"SUBMIT(answer='done {re.findall(r'part ([0-9])', prompt)[-1]}')")
+
+
+@pytest.mark.parametrize(
+    "older", [False, True], ids=["by what they are asked", "of a journal that names them by order"]
+)
+def test_those_of_several_threads_are_the_same_in_a_replay(
+    workspace: Workspace, older: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin in another order each time, unless they are as many as one."""
+    code = IN_THREADS.replace("range(4)", "range(1)") if older else IN_THREADS
+    lm = scripted(lambda prompt: in_threads(prompt).replace(IN_THREADS, code))
+    with monkeypatch.context() as unnamed:
+        if older:
+            unnamed.setattr(NotesAsked, "on_module_start", lambda *_: None)
+        first = ask(workspace, mode="rlm", model=lm)
+    assert first.status == "ok", first.error
+    made = len(lm.engine.prompts)
+    for _ in range(3):
+        again = workspace.wait(workspace.replay(first.turn).turn, timeout=60)
+        assert (again.status, again.answer) == ("ok", first.answer), again.error
+        assert first_difference(of_turn(workspace, first), of_turn(workspace, again)) is None
+    assert len(lm.engine.prompts) == made

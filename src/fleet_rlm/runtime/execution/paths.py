@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Generator
@@ -26,6 +27,7 @@ same again, so it is no part of what a request is known by."""
 CALL_PLACE: ContextVar[str] = ContextVar("fleet_call_place", default="")
 """Which of the calls of a cell this thread works for, and which item of a batch: `7.3`. The order in which code asks
 is the same when it runs again, that in which threads get to a provider is not."""
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 _tool_place: ContextVar[tuple[str, str] | None] = ContextVar("fleet_tool_place", default=None)
 
 
@@ -105,7 +107,12 @@ def tool_place(path: str, step: int, index: int) -> Generator[str]:
         _tool_place.reset(token)
 
 
+def _shown(value: object) -> str:
+    """An object without its address, which is another one each time."""
+    return _ADDRESS.sub("0x", repr(value))
+
+
 def digest(asked: Any) -> str:
     """A short hash of a JSON-like value."""
-    body = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=repr)
+    body = json.dumps(asked, sort_keys=True, ensure_ascii=False, default=_shown)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARS]

@@ -258,6 +258,10 @@ class Replay:
         self._quiet = True
         return edit.code
 
+    def knows(self, path: str) -> bool:
+        """Whether a run is recorded."""
+        return path in self._record.runs
+
     def limits_of(self, path: str) -> ev.Limits | None:
         """The limits under which a run first began; None where those of now say what it may do."""
         run = self._record.runs.get(path)

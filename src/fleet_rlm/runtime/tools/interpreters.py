@@ -7,7 +7,9 @@ from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.cells import CellRecorder
 from fleet_rlm.runtime.execution.ids import new_id
 from fleet_rlm.runtime.execution.observer import SCOPE, RunScope
+from fleet_rlm.runtime.execution.paths import Places
 from fleet_rlm.runtime.execution.tree import TurnTree
+from fleet_rlm.runtime.models.asked import RLM_ASKED
 from fleet_rlm.runtime.models.builders import output_chars
 
 SUB_AGENT = "sub-agent"
@@ -39,7 +41,7 @@ class InterpreterFactory:
         parent = SCOPE.get()  # the run whose code asks: this one, or a sub-agent below it
         places = parent.places
         tree.gate.depth(parent.depth + 1, SUB_AGENT)
-        path = places.child(places.branch("dspy.RLM", None))
+        path = self._path(places)
         scope = RunScope(id=new_id("run"), lease=parent.lease.child(), path=path, parent=parent)
         gate, level = tree.scheduler.sandboxes, tree.budget.level(scope.depth)
         try:
@@ -84,6 +86,13 @@ class InterpreterFactory:
         except BaseException:  # no interpreter, so no shutdown that would close the run
             closed()
             raise
+
+    def _path(self, places: Places) -> str:
+        path, replay = places.child(places.branch("dspy.RLM", RLM_ASKED.get())), self._tree.replay
+        if replay is None or replay.knows(path):
+            return path
+        older = places.child(places.branch("dspy.RLM", None))  # journals that name them by their order alone
+        return older if replay.knows(older) else path
 
 
 def _status_of(scope: RunScope) -> tuple[ev.RunStatus, ev.Unit | None]:
