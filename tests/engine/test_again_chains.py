@@ -220,3 +220,18 @@ def test_a_fork_that_is_resumed_has_the_files_of_runs_that_it_takes_whole(worksp
     assert files(workspace, resumed) == FILES
     again = finished(workspace, workspace.replay(resumed.turn))
     assert (again.status, files(workspace, again)) == ("ok", FILES), again.error
+
+
+def test_a_run_that_is_taken_whole_again_and_again_leaves_its_file_once(workspace: Workspace) -> None:
+    """The first fork shares the file but not the end of the run that saved it, so it saves it once more."""
+    first, lm = whole(workspace, FAMILY)
+    at = [event.seq for event in of_turn(workspace, first) if event.type == "artifact.published"][-1]
+    turn, calls = first.turn, [90, 91, 92]
+    for number in calls:
+        edit = ForkEdit(limits=Limits(calls=number))
+        forked = finished(workspace, workspace.fork(turn, edit, at=at if turn == first.turn else None, lm=lm))
+        assert (forked.status, forked.answer) == ("ok", first.answer)
+        told = of_kind(events_of(workspace, forked.session), ev.ArtifactPublished)
+        assert sorted((each.name, each.version) for each in told) == sorted(FILES)
+        assert len(forked.artifacts) == len(FILES)
+        turn = forked.turn

@@ -85,7 +85,8 @@ class RecordedQuestion:
 class RecordedRun:
     """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
     stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do.
-    `after`: how many of the turn's moments, and of its parent's questions, came before it. `elsewhere`: as a tool's."""
+    `after`: how many of the turn's moments, and of its parent's questions, came before it. `elsewhere`: as a tool's.
+    `lacks`: it was taken whole, so not all that it left is told here, but where it was taken from."""
 
     id: str
     path: str
@@ -102,6 +103,7 @@ class RecordedRun:
     after: tuple[int, int] = (0, 0)
     losses: list[RecordedLoss] = field(default_factory=list[RecordedLoss])
     elsewhere: bool = False
+    lacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,9 @@ class Record:
                 if mine is None or (run.finished is not None and run.finished.status == "ok"):
                     self.runs[path] = run
                 self.runs[path].done = done
-            elif mine.finished.replayed:  # taken whole, it tells not all that it left
+            elif mine.lacks and run.finished is not None and run.finished.status == "ok":
                 mine.kept += [data for data in run.kept if data not in mine.kept]
+                mine.lacks = run.lacks
             # Those of the oldest, where it began, as far as no newer turn decided them anew.
             self.runs[path].limits = mine.limits if mine is not None and self.anew else run.limits
             self.runs[path].losses = losses
@@ -292,7 +295,7 @@ class _Reader:
             self._losses[run.parent].asks(begun(run.path))
 
     def _run_finished(self, run: RecordedRun, data: ev.RunFinished) -> None:
-        run.finished = data
+        run.finished, run.lacks = data, data.replayed
         run.done = WHOLE if data.status == "ok" else run.done
         if run.parent in self._losses:
             self._losses[run.parent].asks(ended(run.path))
@@ -403,7 +406,7 @@ class _Reader:
 
 
 def _losses(mine: RecordedRun, older: RecordedRun) -> list[RecordedLoss]:
-    if mine.finished is not None and mine.finished.replayed:  # taken whole, it lost nothing
+    if mine.lacks:  # taken whole, it lost nothing
         return older.losses
     return newer(mine.losses, older.losses, whole=mine.finished is not None and mine.finished.status == "ok")
 
