@@ -6,6 +6,7 @@ A replay and a fork keep the events of what they go on from in blobs (`Origin.ke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
@@ -44,9 +45,10 @@ def chain_of(kept: Kept, turn: ev.TurnAccepted, *, counts: bool) -> Chain:
     origin = turn.origin
     while origin is not None and len(turns) < MAX_CHAIN:
         counts = counts and origin.kind == "resume"
-        try:
-            if origin.kept:
+        if origin.kept:
+            with suppress(NotFound):  # the journal came without its blobs, but what it went on from may be here
                 return Chain([*turns, *(Past(_read(kept.blobs, ref), counts=False) for ref in origin.kept)])
+        try:
             events = turn_events(kept.journal, kept.sessions.get_turn(origin.turn))
         except NotFound:
             return Chain(turns, lost=origin)
