@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fleet_rlm.sandboxd.disk import make_beneath, remove_tree, tree_size, write_atomic
+from fleet_rlm.sandboxd.disk import make_beneath, remove_tree, tree_size, tree_use, write_atomic
 
 
 def test_a_tree_deeper_than_python_can_recurse_is_removed(tmp_path):
@@ -64,6 +64,39 @@ def test_sizes_count_what_is_taken(tmp_path):
         file.truncate(1 << 40)
     (tmp_path / "loop").symlink_to(tmp_path)
     assert 1_000_000 <= tree_size(tmp_path) < 2_000_000
+
+
+@pytest.mark.parametrize(("depth", "name"), [(60, "d" * 100), (3_000, "d"), (40, "\N{SNOWMAN}" * 80)])
+def test_sizes_count_what_lies_deeper_than_a_path_reaches(tmp_path, depth, name):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        for each in (name, "beside"):
+            os.mkdir(each, dir_fd=here)
+        with open("f", "wb", opener=lambda path, flags: os.open(path, flags, 0o600, dir_fd=here)) as file:  # noqa: B023
+            file.write(b"x" * 10_000)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    before = len(os.listdir("/proc/self/fd"))
+    size, entries = tree_use(tmp_path)
+    assert entries == 3 * depth and size >= depth * 10_000
+    assert len(os.listdir("/proc/self/fd")) == before
+    remove_tree(tmp_path / name)
+
+
+def test_a_tree_beyond_all_measure_has_too_many_entries(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(400):
+        os.mkdir("d" * 200, dir_fd=here)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    before = len(os.listdir("/proc/self/fd"))
+    assert tree_use(tmp_path)[1] > 500_000
+    assert len(os.listdir("/proc/self/fd")) == before
+    remove_tree(tmp_path / ("d" * 200))
 
 
 def test_atomic_writing_leaves_no_half_file(tmp_path):

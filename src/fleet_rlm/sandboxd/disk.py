@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,9 @@ PRIVATE: Final = 0o700
 SHARED: Final = 0o777
 # An upper bound of entries looked at in one size count, so that a folder of millions costs seconds at most.
 _COUNT_LIMIT: Final = 500_000
+# A path of a walk is at most this long before it begins anew, and so many folders are held open for that at most.
+_PATH_CHARS: Final = 800
+_HELD: Final = 32
 # Long walks pause this often and this long (s): their thread must not keep the event loop waiting for the interpreter.
 _PAUSE_EVERY: Final = 128
 _PAUSE_S: Final = 0.002
@@ -84,30 +87,60 @@ def tree_size(root: Path) -> int:
 
 
 def tree_use(root: Path) -> tuple[int, int]:
-    """Bytes on disk under a folder, see `tree_size`, and the number of entries; counting ends at 500,000 of them."""
+    """Bytes on disk under a folder, see `tree_size`, and the number of entries; counting ends at 500,000 of them, and
+    with as many where folders are nested beyond all measure."""
     total = seen = 0
-    for entry in _walk(root):
-        seen += 1
-        if seen > _COUNT_LIMIT:
-            break
-        if seen % _PAUSE_EVERY == _PAUSE_EVERY - 1:
-            time.sleep(_PAUSE_S)
-        with contextlib.suppress(OSError):
-            total += entry.stat(follow_symlinks=False).st_blocks * 512
+    with contextlib.closing(_walk(root)) as entries:
+        for entry in entries:
+            seen += 1
+            if entry is None:
+                seen = _COUNT_LIMIT + 1
+            if entry is None or seen > _COUNT_LIMIT:
+                break
+            if seen % _PAUSE_EVERY == _PAUSE_EVERY - 1:
+                time.sleep(_PAUSE_S)
+            with contextlib.suppress(OSError):
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total, seen
 
 
-def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    pending = [str(root)]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as found:
-                for entry in found:
-                    yield entry
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-        except OSError:
-            continue  # went away or cannot be read: it is not ours to count
+def _walk(root: Path) -> Generator[os.DirEntry[str] | None]:
+    """Every entry below a folder; None, and no more, where one lies too deep to be looked at.
+
+    Folders can be nested deeper than a path reaches, so from some on their names count from one that is held open.
+    """
+    held: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            held.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        pending = [(0, ".")] if held else []  # which of those held, and the path from there
+        while pending:
+            start, path = pending.pop()
+            while len(held) > start + 1:
+                os.close(held.pop())  # everything below it was looked at
+            if len(held) > _HELD:
+                yield None
+                return
+            try:
+                here = os.open(path, _DIRECTORY, dir_fd=held[start])
+            except OSError:
+                continue  # went away or cannot be read: it is not ours to count
+            far = len(path) > _PATH_CHARS
+            if far:
+                held.append(here)
+                start, path = start + 1, "."
+            try:
+                with contextlib.suppress(OSError), os.scandir(here) as found:
+                    for entry in found:
+                        yield entry
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append((start, f"{path}/{entry.name}"))
+            finally:
+                if not far:
+                    os.close(here)
+    finally:
+        for folder in held:
+            os.close(folder)
 
 
 def free_bytes(path: Path) -> int:
