@@ -23,6 +23,7 @@ from tests.scripted import action, field, scripted
 from fleet_rlm.runtime.config import load_settings
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
+from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import Change, ForkEdit, Submitted, TurnRequest, TurnResult
 from fleet_rlm.runtime.factory import Workspace, open_workspace
 
@@ -315,7 +316,8 @@ def test_memory_that_is_written_side_by_side(workspace: Workspace) -> None:
             first = ask(workspace, "do it", model=model.lm(), title="t")
             kept = of_kind(of_turn(workspace, first), ev.MemoryChanged)
             assert [each.after for each in kept] == ["one", "one\ntwo"], "in the order in which they were said"
-            check_replays(workspace, first, model.asked)
+            again = check_replays(workspace, first, model.asked)
+            assert [each.after for each in of_kind(again, ev.MemoryChanged)] == ["one", "one\ntwo"]
 
 
 @pytest.mark.parametrize("limits", [Limits(calls=8), Limits(calls=12), Limits()])
@@ -350,3 +352,6 @@ def test_a_resumed_turn_that_had_written_memory_is_replayed(workspace: Workspace
         again = finished(workspace, workspace.replay(resumed.turn))
         assert (again.status, again.answer, again.error) == ("ok", resumed.answer, None)
         assert len(model.asked) == made
+        of_root = [[each for each in of_turn(workspace, turn) if each.run] for turn in (resumed, again)]
+        assert first_difference(*of_root) is None, "the edit of the turn before is told in the replay alone"
+        assert workspace.memory(again.session).saved()["facts"] == "kept\nmore"

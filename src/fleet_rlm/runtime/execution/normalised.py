@@ -21,9 +21,10 @@ _OF_THE_RUN = frozenset(
     ("replayed", "cached", "shared", "origin", "before", "command", "provider", "objects", "isolation")
 )
 """How an answer came, not what it was."""
-_LEFT_OUT = ("budget.updated", "sandbox.", "message.", "reasoning.", "context.added")
-"""Told by a clock, or by who was first; the text of messages stands in answers and responses."""
-_LOOSE = ("call.", "tool.", "budget.", "approval.", "warning", "context.read", "memory.", "artifact.")
+_LEFT_OUT = ("budget.updated", "sandbox.", "message.", "reasoning.", "context.added", "memory.")
+"""Told by a clock, or by who was first; the text of messages stands in answers and responses, and an edit of the memory
+in the tool that made it: a resumed turn tells no edit once more."""
+_LOOSE = ("call.", "tool.", "budget.", "approval.", "warning", "context.read", "artifact.", "run.refused")
 _ASKED = ("turn.", "run.", "call.", "tool.", "budget.", "approval.", "warning")
 _STOPPED = ("cancelled", "interrupted")
 _ID = re.compile(r"\b(?:run|cel|cal|tol|itr|msg|rsn|sbx|apr|art|trn|ses)_[0-9a-z]{6,}(?:\.\d+)?\b")
