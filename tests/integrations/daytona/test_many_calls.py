@@ -38,12 +38,23 @@ for n in range({LARGE_CALLS}):
 """
 )
 
+MANY_VALUES = (
+    LINE
+    + f"""
+pad = b",".join([b"[]"] * {1 << 20})
+for n in range({LARGE_CALLS}):
+    body = b'{{"id":%d,"name":"slow","args":[%d,[%s]],"kwargs":{{}}}}' % (10**6 + n, n, pad)
+    line.sendall(len(body).to_bytes(4, "big") + (3).to_bytes(4, "big") + body)
+    del body
+"""
+)
+
 
 def with_slow_tool(it: DaytonaInterpreter) -> tuple[list[int], threading.Event]:
     """The calls of its tool `slow` that have begun, and what lets them go."""
     begun, release = list[int](), threading.Event()
 
-    def slow(n: int) -> int:
+    def slow(n: int, more: object = None) -> int:
         begun.append(n)
         release.wait(60)
         return n
@@ -99,3 +110,18 @@ def test_large_ones_wait_in_the_sandbox_and_what_is_no_part_of_a_call_is_not_kep
     cell.join(60)
     assert not cell.is_alive() and sorted(begun) == list(range(LARGE_CALLS))
     assert it.execute("print(echo(1))") == "1"
+
+
+def test_what_they_are_decoded_into_counts(make: Callable[..., DaytonaInterpreter], runtime: object) -> None:
+    """Three megabytes of empty lists take many times that: with the second call the room is full."""
+    it = make(runtime=runtime)
+    begun, release = with_slow_tool(it)
+    it.execute("1")
+    cell = threading.Thread(target=it.execute, args=(MANY_VALUES,), daemon=True)
+    cell.start()
+    most = all_begun(begun, 2)
+    time.sleep(3)
+    assert most == len(begun) == 2 and cell.is_alive()
+    release.set()
+    cell.join(60)
+    assert not cell.is_alive() and sorted(begun) == list(range(LARGE_CALLS))

@@ -25,7 +25,7 @@ class Lead:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        came: Callable[[int], None],
+        came: Callable[[bytes], None],
         serve: Callable[[list[bytes]], None],
         run: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -65,7 +65,7 @@ class Lead:
                 self._reads = True
             message = way.next_call(LEAD_S)
             if message is not None:
-                self._came(len(message))
+                self._came(message)
                 call.append(message)
                 del message
             with self._lock:

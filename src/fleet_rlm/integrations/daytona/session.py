@@ -55,7 +55,7 @@ OPEN_RETRY_S = (0.1, 0.4, 1.0, 2.5, 5.0)  # a sandbox that was just made may not
 MAX_ERROR_CHARS = 4000
 MOST_CALLS = 2 * MAX_LIVE_CALLS  # the worker queues from MAX_LIVE_CALLS on; only a forger gets here
 HELD_CALLS = MAX_LIVE_CALLS  # and waits until no more than these are left
-MOST_CALL_BYTES = 128 << 20  # the same of what calls that have no answer came with
+MOST_CALL_BYTES = 128 << 20  # the same of what calls that have no answer weigh
 HELD_CALL_BYTES = MOST_CALL_BYTES // 2
 
 InvokeTool = Callable[[str, list[Any], dict[str, Any]], Any]
@@ -100,7 +100,7 @@ class Session:
         self._crew = Crew(_threads, MOST_CALLS)
         self._lead = Lead(loop, self._call_came, self._serve, _threads.run)
         self._queued = 0  # calls that no thread has begun
-        self._live: dict[int, int] = {}  # the calls that run now, with the bytes that they came with
+        self._live: dict[int, int] = {}  # the calls that run now, with their weight
         self._call_bytes = 0  # of all calls, queued and live
         self._holding = False
         self._awaits_tools = False
@@ -218,7 +218,7 @@ class Session:
     def _on_call(self, payload: bytes) -> None:
         carrier = self._channel
         assert carrier is not None
-        self._call_came(len(payload))
+        self._call_came(payload)
         came = [payload]
         if self._queued + len(self._live) == 1 and self._lead.begin(carrier, came):
             return
@@ -226,7 +226,8 @@ class Session:
             carrier.hold()
         self._crew.run(lambda: self._serve(came))
 
-    def _call_came(self, size: int) -> None:
+    def _call_came(self, payload: bytes) -> None:
+        size = _weight(payload)
         with self._lock:
             self._queued += 1
             self._call_bytes += size
@@ -318,7 +319,7 @@ class Session:
             call = _read(payload, _calls)
         except (ValueError, RecursionError) as error:
             self.lose(f"the sandbox sent a tool call that cannot be read: {error}")
-        size = len(payload)
+        size = _weight(payload)
         del payload
         with self._lock:
             self._queued -= 1
@@ -398,6 +399,12 @@ class Session:
 
     def _failed(self, id: int, kind: str, message: str) -> bytes:
         return to_json({"id": id, "error": {"class": kind, "message": message}})
+
+
+def _weight(payload: bytes) -> int:
+    """Bytes that a call takes while it waits: its message, and 64 for each value that its arguments may be made of,
+    which is about what CPython takes for a small one and its place."""
+    return len(payload) + 64 * (payload.count(b",") + payload.count(b"[") + payload.count(b"{"))
 
 
 def _read(payload: bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
