@@ -185,6 +185,12 @@ def test_a_replay_ends_children_with_the_run_that_had_no_use_for_them(workspace:
     robbed.check_replays()
 
 
+def test_calls_are_counted_from_the_first_in_each_sandbox(workspace: Workspace) -> None:
+    robbed = Robbed(workspace, in_a_loop)
+    places = [each.place for each in of_kind(robbed.events, ev.CallStarted) if each.place]
+    assert places == ["1", "2", "3", "4", "1", "2", "3", "4", "5", "6"]
+
+
 def again(workspace: Workspace, robbed: Robbed, limits: ev.Limits) -> tuple[TurnResult, list[str]]:
     before = len(robbed.prompts)
     done = finished(workspace, workspace.resume(robbed.result.turn, limits, lm=robbed.lm, sub_lm=robbed.lm))

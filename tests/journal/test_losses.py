@@ -59,8 +59,10 @@ def test_a_loss_knows_what_its_cell_had_asked_for() -> None:
     reader.take(CELL)
     reader.asks(("root", "before", 0))
     reader.take(LOST)
+    reader.asks(("root", "on its way", 0))
+    reader.take(cell("lost"))
     reader.asks(("root", "after", 0))
-    assert reader.losses[0].asked == {("root", "before", 0)}
+    assert reader.losses[0].asked == {("root", "before", 0), ("root", "on its way", 0)}
 
 
 def again(*losses: RecordedLoss) -> tuple[LossesAgain, Places]:

@@ -60,6 +60,7 @@ class CellRecorder:
         self.isolation, self.provider = isolation, provider
         with self._lock:
             self._live.add(id)
+            self._most = 0  # its code counts its calls anew
         self._observer.sandbox_change(+1)
         ready = ev.SandboxReady(id=id, sandbox=sandbox_id, provider=provider, isolation=isolation, ms=round(ms, 1))
         self._observer.emit(ready, self._scope)

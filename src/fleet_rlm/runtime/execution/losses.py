@@ -56,12 +56,15 @@ class LossReader:
         self.losses: list[RecordedLoss] = []
         self._cells = 0
         self._open: ev.CellStarted | None = None
+        self._lost_in: ev.CellStarted | None = None
         self._asked: set[Ask] = set()
         self._steps = 0
 
     def asks(self, ask: Ask) -> None:
         """The run asks for something, or what it asked for has ended."""
         self._asked.add(ask)
+        if self._open is not None and self._open is self._lost_in:  # it had begun when the loss was told
+            self.losses[-1].asked.add(ask)
 
     def take(self, data: ev.EventData) -> None:
         """An event of the run."""
@@ -77,6 +80,7 @@ class LossReader:
             case ev.CallStarted(place=""):
                 self._steps += 1
             case ev.SandboxLost(reason=reason):
+                self._lost_in = self._open
                 code = None if self._open is None else self._open.code
                 self.losses.append(RecordedLoss(reason, self._cells, code, set(self._asked) if code else set()))
                 self._steps = 0
