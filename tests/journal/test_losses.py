@@ -60,6 +60,7 @@ def test_a_loss_knows_what_its_cell_had_asked_for() -> None:
     reader.asks(("root", "before", 0))
     reader.take(LOST)
     reader.asks(("root", "on its way", 0))
+    reader.ends("root/below")
     reader.take(cell("lost"))
     reader.asks(("root", "after", 0))
     assert reader.losses[0].asked == {("root", "before", 0), ("root", "on its way", 0)}

@@ -147,6 +147,9 @@ class Workspace:
             )
         with self._lock:
             server = self._server
+            if server is not None and not server.settings.runs:  # it was killed: the next is another
+                server.close()
+                server = None
             if server is None:
                 try:
                     server = self._server = local_server(

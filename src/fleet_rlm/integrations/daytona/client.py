@@ -166,3 +166,10 @@ def _given_in_the_environment() -> Generator[None]:
     finally:
         for name in absent:
             os.environ.pop(name, None)
+
+
+def load_sdk() -> None:
+    """Import the SDK, which takes a second, before somebody waits for it."""
+    import daytona
+
+    _ = daytona.AsyncDaytona

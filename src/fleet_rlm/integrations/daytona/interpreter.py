@@ -77,7 +77,8 @@ class DaytonaInterpreter:
         self._handle: SandboxHandle | None = None
         self._ended: str | None = None
         self._given_back = False
-        self._told: set[str] = set()  # the ids whose release was told
+        self._asked_for: set[str] = set()  # the ids that were told
+        self._told: set[str] = set()  # those whose release was told
         self._told_lost: set[str] = set()
         self._lost: str | None = None  # why the sandbox went away by itself
         self._at_loss: BaseException | None = None  # raised in place of a new start, see `interrupt`
@@ -105,15 +106,21 @@ class DaytonaInterpreter:
                     return
                 except SandboxLost as lost:
                     if self._restarts <= 0 or self._ended is not None:
+                        self._tell_lost(lost.message)
+                        self._tell_released(self._id)
                         self._fail(lost.message)
                     self._restarts -= 1
                     self._take_new_id(lost.message)
+                except BaseException:
+                    self._tell_released(self._id)  # there was none
+                    raise
 
     def _start_once(self) -> None:
         source = self._source = self._source or default_source()
-        begun = time.perf_counter()
+        begun, provider = time.perf_counter(), source.provider
         if self._listener is not None:
-            self._listener.sandbox_requested(self._id, source.provider)
+            self._asked_for.add(self._id)
+            self._listener.sandbox_requested(self._id, provider)
         session = Session(source.loop, self._limits, self.invoke_tool, self._scope(), self._on_lost)
         job = asyncio.run_coroutine_threadsafe(self._start(source, session), source.loop)
         try:
@@ -133,7 +140,7 @@ class DaytonaInterpreter:
             self._check_alive()
         if self._listener is not None and self._handle is not None:
             ms = (time.perf_counter() - begun) * 1000
-            self._listener.sandbox_ready(self._id, self._handle.id, source.provider, source.isolation, ms)
+            self._listener.sandbox_ready(self._id, self._handle.id, provider, source.isolation, ms)
 
     async def _start(self, source: SandboxSource, session: Session) -> None:
         handle = await source.acquire(self._spec)
@@ -364,7 +371,7 @@ class DaytonaInterpreter:
     def _tell_released(self, id: str) -> None:
         """Once, and after the end of the running cell."""
         with self._state:
-            first = id not in self._told
+            first = id in self._asked_for and id not in self._told
             self._told.add(id)
         if first and self._listener is not None:
             self._listener.sandbox_released(id)

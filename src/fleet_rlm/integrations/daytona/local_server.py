@@ -95,7 +95,15 @@ class _Process:
             raise _start_error(told)
         pool = local_pool(memory(), processes())
         return DaytonaSettings(
-            told.api_key, told.api_url, "local", "local", told.isolation, pool, self._door, read_only_mounts=True
+            told.api_key,
+            told.api_url,
+            "local",
+            "local",
+            told.isolation,
+            pool,
+            self._door,
+            read_only_mounts=True,
+            alive=lambda: self.alive,
         )
 
     @property

@@ -140,6 +140,16 @@ class Pool:
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=CLOSE_S)
 
+    async def drop(self) -> None:
+        """Its server is gone, and all that waited with it: make no more."""
+        self._closed = True
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._shelves.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def _shelf(self, spec: SandboxSpec) -> _Shelf:
         key = (spec.mounts, spec.network_block_all, spec.ttl_minutes)
         shelf = self._shelves.get(key)

@@ -7,12 +7,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet_rlm.errors import SandboxError, SandboxLost, SandboxUnavailable
-from fleet_rlm.integrations.daytona.client import DaytonaClient, LoopThread
+from fleet_rlm.integrations.daytona.client import DaytonaClient, LoopThread, load_sdk
 from fleet_rlm.integrations.daytona.creation import CREATE_LABEL, Maker, state_of, unavailable
 from fleet_rlm.integrations.daytona.direct import DirectTransport
 from fleet_rlm.integrations.daytona.fallback import FallbackTransport, Passage
@@ -28,6 +28,7 @@ from fleet_rlm.integrations.daytona.source import (
     CONTEXTS_VOLUME,
     ContextMount,
     SandboxHandle,
+    SandboxInfo,
     SandboxSpec,
 )
 from fleet_rlm.integrations.daytona.staging import Stager, digest_of
@@ -50,17 +51,9 @@ RELABEL_S = 2.0
 LAGGING_LIST_S = 5.0  # a real server's list may not know a sandbox yet that exists
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxInfo:
-    """A sandbox as the server lists it."""
-
-    id: str
-    state: str
-    labels: Mapping[str, str]
-
-
 class SandboxRuntime:
-    """Implements `SandboxSource`. `settings` may be a callable, called once at first use (it may start a server).
+    """Implements `SandboxSource`. `settings` may be a callable, called at first use (it may start a server), and again
+    when that server has ended by itself.
 
     Its methods are for ordinary threads and wait for their end, but `delete` does not; the coroutines run on `loop`.
     """
@@ -99,8 +92,11 @@ class SandboxRuntime:
         """The server in use; the first call may start it."""
         thread = self._running()  # first, so that the SDK loads while a server starts
         with self._lock:
+            if self._chosen is not None and self._has_ended():
+                thread.soon(self._in_background, partial(self._leave, self._client, self._pool, list(self._sandboxes)))
+                self._chosen, self._stager = None, Stager(self)
             if self._chosen is None:
-                thread.soon(_load_sdk)
+                thread.soon(load_sdk)
                 self._chosen = self._given if isinstance(self._given, DaytonaSettings) else self._given()
                 self._client = DaytonaClient(self._chosen)
                 self._pool = Pool(self._chosen.pool, self._make_ready, self.runs, self.delete)
@@ -108,10 +104,24 @@ class SandboxRuntime:
                     thread.soon(self._in_background, self._sweep_orphans)
             return self._chosen
 
+    def _has_ended(self) -> bool:
+        """Whether the server was a local one that was killed, and another can be had."""
+        return callable(self._given) and self._chosen is not None and not self._chosen.runs
+
+    async def _leave(self, client: DaytonaClient | None, pool: Pool | None, ids: list[str]) -> None:
+        """A server is gone, and what it ran with it."""
+        for id in ids:
+            await self._let_go(id)
+            self._prepared.pop(id, None)
+        if pool is not None:
+            await pool.drop()
+        if client is not None:
+            await client.close()
+
     def begin(self) -> Future[None]:
         """Start the server in a thread, where that is to be done; has its result, or the error, when it is known."""
         begun: Future[None] = Future()
-        if self._chosen is None:
+        if self._chosen is None or self._has_ended():
             _threads.run(lambda: self._begin_for(begun))
         else:
             begun.set_result(None)
@@ -248,7 +258,15 @@ class SandboxRuntime:
         return self._client
 
     async def acquire(self, spec: SandboxSpec) -> SandboxHandle:
-        """A started sandbox: one that waits for this, or a new one."""
+        """A started sandbox: one that waits for this, or a new one. SandboxLost when the server ends meanwhile."""
+        try:
+            return await self._acquired(spec)
+        except SandboxUnavailable as error:
+            if self._has_ended():
+                raise SandboxLost("the local sandbox server has ended") from error
+            raise
+
+    async def _acquired(self, spec: SandboxSpec) -> SandboxHandle:
         assert self._pool is not None
         handle = await self._pool.take(spec) if spec.poolable else None
         if handle is None:
@@ -475,12 +493,6 @@ class SandboxRuntime:
 
 def _info(sandbox: AsyncSandbox) -> SandboxInfo:
     return SandboxInfo(sandbox.id, state_of(sandbox), dict(sandbox.labels))
-
-
-def _load_sdk() -> None:
-    import daytona
-
-    _ = daytona.AsyncDaytona
 
 
 __all__ = ["CONTEXTS_VOLUME", "ContextMount", "SandboxHandle", "SandboxInfo", "SandboxRuntime", "SandboxSpec"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -67,7 +68,8 @@ class DaytonaSettings:
 
     `transport`: how to talk to the Python in a sandbox: by a terminal's WebSocket, by plain requests of a session
     command, or (auto) by the second where the first cannot be opened, and past a local server where it has a `door`.
-    Where mounts cannot be made read-only, each sandbox checks the contexts that it finds before it uses them.
+    Where mounts cannot be made read-only, each sandbox checks the contexts that it finds before it uses them. `alive`
+    looks after a server of our own.
     """
 
     api_key: str = field(repr=False)
@@ -79,6 +81,12 @@ class DaytonaSettings:
     door: Door | None = field(default=None, repr=False, compare=False)
     transport: TransportChoice = "auto"
     read_only_mounts: bool = False
+    alive: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the server runs, as far as we can know."""
+        return self.alive is None or self.alive()
 
     @classmethod
     def cloud(cls, *, api_key: str, api_url: str | None = None, target: str | None = None) -> Self:

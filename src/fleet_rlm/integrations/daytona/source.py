@@ -63,6 +63,15 @@ class SandboxHandle:
     toolbox_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxInfo:
+    """A sandbox as the server lists it."""
+
+    id: str
+    state: str
+    labels: Mapping[str, str]
+
+
 class SandboxSource(Protocol):
     """Makes sandboxes and terminals in them. The coroutines run on `loop`."""
 

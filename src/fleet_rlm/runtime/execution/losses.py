@@ -8,6 +8,7 @@ then has come again, and a moment longer. Where it would end by itself or ask fo
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from fleet_rlm.runtime.execution.stops import UNHEARD, Stop
 Ask = tuple[str, str, int]
 """What a cell asked for: the key of a call or tool in the record, or what `begun` and `ended` give."""
 LOOK_S: Final = 0.02
+NO_PROGRESS_S: Final = 10.0
 MOMENT_S: Final = 0.1
 """How long the cell goes on after the last of what it asked for."""
 
@@ -61,10 +63,14 @@ class LossReader:
         self._steps = 0
 
     def asks(self, ask: Ask) -> None:
-        """The run asks for something, or what it asked for has ended."""
+        """The run asks for something."""
         self._asked.add(ask)
         if self._open is not None and self._open is self._lost_in:  # it had begun when the loss was told
             self.losses[-1].asked.add(ask)
+
+    def ends(self, path: str) -> None:
+        """A run that it had asked for has ended; where that is after a loss, because of it."""
+        self._asked.add(ended(path))
 
     def take(self, data: ev.EventData) -> None:
         """An event of the run."""
@@ -104,7 +110,8 @@ class LossReader:
 @dataclass(slots=True, eq=False)
 class Loss:
     """A loss that is to come: before the cell that begins, or `inside` it, when it has asked for all of `asked` and
-    `has_begun`. `final`: the run had no other sandbox after it. `lose` is set by who can."""
+    `has_begun`. `final`: the run had no other sandbox after it. Who runs the cell sets `lose`, and what tells whether
+    it `computes`, and waits for nobody."""
 
     reason: str
     inside: bool
@@ -113,11 +120,18 @@ class Loss:
     has_come: Callable[[Ask], bool]
     has_begun: Callable[[], bool]
     lose: Callable[[], None] = lambda: None
+    computes: Callable[[], bool] = lambda: False
     over: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
-        """Lose the sandbox when its moment has come, unless the cell is over before."""
-        while not (self.has_begun() and all(self.has_come(ask) for ask in self.asked)):
+        """Lose the sandbox when its moment has come, unless the cell is over before. A cell that waits for what does
+        not come has come as far as it can."""
+        left, since = -1, time.monotonic()
+        while (now := sum(not self.has_come(ask) for ask in self.asked)) or not self.has_begun():
+            if now != left or self.computes():
+                left, since = now, time.monotonic()
+            if time.monotonic() > since + NO_PROGRESS_S:
+                break
             if self.over.wait(LOOK_S):
                 return
         if not self.over.wait(MOMENT_S):

@@ -15,6 +15,7 @@ import msgspec
 
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.paths import ROOT
+from fleet_rlm.runtime.execution.stops import UNHEARD
 
 _TIMES = frozenset(("ms", "queued_ms", "model_ms", "sandbox_ms", "wall_s", "deadline", "ts"))
 _OF_THE_RUN = frozenset(
@@ -134,15 +135,15 @@ def _whole_cells(run: list[ev.EventData]) -> int:
 
 def _before_stop(run: list[ev.EventData], cells: int) -> list[ev.EventData]:
     """A run that was stopped, as far as its stop says nothing of it: what came up to the end of so many cells, and
-    after that only what was asked and answered. Where in a cell or tool a stop meets it is not the same twice. What a
-    run said last that was out of time holds."""
+    after that only what was asked and answered. Where in a cell or tool a stop meets it is not the same twice, nor
+    which of several lost cells was the first to stop it. What a run said last that was out of time holds."""
     ended, found = 0, list[ev.EventData]()
     cut = {d.id for d in run if isinstance(d, ev.ToolFinished | ev.ApprovalResolved) and d.status == "cancelled"}
     for data in run:
         if isinstance(data, ev.RunFinished | ev.TurnFinished) and data.status not in _STOPPED:
             found.append(data)
         elif isinstance(data, ev.RunFinished):
-            own = data.error if data.status == "cancelled" else None
+            own = data.error if data.status == "cancelled" and data.error != UNHEARD else None
             found.append(ev.RunFinished(status="cancelled", usage=data.usage, error=own))
         elif isinstance(data, ev.TurnFinished):
             depth = data.max_depth_reached

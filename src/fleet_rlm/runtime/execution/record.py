@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fleet_rlm.runtime.execution import events as ev
-from fleet_rlm.runtime.execution.losses import LossReader, RecordedLoss, begun, ended, newer
+from fleet_rlm.runtime.execution.losses import LossReader, RecordedLoss, begun, newer
 from fleet_rlm.runtime.execution.paths import ROOT
 from fleet_rlm.runtime.execution.spending import Cost
 
@@ -86,7 +88,8 @@ class RecordedRun:
     """A run of the journal. `done`: up to which stage everything that it asked for is recorded. `kept`: what of it
     stays when it is not run again (coverage, artifacts). `limits`: those when it began, which say what it may do.
     `after`: how many of the turn's moments, and of its parent's questions, came before it. `elsewhere`: as a tool's.
-    `lacks`: it was taken whole, so not all that it left is told here, but where it was taken from."""
+    `begun`: it had taken a step. `lacks`: it was taken whole, so not all that it left is told here, but where it was
+    taken from."""
 
     id: str
     path: str
@@ -102,6 +105,7 @@ class RecordedRun:
     questions: list[RecordedQuestion] = field(default_factory=list[RecordedQuestion])
     after: tuple[int, int] = (0, 0)
     losses: list[RecordedLoss] = field(default_factory=list[RecordedLoss])
+    begun: bool = False
     elsewhere: bool = False
     lacks: bool = False
 
@@ -262,8 +266,8 @@ class _Reader:
                 self._run_finished(run, data)
             case ev.CallStarted() | ev.CallFinished():
                 self._call(run, data)
-            case ev.CellStarted() | ev.CellFinished():
-                self._cell(run, data)
+            case ev.IterationStarted() | ev.CellStarted() | ev.CellFinished():
+                self._step(run, data)
             case ev.ToolStarted() | ev.ToolFinished():
                 self._tool(run, data)
             case ev.ApprovalRequested() | ev.ApprovalResolved():
@@ -298,11 +302,13 @@ class _Reader:
         run.finished, run.lacks = data, data.replayed
         run.done = WHOLE if data.status == "ok" else run.done
         if run.parent in self._losses:
-            self._losses[run.parent].asks(ended(run.path))
+            self._losses[run.parent].ends(run.path)
 
     def _call(self, run: RecordedRun, data: ev.CallStarted | ev.CallFinished) -> None:
         if isinstance(data, ev.CallStarted):
             run.stepping = False
+            if not (data.place or run.begun):  # the next step of a sub-agent, which tells no iterations
+                run.done = max(run.done, run.stage - 1)
             call = RecordedCall(data, run.path, run.stage, edits=self._edits, after=self._after(run))
             asked = call_key(data.request, data.place)
             key = (run.path, asked, self._occurrence(run.path, asked))
@@ -323,7 +329,11 @@ class _Reader:
             paid = Cost(data.prompt_tokens, data.completion_tokens, data.cached_tokens, micro_usd=micro)
             self._record.paid += [paid, *([Cost(micro_usd=0)] * (data.calls - 1))]
 
-    def _cell(self, run: RecordedRun, data: ev.CellStarted | ev.CellFinished) -> None:
+    def _step(self, run: RecordedRun, data: ev.IterationStarted | ev.CellStarted | ev.CellFinished) -> None:
+        if isinstance(data, ev.IterationStarted):
+            run.begun = True
+            run.done = max(run.done, run.stage - 1)  # also where its last cell was lost
+            return
         if isinstance(data, ev.CellStarted):
             run.cells += 1
             run.done = max(run.done, run.stage)
@@ -419,6 +429,13 @@ def _append(shown: list[ev.EventData], data: ev.EventData) -> None:
             shown[-1] = kind(id=data.id, text=last.text + data.text)
             return
     shown.append(data)
+
+
+def with_answer(call: RecordedCall, old: ev.CallFinished, answer: str) -> RecordedCall:
+    """The call as if the model had answered something else."""
+    said = ev.Text(head=answer, bytes=len(answer.encode("utf-8", "replace")))
+    done = msgspec.structs.replace(old, status="ok", response=said, record=ev.Text(head="{}", bytes=2), error=None)
+    return RecordedCall(call.started, call.path, call.stage, done)
 
 
 def call_key(request: str, place: str) -> str:

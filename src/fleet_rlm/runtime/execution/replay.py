@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import msgspec
-
 from fleet_rlm.errors import NotFound, TreeStopped
 from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.budget import LimitReached, TreeBudget
@@ -36,6 +34,7 @@ from fleet_rlm.runtime.execution.record import (
     approval_key,
     call_key,
     tool_key,
+    with_answer,
 )
 from fleet_rlm.runtime.execution.spending import Cost, Share
 from fleet_rlm.runtime.execution.stop_again import StopsAgain
@@ -298,6 +297,14 @@ class Replay:
             self._not_found(parent, parent.places.stage, "a child run")
         return lease
 
+    def check_begins(self, scope: RunScope) -> None:
+        """Errors: TreeStopped in a replay of a run that failed before its first step: it could not have its sandbox."""
+        run = self._record.runs.get(scope.path)
+        end = None if run is None or run.begun or run.cells else run.finished
+        if self.kind == "replay" and end is not None and end.status == "failed":
+            scope.failed = end.error
+            raise TreeStopped("limit")
+
     def whole(self, path: str, model: str) -> RecordedRun | None:
         """A finished run that may stand for the one that begins: then no sandbox is made and no cell is run for it.
 
@@ -340,10 +347,12 @@ class Replay:
 
     # -- what was lost --------------------------------------------------------------------------------------------
 
-    def loss(self, scope: RunScope, code: str) -> Loss | None:
+    def loss(self, scope: RunScope, computes: Callable[[], bool], code: str) -> Loss | None:
         """The loss of the run's sandbox that is to come in the cell that begins with this code, or before it."""
         again = self._losses_of(scope)
         loss = None if again is None else again.next(lambda: self._observer.text(code))
+        if loss is not None:
+            loss.computes = computes
         if loss is not None and loss.final:
             end = self._record.runs[scope.path].finished
             scope.failed = None if end is None else end.error
@@ -478,13 +487,6 @@ def _plus(usage: ev.Usage, cost: Cost, calls: int) -> ev.Usage:
         cached_tokens=usage.cached_tokens + cost.cached_tokens,
         cost_usd=None if unknown else (usage.cost_usd or 0.0) + (cost.micro_usd or 0) / 1e6,
     )
-
-
-def with_answer(call: RecordedCall, old: ev.CallFinished, answer: str) -> RecordedCall:
-    """The call as if the model had answered something else."""
-    said = ev.Text(head=answer, bytes=len(answer.encode("utf-8", "replace")))
-    done = msgspec.structs.replace(old, status="ok", response=said, record=ev.Text(head="{}", bytes=2), error=None)
-    return RecordedCall(call.started, call.path, call.stage, done)
 
 
 def _place(scope: RunScope) -> str:

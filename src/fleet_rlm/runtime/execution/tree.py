@@ -169,6 +169,8 @@ class TurnTree:
         self, scope: RunScope, recorder: CellRecorder, *, on_closed: Callable[[], None] | None = None
     ) -> DaytonaInterpreter:
         """A fresh interpreter for a run; it ends with the run. `on_closed` is called once, after its shutdown."""
+        if self.replay is not None:
+            self.replay.check_begins(scope)
         there = self.sandboxes.begin()
         scope.stop.race(there)  # a server that only starts goes on doing so for the next turn
         scope.stop.check()
@@ -178,7 +180,7 @@ class TurnTree:
             scope.stop,
             lambda: self._ended(recorder, on_closed),
             run=scope.id,
-            loss=None if self.replay is None else partial(self.replay.loss, scope),
+            loss=None if self.replay is None else partial(self.replay.loss, scope, lambda: recorder.computes),
             runtime=self.sandboxes,
             contexts=sorted(scope.contexts),
             labels={"fleet.session": self.sid, "fleet.turn": self.turn, "fleet.run": scope.id},

@@ -121,7 +121,7 @@ class SandboxTools:
             clock = threading.Timer(seconds, python.interrupt)
             clock.daemon = True
             clock.start()
-            loss = None if self._tree.replay is None else self._tree.replay.loss(self._scope, code)
+            loss = None if self._tree.replay is None else self._tree.replay.loss(self._scope, lambda: False, code)
             try:
                 if loss is not None:
                     self._lose_in(python, loss)
