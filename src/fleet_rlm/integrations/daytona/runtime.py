@@ -113,9 +113,8 @@ class SandboxRuntime:
         for id in ids:
             await self._let_go(id)
             self._prepared.pop(id, None)
-        if pool is not None:
+        if pool is not None and client is not None:
             await pool.drop()
-        if client is not None:
             await client.close()
 
     def begin(self) -> Future[None]:
@@ -248,8 +247,8 @@ class SandboxRuntime:
     # -- on the loop --------------------------------------------------------------------------------------------
 
     def _begin_pool(self) -> None:
-        assert self._pool is not None
-        self._pool.expect(SandboxSpec())
+        if self._pool is not None:
+            self._pool.expect(SandboxSpec())
 
     @property
     def client(self) -> DaytonaClient:
@@ -425,13 +424,16 @@ class SandboxRuntime:
         if sandbox is None:
             return
         async with self._delete_slots:
+            client = self.client
             for delay in DELETE_AGAIN_S:
                 try:
-                    await self.client.sdk().delete(sandbox, timeout=DELETE_S)
+                    await client.sdk().delete(sandbox, timeout=DELETE_S)
                     return
                 except DaytonaNotFoundError:
                     return
                 except (DaytonaError, OSError):
+                    if self._client is not client or self._has_ended():
+                        return  # it went with its server
                     await asyncio.sleep(delay)
 
     async def _list(self, labels: Mapping[str, str]) -> list[SandboxInfo]:
