@@ -32,7 +32,6 @@ from fleet_rlm.runtime.execution.requests import AtLimit
 from fleet_rlm.runtime.execution.run_interpreter import RunInterpreter
 from fleet_rlm.runtime.execution.scheduler import Scheduler
 from fleet_rlm.runtime.models.adapters import adapter_for
-from fleet_rlm.runtime.models.asked import NotesAsked
 from fleet_rlm.runtime.models.choice import ModelChoice
 from fleet_rlm.runtime.models.metered import MeteredLM
 from fleet_rlm.runtime.policy import Policy, PolicyGate
@@ -215,7 +214,7 @@ class TurnTree:
             adapter=adapter_for(lm),
             trace=None,
             disable_history=False,  # usage reaches the metered LM through the history hook
-            callbacks=[NotesAsked()],
+            callbacks=[],
         )
 
     def _stage(self, scope: RunScope) -> None:

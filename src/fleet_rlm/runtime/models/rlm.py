@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import dspy
 from dspy.predict.rlm import RLM, SUB_AGENT_INSTRUCTIONS
 from dspy.primitives.code_interpreter import CodeExecutionError, resolve_interpreter_factory
+from dspy.primitives.facade import CALL_TOOL
 from dspy.primitives.repl_types import REPLHistory, REPLVariable
 from dspy.utils.exceptions import AdapterParseError, format_error_for_lm
 
@@ -26,6 +27,7 @@ from fleet_rlm.integrations.daytona.listener import CellResult
 from fleet_rlm.integrations.daytona.offer import BY_NAME, line_of
 from fleet_rlm.runtime.content.values import ContextInput
 from fleet_rlm.runtime.models.adapters import reply_of
+from fleet_rlm.runtime.models.asked import noting
 from fleet_rlm.runtime.models.repair import Repair, by_rule
 from fleet_rlm.runtime.models.repeats import Repeats, repeat_note
 from fleet_rlm.runtime.models.repl_history import Shortened, StepsInView
@@ -173,6 +175,8 @@ class BoundedRLM(RLM):  # pyright: ignore[reportGeneralTypeIssues, reportUntyped
         if self._facade is not None and "dspy" in code:
             facade, self._facade = self._facade, None
             super()._setup_facade(*facade)
+            if CALL_TOOL in repl.tools:
+                repl.tools[CALL_TOOL] = noting(repl.tools[CALL_TOOL])
         if not isinstance(repl, DaytonaInterpreter):  # others may raise SyntaxError after some of the code has run
             return super()._execute_code(repl, code, input_args)
         try:
