@@ -1,4 +1,5 @@
-"""Sandboxes that went away by themselves, and went away again where the run did go on after it.
+"""Sandboxes that go away by themselves: what their cells had begun ends, and they go away again where a turn is run
+again.
 
 A loss is a fact from outside: the run's model was told of it, and what it said then is in the journal. So it is made
 once more where the turn is run again. The cell that was lost with its sandbox runs until all that it had asked for by
