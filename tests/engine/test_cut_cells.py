@@ -2,12 +2,14 @@
 
 import re
 
+import msgspec
 import pytest
 from tests.engine.conftest import events_of
 from tests.engine.test_again import finished, of_turn
 from tests.engine.test_turns import ask, check_journal, task_of
 from tests.scripted import ScriptedEngine, action, field, scripted
 
+from fleet_rlm.runtime.execution import events as ev
 from fleet_rlm.runtime.execution.events import Limits
 from fleet_rlm.runtime.execution.normalised import first_difference
 from fleet_rlm.runtime.execution.requests import TurnRequest
@@ -84,3 +86,16 @@ def test_a_limit_inside_a_cell_leaves_what_it_had_assigned(workspace: Workspace,
     again = finished(workspace, workspace.replay(result.turn))
     assert (again.status, again.answer, len(lm.engine.prompts)) == (status, result.answer, made)
     assert first_difference(of_turn(workspace, result), of_turn(workspace, again)) is None
+
+
+def test_the_last_word_of_an_older_journal_holds(workspace: Workspace) -> None:
+    """It was asked for without the variables of the cell, so in other words."""
+    lm = scripted(gathering)
+    request = TurnRequest(question="gather", mode="rlm", model=lm, limits=Limits(calls=6))
+    first = finished(workspace, workspace.submit(request))
+    events, made = of_turn(workspace, first), len(lm.engine.prompts)
+    last = [event for event in events if isinstance(event.data, ev.CallStarted)][-1]
+    older = msgspec.structs.replace(last, data=msgspec.structs.replace(last.data, request="0" * 64))
+    again = finished(workspace, workspace.replay_events([older if each is last else each for each in events]))
+    assert (again.status, again.limit, again.answer) == (first.status, first.limit, first.answer), again.error
+    assert len(lm.engine.prompts) == made

@@ -169,10 +169,10 @@ class Replay:
         return key
 
     def _last_word(self, scope: RunScope) -> RecordedCall | None:
-        """What a run said last that a deadline ended. It was shown the cell which that cut, as far as the clock let it
-        come, so its replay may ask in other words."""
+        """What a run said last that a limit ended. It was shown the cell which that cut, as far as the clock let it
+        come (and in older journals without its variables), so its replay may ask in other words."""
         run = self._record.runs.get(scope.path)
-        cut = run is not None and run.finished is not None and run.finished.limit == "wall"
+        cut = run is not None and run.finished is not None and run.finished.status == "limit"
         if self.kind != "replay" or not scope.final or not cut:
             return None
         with self._lock:
