@@ -25,6 +25,7 @@ Ask = tuple[str, str, int]
 """What a cell asked for: the key of a call or tool in the record, or what `begun` and `ended` give."""
 LOOK_S: Final = 0.02
 NO_PROGRESS_S: Final = 10.0
+"""So long a cell that computes nothing waits for what it had asked for, before it is lost all the same."""
 MOMENT_S: Final = 0.1
 """How long the cell goes on after the last of what it asked for."""
 

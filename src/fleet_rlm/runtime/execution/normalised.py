@@ -62,12 +62,13 @@ def _in_order(run: list[ev.EventData]) -> list[Line]:
     late = False
     for data in run:
         if isinstance(data, ev.CellOutput):
-            printed[data.stream] = printed.get(data.stream, "") + data.text if data.id not in lost else ""
+            if data.id not in lost:
+                printed[data.stream] = printed.get(data.stream, "") + data.text
         elif data.type.startswith(_LOOSE):
             loose.append((data.type, _text(data)))
         elif late or (isinstance(data, ev.CellFinished) and data.status == "lost"):
             late = True
-            ordered += sorted(("cell.output", f"{k}: {v}") for k, v in printed.items() if v)
+            ordered += sorted(("cell.output", f"{k}: {v}") for k, v in printed.items())
             bare = ev.CellFinished(id="", status="lost", ms=0.0, output_chars=0, shown=0)
             ordered.append((data.type, _text(bare if getattr(data, "id", "") in lost else data)))
             printed = {}

@@ -118,10 +118,10 @@ class SandboxTools:
             raise InvalidInput(f"seconds must be from 1 to {MOST_CODE_S}, not {seconds}")
         with self._using() as box:
             python = self._interpreter(box)
+            loss = None if self._tree.replay is None else self._tree.replay.loss(self._scope, lambda: False, code)
             clock = threading.Timer(seconds, python.interrupt)
             clock.daemon = True
             clock.start()
-            loss = None if self._tree.replay is None else self._tree.replay.loss(self._scope, lambda: False, code)
             try:
                 if loss is not None:
                     self._lose_in(python, loss)
